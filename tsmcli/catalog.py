@@ -1,0 +1,108 @@
+"""What each dataset is: its classes, how its frames are named, where its lists and media lie, what a flip does.
+
+Facts only. Class names are in the official index order, which checkpoints and flip maps rely on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset.
+
+    Attributes:
+        title: its name for people.
+        folder: folder under the data root, which is also the prefix of its list files.
+        num_classes: K, or None where the prepared folder says so (`classes.txt`).
+        frame_template: file name of a frame, by its number.
+        start_index: number of the first frame file.
+        media: (store, split) -> folder of the media below `folder`.
+        flip_pairs: labels that a horizontal mirror image exchanges.
+        home: where people get it.
+    """
+
+    title: str
+    folder: str
+    num_classes: int | None
+    frame_template: str = "img_{:05}.jpg"
+    start_index: int = 1
+    split_media: bool = False
+    flip_pairs: tuple[tuple[int, int], ...] = ()
+    home: str = ""
+    name: str = field(default="", kw_only=True)
+
+    def media(self, store: str, split: str) -> str:
+        """Name of the folder, below `folder`, that holds the frames or videos of a split."""
+        base = "rawframes" if store == "frames" else "videos"
+        return f"{base}_{split}" if self.split_media else base
+
+    def list_name(self, store: str, split: str) -> str:
+        """File name of a split's list, as MMAction2 names it."""
+        return list_name(self.folder, store, split)
+
+    @property
+    def flip_map(self) -> dict[int, int]:
+        """Label -> label of the mirror image, for the labels that change."""
+        return {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
+
+    def class_names(self) -> list[str] | None:
+        """Class names in index order, or None where the dataset is the user's own."""
+        path = Path(__file__).parent / "classes" / f"{self.name}.txt"
+        return path.read_text(encoding="utf-8").splitlines() if path.is_file() else None
+
+
+def list_name(folder: str, store: str, split: str) -> str:
+    """`<folder>_<split>_list_<rawframes|videos>.txt`, the file name that MMAction2 uses."""
+    return f"{folder}_{split}_list_{'rawframes' if store == 'frames' else 'videos'}.txt"
+
+
+CATALOG: dict[str, Dataset] = {
+    "k400": Dataset(
+        "Kinetics-400",
+        "kinetics400",
+        400,
+        split_media=True,
+        home="https://github.com/cvdfoundation/kinetics-dataset",
+        name="k400",
+    ),
+    "sthv1": Dataset(
+        "Something-Something V1",
+        "sthv1",
+        174,
+        frame_template="{:05}.jpg",
+        flip_pairs=((2, 4), (30, 41), (52, 66)),  # camera, pushing, pulling: left and right
+        home="https://20bn.com/datasets/something-something/v1",
+        name="sthv1",
+    ),
+    "sthv2": Dataset(
+        "Something-Something V2",
+        "sthv2",
+        174,
+        flip_pairs=((86, 87), (93, 94), (166, 167)),  # pulling, pushing, camera
+        home="https://www.qualcomm.com/developer/software/something-something-v-2-dataset",
+        name="sthv2",
+    ),
+    "jester": Dataset(
+        "Jester",
+        "jester",
+        27,
+        frame_template="{:05}.jpg",
+        flip_pairs=((0, 1), (6, 7)),  # swiping, sliding two fingers
+        home="https://www.qualcomm.com/developer/software/jester-dataset",
+        name="jester",
+    ),
+    "diving48": Dataset(
+        "Diving48", "diving48", 48, home="http://www.svcl.ucsd.edu/projects/resound/", name="diving48"
+    ),
+    "demo": Dataset(
+        "synthetic clips that differ only in temporal order",
+        "demo",
+        8,
+        flip_pairs=((0, 1), (6, 7)),  # left and right, clockwise and counter-clockwise
+        name="demo",
+    ),
+    "folder": Dataset("your own videos in class folders", "folder", None, name="folder"),
+}

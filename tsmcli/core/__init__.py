@@ -1,0 +1,1 @@
+"""The network and the samplers: torch and numpy only, no files, no command line."""

@@ -1,0 +1,96 @@
+"""The network: a 2D trunk with temporal shifts, a classifier per frame, and a mean over the frames of a clip."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import assert_never
+
+from tsmcli.catalog import CATALOG
+from tsmcli.config import Config, ModelConfig
+from tsmcli.core.mobilenet import MobileNetV2
+from tsmcli.core.nonlocal_block import NonLocal
+from tsmcli.core.resnet import ResNet
+from tsmcli.errors import ConfigError
+
+
+class TSM(nn.Module):
+    """Video classifier: normalised clips [B, T, 3, H, W] -> logits [B, K].
+
+    The trunk works on frames; the classifier scores every frame and the consensus is the mean of those logits
+    over time, before any softmax (paper section 4; the segment consensus of TSN). Folding clips into frames
+    happens here and nowhere else, so one video can never leak into another.
+    """
+
+    def __init__(self, config: ModelConfig, num_classes: int) -> None:
+        super().__init__()
+        self.num_segments = config.num_segments
+        self.backbone = make_trunk(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.fc = nn.Linear(self.backbone.out_channels, num_classes)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """[B, T, 3, H, W] -> [B, K].
+
+        Raises:
+            ValueError: another shape, or another number of frames than the network was built for.
+        """
+        if clips.ndim != 5 or clips.shape[2] != 3:
+            raise ValueError(f"expected clips [B, T, 3, H, W], got {list(clips.shape)}")
+        if clips.shape[1] != self.num_segments:
+            raise ValueError(f"this network takes clips of T={self.num_segments} frames, got T={clips.shape[1]}")
+        features = self.backbone(clips.flatten(0, 1))  # [B*T, C, h, w]
+        frame_logits = self.fc(self.dropout(features.mean((2, 3))))  # [B*T, K]
+        return frame_logits.unflatten(0, (clips.shape[0], -1)).mean(1)
+
+
+def make_trunk(config: ModelConfig) -> ResNet | MobileNetV2:
+    """The 2D trunk of a configuration, with its shifts in place."""
+    match config.backbone:
+        case "resnet18" | "resnet34" | "resnet50" | "resnet101" | "resnet152":
+            return ResNet(config)
+        case "mobilenet_v2":
+            return MobileNetV2(config)
+        case other:
+            assert_never(other)
+
+
+def build_model(config: Config | ModelConfig, num_classes: int | None = None, *, seed: int | None = None) -> TSM:
+    """Build a network with fresh weights.
+
+    Convolutions are Kaiming normal (fan out), the classifier is N(0, 0.001²) with zero bias, and a non-local
+    block starts as an identity. Starting from ImageNet is `engine.checkpoint.load_weights`.
+
+    Args:
+        num_classes: K where the configuration leaves it to the dataset.
+        seed: draw the weights from their own generator, leaving torch's global one as it was.
+
+    Raises:
+        ConfigError: the number of classes is not known.
+    """
+    model_config = config.model if isinstance(config, Config) else config
+    classes = model_config.num_classes or num_classes
+    if classes is None and isinstance(config, Config):
+        classes = CATALOG[config.data.dataset].num_classes
+    if classes is None:
+        raise ConfigError("the number of classes is not known", hint="--set model.num_classes=K")
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        model = TSM(model_config, classes)
+        reset_parameters(model)
+    return model
+
+
+def reset_parameters(model: TSM) -> None:
+    """Initialise every parameter, by the published rules."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, NonLocal):
+            module.reset_parameters()
+    nn.init.normal_(model.fc.weight, std=0.001)
+    nn.init.zeros_(model.fc.bias)

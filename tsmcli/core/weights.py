@@ -1,0 +1,338 @@
+"""State dict layouts: torchvision, MMAction2 (new and old) and mit-han-lab, to and from ours.
+
+Our names are torchvision's behind `backbone.`, plus `fc.` for the classifier and `non_local.` for the block of
+that name. A layout is a pure renaming of those names; which blocks carry a shift (`.net`) or a non-local block
+(`.block`) is read off the network, so the same map serves both directions and a round trip is exact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from tsmcli.core.nonlocal_block import NonLocal
+from tsmcli.core.resnet import Block
+from tsmcli.core.shift import TemporalPool, TemporalShift
+from tsmcli.core.tsm import TSM
+from tsmcli.errors import WeightsError
+
+Layout = Literal["tsm", "mmaction", "mmaction-old", "mit", "torchvision"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+_COUNTER = "num_batches_tracked"
+_MIT_EXTRA_BIAS = re.compile(r"(.*\.nl\.W)\.0\.bias$")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every tensor of a checkpoint.
+
+    Attributes:
+        layout: the layout it was recognised as.
+        loaded: how many tensors were copied.
+        renamed: our name -> name in the checkpoint, where they differ.
+        missing: our names the checkpoint lacks.
+        unexpected: names of the checkpoint that the network has no place for.
+        mismatched: our name -> (shape in the checkpoint, shape in the network).
+        fresh: our names that were left at their initialisation on purpose.
+    """
+
+    layout: Layout
+    loaded: int
+    renamed: dict[str, str]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    fresh: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor found its place, but for those left fresh on purpose."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def summary(self) -> str:
+        """One line a kind, naming the first few of each."""
+        lines = [f"{self.loaded} tensors loaded from {self.layout} layout, {len(self.renamed)} renamed"]
+        for title, names in (("missing", self.missing), ("not wanted", self.unexpected), ("new", self.fresh)):
+            if names:
+                lines.append(f"{len(names)} {title}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
+        for name, (theirs, ours) in list(self.mismatched.items())[:3]:
+            lines.append(f"{name}: {list(theirs)} in the checkpoint, {list(ours)} in the network")
+        return "\n".join(lines)
+
+
+def load_state(model: TSM, state: Mapping[str, Tensor], *, new_classifier: bool = False) -> LoadReport:
+    """Copy a state dict in any known layout into a network, all of it or none.
+
+    Args:
+        new_classifier: leave the classifier at its initialisation and ignore the checkpoint's (starting from
+            ImageNet, or fine-tuning on other classes).
+
+    Raises:
+        WeightsError: a tensor is missing, left over, or of another shape; the network is then unchanged.
+    """
+    report, translated = match_state(model, state, new_classifier=new_classifier)
+    if not report.complete:
+        raise WeightsError(
+            f"the checkpoint is of another network: it looks like {describe(state)}; "
+            f"this one is {describe(model.state_dict())}\n{report.summary()}",
+            hint="choose the preset that the checkpoint was trained with",
+        )
+    model.load_state_dict(translated, strict=False)
+    return report
+
+
+def match_state(
+    model: TSM, state: Mapping[str, Tensor], *, new_classifier: bool = False
+) -> tuple[LoadReport, dict[str, Tensor]]:
+    """Match a state dict in any known layout against a network: (report, the tensors under our names)."""
+    state = fold_mit_bias(strip_prefix(state))
+    layout = detect_layout(model, state)
+    names = layout_names(model, layout)
+    ours_state = model.state_dict()
+    translated: dict[str, Tensor] = {}
+    missing, mismatched = [], {}
+    fresh = tuple(key for key in ours_state if new_classifier and key.startswith("fc."))
+    classifier = {names[key] for key in fresh} | ({"fc.weight", "fc.bias", *_TORCHVISION_HEADS} if fresh else set())
+    for key, tensor in ours_state.items():
+        if key in fresh:
+            continue
+        theirs = state.get(names[key])
+        if theirs is None:
+            if not key.endswith(_COUNTER):  # older files lack it, and it plays no part in the result
+                missing.append(key)
+        elif theirs.shape != tensor.shape:
+            mismatched[key] = (tuple(theirs.shape), tuple(tensor.shape))
+        else:
+            translated[key] = theirs
+    wanted = set(names.values()) | classifier
+    report = LoadReport(
+        layout=layout,
+        loaded=len(translated),
+        renamed={key: names[key] for key in translated if names[key] != key},
+        missing=tuple(missing),
+        unexpected=tuple(key for key in state if key not in wanted),
+        mismatched=mismatched,
+        fresh=fresh,
+    )
+    return report, translated
+
+
+def export_state(model: TSM, layout: Layout) -> dict[str, Tensor]:
+    """The weights of a network under the names of a layout: the inverse of loading."""
+    state = {theirs: model.state_dict()[ours] for ours, theirs in layout_names(model, layout).items()}
+    if layout == "mit":  # their non-local convolution has a bias that ours lacks; zero is the same function
+        for name, tensor in list(state.items()):
+            if name.endswith(".nl.W.0.weight"):
+                state[name.removesuffix("weight") + "bias"] = torch.zeros(tensor.shape[0], dtype=tensor.dtype)
+    return state
+
+
+def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the `module.` that data-parallel training puts in front of every name."""
+    if state and all(key.startswith("module.") for key in state):
+        return {key.removeprefix("module."): value for key, value in state.items()}
+    return dict(state)
+
+
+def fold_mit_bias(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fold the bias of the authors' non-local output convolution into the batch norm behind it.
+
+    Exact in evaluation: (x + b - mean) is (x - (mean - b)).
+    """
+    folded = dict(state)
+    for key in state:
+        match = _MIT_EXTRA_BIAS.match(key)
+        mean = f"{match[1]}.1.running_mean" if match else ""
+        if mean in folded:
+            folded[mean] = folded[mean] - folded.pop(key)
+    return folded
+
+
+def detect_layout(model: TSM, state: Mapping[str, Tensor]) -> Layout:
+    """The layout in which most names of the state dict are names of this network."""
+    return max(LAYOUTS, key=lambda layout: len(state.keys() & set(layout_names(model, layout).values())))
+
+
+def layout_names(model: TSM, layout: Layout) -> dict[str, str]:
+    """Our name -> the name in a layout, for every tensor of a network."""
+    if layout == "tsm":
+        return {key: key for key in model.state_dict()}
+    if layout == "torchvision":
+        return {key: _torchvision(key, hasattr(model.backbone, "features")) for key in model.state_dict()}
+    places = _Places.of(model)
+    rename = {"mmaction": _mmaction, "mmaction-old": _mmaction_old, "mit": _mit}[layout]
+    return {key: rename(key, places) for key in model.state_dict()}
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a network departs from the plain trunk; block names such as `layer2.0` or `features.3`."""
+
+    shifted: frozenset[str]
+    non_local: frozenset[str]
+    whole_block: bool
+    time_pool: bool
+
+    @classmethod
+    def of(cls, model: TSM) -> _Places:
+        modules = dict(model.backbone.named_modules())
+        owner = {kind: frozenset(n.rpartition(".")[0] for n, m in modules.items() if isinstance(m, kind))
+                 for kind in (TemporalShift, NonLocal)}  # fmt: skip
+        return cls(
+            owner[TemporalShift],
+            owner[NonLocal],
+            any(isinstance(m, Block) and m.shift_shortcut for m in modules.values()),
+            any(isinstance(m, TemporalPool) for m in modules.values()),
+        )
+
+
+_TORCHVISION_HEADS = ("classifier.1.weight", "classifier.1.bias")
+
+
+def _torchvision(key: str, mobilenet: bool) -> str:
+    if mobilenet and key.startswith("fc."):
+        return key.replace("fc.", "classifier.1.")
+    return key.removeprefix("backbone.")
+
+
+def _mmaction(key: str, places: _Places) -> str:
+    """ConvModule units: a convolution is `.conv`, its batch norm `.bn` of the same unit."""
+    if key.startswith("fc."):
+        return key.replace("fc.", "cls_head.fc_cls.")
+    name = key.removeprefix("backbone.")
+    if name.startswith("features."):
+        return "backbone." + _mmaction_mobilenet(name, places)
+    block, rest = _split_block(name)
+    if block and rest.startswith("non_local."):
+        return f"backbone.{_block_path(block, places)}.{_mmaction_non_local(rest)}"
+    rest = re.sub(r"^bn(\d)\.", r"conv\1.bn.", rest)
+    rest = re.sub(r"^conv(\d)\.weight$", r"conv\1.conv.weight", rest)
+    rest = rest.replace("downsample.0.", "downsample.conv.").replace("downsample.1.", "downsample.bn.")
+    if not block:
+        return f"backbone.{rest}"
+    if block in places.shifted and not places.whole_block:
+        rest = rest.replace("conv1.conv.", "conv1.conv.net.")
+    return f"backbone.{_block_path(block, places, inner=True)}.{rest}"
+
+
+def _mmaction_old(key: str, places: _Places) -> str:
+    """Before July 2020: torchvision's names for the units of a ResNet."""
+    name = key.removeprefix("backbone.")
+    block, rest = _split_block(name)
+    if key.startswith("fc.") or name.startswith("features.") or rest.startswith("non_local."):
+        return _mmaction(key, places)
+    if not block:
+        return key
+    if block in places.shifted and not places.whole_block:
+        rest = rest.replace("conv1.", "conv1.net.")
+    return f"backbone.{_block_path(block, places, inner=True)}.{rest}"
+
+
+def _mit(key: str, places: _Places) -> str:
+    """The authors' code: `base_model.` and torchvision's names, MobileNetV2 with flat units."""
+    if key.startswith("fc."):
+        return f"new_{key}"
+    name = key.removeprefix("backbone.")
+    if name.startswith("features."):
+        return "base_model." + _mit_mobilenet(name, places)
+    block, rest = _split_block(name)
+    if not block:
+        return f"base_model.{name}"
+    if rest.startswith("non_local."):
+        unit, _, tail = rest.removeprefix("non_local.").partition(".")
+        unit = {"g": "g.0", "theta": "theta", "phi": "phi.0", "out": "W.0", "norm": "W.1"}[unit]
+        return f"base_model.{_block_path(block, places)}.nl.{unit}.{tail}"
+    if block in places.shifted and not places.whole_block:
+        rest = rest.replace("conv1.", "conv1.net.")
+    return f"base_model.{_block_path(block, places, inner=True)}.{rest}"
+
+
+def _split_block(name: str) -> tuple[str, str]:
+    """`layer2.0.conv1.weight` -> (`layer2.0`, `conv1.weight`); ("", name) outside the stages."""
+    match = re.match(r"(layer\d\.\d+)\.(.*)", name)
+    return (match[1], match[2]) if match else ("", name)
+
+
+def _block_path(block: str, places: _Places, *, inner: bool = False) -> str:
+    """The block's name with the wrappers around it; `inner`: down to its own layers."""
+    path = block.replace("layer2.", "layer2.net.") if places.time_pool else block
+    if inner and block in places.non_local:
+        path += ".block"
+    if inner and places.whole_block and block in places.shifted:
+        path += ".net"
+    return path
+
+
+def _mmaction_non_local(rest: str) -> str:
+    unit, _, tail = rest.removeprefix("non_local.").partition(".")
+    unit = {"g": "g.0.conv", "theta": "theta.conv", "phi": "phi.0.conv", "out": "conv_out.conv",
+            "norm": "conv_out.bn"}[unit]  # fmt: skip
+    return f"non_local_block.{unit}.{tail}"
+
+
+_MOBILENET_STARTS = (1, 2, 4, 7, 11, 14, 17)
+"""`features.{i}` at which MMAction2's layer1 ... layer7 start."""
+
+
+def _mobilenet_unit(name: str) -> tuple[int, int, str, str]:
+    """`features.3.conv.2.weight` -> (block 3, unit 2, `conv` or `bn`, tail); the last unit has no activation."""
+    parts = name.split(".")
+    block, numbers, tail = int(parts[1]), [int(p) for p in parts[2:] if p.isdigit()], parts[-1]
+    if "conv" not in parts:  # stem and last convolution
+        return block, 0, ("conv", "bn")[numbers[0]], tail
+    if len(numbers) == 2:
+        return block, numbers[0], ("conv", "bn")[numbers[1]], tail
+    last = 1 if block == 1 else 2
+    return block, last, ("conv", "bn")[numbers[0] - last], tail
+
+
+def _mmaction_mobilenet(name: str, places: _Places) -> str:
+    block, unit, kind, tail = _mobilenet_unit(name)
+    if block in (0, 18):
+        return f"{'conv1' if block == 0 else 'conv2'}.{kind}.{tail}"
+    layer = max(i for i, start in enumerate(_MOBILENET_STARTS) if start <= block)
+    net = ".net" if unit == 0 and f"features.{block}" in places.shifted else ""
+    return f"layer{layer + 1}.{block - _MOBILENET_STARTS[layer]}.conv.{unit}{net}.{kind}.{tail}"
+
+
+def _mit_mobilenet(name: str, places: _Places) -> str:
+    block, unit, kind, tail = _mobilenet_unit(name)
+    if block in (0, 18):
+        return f"features.{block}.{('conv', 'bn').index(kind)}.{tail}"
+    index = 3 * unit + ("conv", "bn").index(kind)
+    net = ".net" if index == 0 and f"features.{block}" in places.shifted else ""
+    return f"features.{block}.conv.{index}{net}.{tail}"
+
+
+def mit_class_order(names: Sequence[str]) -> list[int]:
+    """For each class in official order, its row in the authors' Something-Something V1 and Jester files.
+
+    Their label files are sorted alphabetically; `weight[mit_class_order(names)]` puts a classifier in official
+    order. Kinetics-400 and Something-Something V2 agree already.
+    """
+    rank = {name: row for row, name in enumerate(sorted(names))}
+    return [rank[name] for name in names]
+
+
+def describe(state: Mapping[str, Tensor]) -> str:
+    """What network a state dict is of, read from its names and shapes: for messages."""
+    keys = strip_prefix(state)
+    depths = [1 + max((int(m[1]) for k in keys if (m := re.search(rf"layer{s}\.(?:net\.)?(\d+)\.", k))), default=-1)
+              for s in (1, 2, 3, 4)]  # fmt: skip
+    bottleneck = any(re.search(r"layer1\.0\..*conv3|layer1\.0\.conv3", k) for k in keys)
+    names = {(2, 2, 2, 2): "ResNet-18", (3, 4, 6, 3): "ResNet-50" if bottleneck else "ResNet-34",
+             (3, 4, 23, 3): "ResNet-101", (3, 8, 36, 3): "ResNet-152"}  # fmt: skip
+    # MMAction2 calls the seven groups of MobileNetV2 layer1 to layer7
+    mobile = any(".features." in k or k.startswith("features.") or "layer7." in k for k in keys)
+    name = "a MobileNetV2" if mobile else names.get(tuple(depths), "an unknown network")
+    name = name if name.startswith("a") else f"a {name}"
+    if any(".non_local" in k or ".nl." in k for k in keys):
+        name += " with non-local blocks"
+    heads = ("fc.weight", "cls_head.fc_cls.weight", "new_fc.weight", "classifier.1.weight")
+    classes = next((keys[h].shape[0] for h in heads if h in keys), None)
+    return f"{name}, {classes} classes" if classes else name

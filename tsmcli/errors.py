@@ -1,0 +1,51 @@
+"""Every failure a user can cause or meet, each with a message, a hint and a stable exit code.
+
+The command line turns these into `error: ...` and `hint: ...` on stderr; anything else is a bug and exits 1.
+"""
+
+from __future__ import annotations
+
+
+class TsmError(Exception):
+    """A failure with a known cause.
+
+    Args:
+        message: what went wrong and where (file:line, key, video).
+        hint: what to do next, often a command to type.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(TsmError):
+    """A command was called in a way that cannot work."""
+
+    exit_code = 2
+
+
+class ConfigError(TsmError):
+    """A preset or an override is wrong."""
+
+    exit_code = 2
+
+
+class DataError(TsmError):
+    """A list file, a video or a saved result is missing or broken."""
+
+    exit_code = 3
+
+
+class WeightsError(TsmError):
+    """A checkpoint is missing, broken, or of another network."""
+
+    exit_code = 4
+
+
+class EnvironmentProblem(TsmError):
+    """The machine lacks something: a device, a decoder, disk space."""
+
+    exit_code = 5

@@ -1,0 +1,255 @@
+"""Find, read, override and compare presets: YAML files checked against the schema of `config.py`.
+
+Every problem of a file is reported at once, as `presets/x.yaml:6: unknown key 'train.epoch'; did you mean
+'epochs'?`, and every resolved value knows where it comes from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from tsmcli.config import Config
+from tsmcli.errors import ConfigError
+
+_HERE = Path(__file__).parent
+PRESET_DIR = _HERE / "presets" if (_HERE / "presets").is_dir() else _HERE.parent / "presets"
+"""Inside the package when installed from a wheel, beside it in a checkout."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A resolved preset.
+
+    Attributes:
+        name: file name without `.yaml`.
+        config: the complete, checked configuration.
+        origins: for every dotted key, `default`, `<file>:<line>` or `--set`.
+    """
+
+    name: str
+    config: Config
+    origins: dict[str, str]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 5e-4 is a number (PyYAML reads it as a string)."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def preset_names() -> list[str]:
+    """Names of all shipped presets, sorted."""
+    return sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
+
+
+def load_preset(name: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a preset; see `resolve`.
+
+    Args:
+        name: a preset name, the name of an MMAction2 0.x TSM config, or the path of a `.yaml` file.
+        overrides: `key=value` strings such as `train.lr=0.005`.
+
+    Raises:
+        ConfigError: no such preset, or a wrong key or value in it or in an override.
+    """
+    return resolve(name, overrides).config
+
+
+def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
+    """Read a preset, apply overrides, check everything, and remember where each value comes from.
+
+    Raises:
+        ConfigError: with one line per problem.
+    """
+    path = find(name)
+    where = str(path) if path.parent != PRESET_DIR else f"presets/{path.name}"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: cannot be read: {error}") from error
+    tree, lines = _parse(text, where)
+    places = {key: f"{where}:{line}" for key, line in lines.items()}
+    for override in overrides:
+        _apply(tree, override, places)
+    config = _validate(tree, places, where)
+    origins = {key: _origin(key, places) for key, _ in leaves(config)}
+    return Preset(path.stem, config, origins)
+
+
+def find(name: str) -> Path:
+    """The file of a preset given by name, by MMAction2 config name, or by path.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest ones.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"no preset file {name}", hint="tsm presets ls lists the presets by name")
+        return path
+    path = PRESET_DIR / f"{name}.yaml"
+    if name in preset_names():
+        return path
+    aliases = _aliases()
+    alias = name.removesuffix(".py").rsplit("/", 1)[-1]
+    if alias in aliases:
+        return PRESET_DIR / f"{aliases[alias]}.yaml"
+    near = difflib.get_close_matches(name, [*preset_names(), *aliases], n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?\n" if near else ""
+    raise ConfigError(f"no preset named {name!r}", hint=hint + "tsm presets ls lists them all")
+
+
+@functools.cache
+def _aliases() -> dict[str, str]:
+    """MMAction2 config name -> preset name."""
+    found = {}
+    for path in PRESET_DIR.glob("*.yaml"):
+        match = re.search(r"^source:\s*(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if match:
+            found[match[1]] = path.stem
+    return found
+
+
+def leaves(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a configuration as (dotted key, value), in schema order."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def diff(a: Config, b: Config) -> list[tuple[str, Any, Any]]:
+    """The keys in which two configurations differ, as (dotted key, value in a, value in b)."""
+    left, right = dict(leaves(a)), dict(leaves(b))
+    keys = [*left, *(key for key in right if key not in left)]
+    return [(k, left.get(k), right.get(k)) for k in keys if left.get(k) != right.get(k)]
+
+
+def _parse(text: str, where: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """YAML text -> (nested dict, line number of every dotted key)."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{where}{line}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    lines: dict[str, int] = {}
+    tree = {} if node is None else _construct(node, "", lines, where)
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}:1: a preset is a mapping of sections, not a {type(tree).__name__}")
+    return tree, lines
+
+
+def _construct(node: yaml.Node, prefix: str, lines: dict[str, int], where: str) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        tree: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, line = str(key_node.value), key_node.start_mark.line + 1
+            if key in tree:
+                raise ConfigError(f"{where}:{line}: key {prefix + key!r} is given twice")
+            lines[prefix + key] = line
+            tree[key] = _construct(value_node, f"{prefix}{key}.", lines, where)
+        return tree
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(item, prefix, lines, where) for item in node.value]
+    loader = _Loader("")
+    try:
+        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{where}:{node.start_mark.line + 1}: {error}") from error
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+
+
+def _apply(tree: dict[str, Any], override: str, places: dict[str, str]) -> None:
+    """Put one `key=value` into the tree."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: write key=value, for example --set train.lr=0.005")
+    *sections, name = key.split(".")
+    here = tree
+    for depth, section in enumerate(sections):
+        below = here.get(section, {})
+        if isinstance(below, str):  # a protocol by name: spell it out, then override one value of it
+            below = _protocol(below)
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {override}: {'.'.join(sections[: depth + 1])} is a value, not a section")
+        here[section] = below
+        here = below
+    here[name] = _parse(f"value: {text}", f"--set {override}")[0]["value"]
+    places[key] = f"--set {override}"
+
+
+def _protocol(name: str) -> Any:
+    from tsmcli.config import PROTOCOLS
+
+    return PROTOCOLS[name].model_dump() if name in PROTOCOLS else name
+
+
+def _validate(tree: dict[str, Any], places: dict[str, str], where: str) -> Config:
+    try:
+        # JSON mode: strict about types, yet a YAML list may fill a tuple
+        return Config.model_validate_json(json.dumps(tree, default=str))
+    except ValidationError as error:
+        problems = [_describe(detail, places, where) for detail in error.errors()]
+        raise ConfigError("\n".join(problems), hint="tsm presets show NAME prints every key") from None
+
+
+def _describe(detail: ErrorDetails, places: dict[str, str], where: str) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    overrides = [place for k, place in places.items() if k.startswith(key + ".") and place.startswith("--set")]
+    place = overrides[0] if overrides else _origin(key, places)
+    place = where if place == "default" else place
+    if detail["type"] == "extra_forbidden":
+        known = _keys_beside(key)
+        near = difflib.get_close_matches(key.rsplit(".", 1)[-1], known, n=1, cutoff=0.5)
+        tail = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+        return f"{place}: unknown key {key!r}{tail}"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if detail["type"] == "value_error":
+        return f"{place}: {message}"
+    return f"{place}: {key} {message}, not {json.dumps(detail['input'])}"
+
+
+def _keys_beside(key: str) -> list[str]:
+    """Names that the schema allows where `key` stands."""
+    model: Any = Config
+    for part in key.split(".")[:-1]:
+        annotation = model.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(model.model_fields)
+
+
+def _origin(key: str, places: dict[str, str]) -> str:
+    """Where a key's value stands: its own place, or that of the nearest section above it, or default."""
+    own = key
+    while key:
+        if key in places and (key == own or not _is_mapping(key, places)):
+            return places[key]
+        key = key.rpartition(".")[0]
+    return "default"
+
+
+def _is_mapping(key: str, places: dict[str, str]) -> bool:
+    """Whether the preset spells out keys below this one (then what it leaves out is a default)."""
+    return any(other.startswith(key + ".") for other in places)
