@@ -44,6 +44,17 @@ class TSM(nn.Module):
         return frame_logits.unflatten(0, (clips.shape[0], -1)).mean(1)
 
 
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+"""Of ImageNet, red, green and blue, on the scale 0 to 255: the normalisation of every recipe."""
+
+
+def normalize(views: Tensor) -> Tensor:
+    """uint8 [..., 3, H, W] -> float32 of the same shape, on the tensor's own device."""
+    mean, std = (torch.tensor(v, device=views.device).view(3, 1, 1) for v in (MEAN, STD))
+    return (views.float() - mean) / std
+
+
 def make_trunk(config: ModelConfig) -> ResNet | MobileNetV2:
     """The 2D trunk of a configuration, with its shifts in place."""
     match config.backbone:

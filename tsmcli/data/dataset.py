@@ -1,0 +1,149 @@
+"""A list of videos as a torch dataset: read, sample, decode, transform."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tsmcli.catalog import CATALOG
+from tsmcli.config import Config, Views
+from tsmcli.core.sampling import sample_test, sample_train
+from tsmcli.data.decode import open_reader
+from tsmcli.data.listfile import VideoRecord
+from tsmcli.data.shards import TrainOrder
+from tsmcli.data.spatial import eval_views, train_view
+from tsmcli.errors import DataError
+
+
+class Sample(NamedTuple):
+    """One video, ready: its position in the list, its views uint8 [V, T, h, w, 3], its label."""
+
+    index: int
+    views: Tensor
+    label: int
+
+
+class BadVideo(NamedTuple):
+    """A video that could not be read, and why. It is counted, never replaced by another."""
+
+    index: int
+    path: str
+    reason: str
+
+
+class Batch(NamedTuple):
+    """N videos.
+
+    Attributes:
+        index: int64 [N], positions in the list.
+        views: uint8 [N, V, T, 3, h, w], stored channels-last: a quarter of the bytes of float32.
+        label: int64 [N].
+        bad: the videos of this batch that could not be read; N counts only the others.
+    """
+
+    index: Tensor
+    views: Tensor
+    label: Tensor
+    bad: list[BadVideo]
+
+
+class VideoDataset(Dataset[Sample | BadVideo]):
+    """The videos of a list.
+
+    A key is (epoch, index), or an index. Random choices come from a generator seeded by (seed, epoch, index), so
+    a sample does not depend on the worker that makes it.
+
+    Args:
+        media: the folder that list paths are relative to.
+        views: the test protocol; None draws random training clips.
+    """
+
+    def __init__(self, records: Sequence[VideoRecord], media: Path, config: Config, views: Views | None) -> None:
+        self.records = records
+        self.media = media
+        self.config = config
+        self.views = views
+        self.facts = CATALOG[config.data.dataset]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample | BadVideo:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        record = self.records[index]
+        try:
+            views, label = self.load(record, np.random.default_rng([self.config.train.seed, epoch, index, 1]))
+        except DataError as error:
+            return BadVideo(index, record.path, str(error))
+        return Sample(index, torch.from_numpy(views), label)
+
+    def load(self, record: VideoRecord, rng: np.random.Generator) -> tuple[Any, int]:
+        """One video's views, uint8 [V, T, h, w, 3], and its label, which a flip may have changed.
+
+        Raises:
+            DataError: the video cannot be read.
+        """
+        segments, augment = self.config.model.num_segments, self.config.augment
+        with open_reader(self.media, record, self.config.data, self.facts) as reader:
+            if self.views is None:
+                indices = sample_train(reader.num_frames, segments, augment, rng)
+            else:
+                indices = sample_test(reader.num_frames, segments, self.views)
+            frames = reader.read(indices.ravel())
+        if len({frame.shape for frame in frames}) > 1:
+            raise DataError(f"{self.media / record.path}: its frames change size")
+        if self.views is None:
+            return train_view(frames, record.label, augment, self.facts.flip_map, rng)
+        return eval_views(frames, segments, self.views), record.label
+
+
+def collate(items: Iterable[Sample | BadVideo]) -> Batch:
+    """Stack what was read, and list what was not."""
+    good, bad = [], []
+    for item in items:
+        (bad if isinstance(item, BadVideo) else good).append(item)
+    samples = [item for item in good if isinstance(item, Sample)]
+    views = torch.stack([s.views for s in samples]) if samples else torch.empty(0, 1, 1, 1, 1, 3, dtype=torch.uint8)
+    return Batch(
+        index=torch.tensor([s.index for s in samples], dtype=torch.int64),
+        views=views.movedim(-1, 3),  # [N, V, T, h, w, 3] seen as [N, V, T, 3, h, w]
+        label=torch.tensor([s.label for s in samples], dtype=torch.int64),
+        bad=[item for item in bad if isinstance(item, BadVideo)],
+    )
+
+
+def train_loader(dataset: VideoDataset, order: TrainOrder) -> DataLoader[Any]:
+    """Batches of `train.batch` videos in the order of `order`; the last batch of an epoch may be smaller."""
+    return _loader(dataset, order, dataset.config.train.batch)
+
+
+def eval_loader(dataset: VideoDataset, shard: range) -> DataLoader[Any]:
+    """The videos of a shard, one a batch (their views already fill the network)."""
+    return _loader(dataset, shard, 1)
+
+
+def _loader(dataset: VideoDataset, sampler: Any, batch: int) -> DataLoader[Any]:
+    workers = dataset.config.train.workers
+    return DataLoader(
+        dataset,
+        batch_size=batch,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        worker_init_fn=_start_worker,
+    )
+
+
+def _start_worker(_worker: int) -> None:
+    """One thread a worker: the workers are the parallelism."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,96 @@
+"""List files: one video a line, in MMAction2's two formats.
+
+    videos:  <path> <label>                    abseiling/clip one.mp4 0
+    frames:  <folder> <number of frames> <label>    4218 37 12
+
+Paths may hold spaces: the numbers are taken from the end of the line. Empty lines and lines that start with `#`
+are skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tsmcli.config import Store
+from tsmcli.errors import DataError
+
+_SHOWN = 5
+
+
+class VideoRecord(NamedTuple):
+    """One line of a list file.
+
+    Attributes:
+        path: video file or frame folder, relative to the media folder.
+        num_frames: frames in the folder; None for a video file, whose decoder knows.
+        label: class index.
+    """
+
+    path: str
+    num_frames: int | None
+    label: int
+
+
+def read_list(path: Path, store: Store, num_classes: int | None = None) -> list[VideoRecord]:
+    """Read a list file and check every line.
+
+    Args:
+        num_classes: K; a label of K or more is an error.
+
+    Raises:
+        DataError: the file is missing, empty or has malformed lines; the first few are named, with their numbers.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise DataError(f"no list file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list: {error}") from error
+    records, problems = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        parsed = _parse(line, store, num_classes)
+        if isinstance(parsed, str):
+            problems.append(f"{path}:{number}: {parsed}")
+        else:
+            records.append(parsed)
+    if problems:
+        more = [f"... and {len(problems) - _SHOWN} more lines"] if len(problems) > _SHOWN else []
+        raise DataError("\n".join([*problems[:_SHOWN], *more]), hint=f"a line is: {_FORMAT[store]}")
+    if not records:
+        raise DataError(f"{path}: the list is empty", hint=f"a line is: {_FORMAT[store]}")
+    return records
+
+
+def write_list(path: Path, records: Iterable[VideoRecord]) -> None:
+    """Write a list file, whole or not at all."""
+    lines = [
+        f"{r.path} {r.label}" if r.num_frames is None else f"{r.path} {r.num_frames} {r.label}" for r in records
+    ]
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    part.replace(path)
+
+
+_FORMAT = {"video": "<video file> <label>", "frames": "<folder> <number of frames> <label>"}
+
+
+def _parse(line: str, store: Store, num_classes: int | None) -> VideoRecord | str:
+    """A record, or what is wrong with the line."""
+    wanted = 1 if store == "video" else 2
+    fields = line.strip().rsplit(maxsplit=wanted)
+    if len(fields) != wanted + 1:
+        return f"expected `{_FORMAT[store]}`, got {line.strip()!r}"
+    path, *numbers = fields
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        wrong = next(number for number in numbers if not (number.isascii() and number.isdigit()))
+        return f"{wrong!r} is not a whole number; expected `{_FORMAT[store]}`"
+    label = int(numbers[-1])
+    if num_classes is not None and label >= num_classes:
+        return f"label {label}, but there are {num_classes} classes (0 to {num_classes - 1})"
+    if store == "frames" and int(numbers[0]) < 1:
+        return "a video of 0 frames"
+    return VideoRecord(path, int(numbers[0]) if store == "frames" else None, label)

@@ -1,0 +1,1 @@
+"""Devices, optimiser, training loop, checkpoints and scores."""

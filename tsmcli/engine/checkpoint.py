@@ -1,0 +1,169 @@
+"""Checkpoints: our own, which rebuild their network, and weight files of anyone else."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from tsmcli.config import Config
+from tsmcli.core.tsm import TSM, build_model
+from tsmcli.core.weights import LoadReport, load_state
+from tsmcli.errors import WeightsError
+
+FORMAT = 1
+"""Number of the checkpoint format; a higher one comes from a newer tsm."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training state.
+
+    Attributes:
+        preset: name of the preset it was trained with.
+        config: its complete configuration.
+        class_names: K names in index order.
+        epoch: epochs done.
+        best_top1: best validation accuracy so far, or None before the first validation.
+        model: weights.
+        optimizer: optimiser state, or None in a file for use only.
+    """
+
+    preset: str
+    config: Config
+    class_names: list[str]
+    epoch: int
+    best_top1: float | None
+    model: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any] | None = None
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint: to a temporary name, flushed to disk, then renamed."""
+    tree = {
+        "format": FORMAT,
+        "preset": checkpoint.preset,
+        "config": checkpoint.config.model_dump_json(),
+        "class_names": list(checkpoint.class_names),
+        "epoch": checkpoint.epoch,
+        "best_top1": checkpoint.best_top1,
+        "model": dict(checkpoint.model),
+        "optimizer": checkpoint.optimizer,
+    }
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        torch.save(tree, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Read one of our checkpoints.
+
+    Raises:
+        WeightsError: the file is missing, damaged, not one of ours, or from a newer tsm.
+    """
+    tree = read_file(path)
+    if "format" not in tree:
+        raise WeightsError(
+            f"{path}: weights without a configuration, not a checkpoint of tsm",
+            hint="say which network it is: --preset NAME",
+        )
+    if tree["format"] > FORMAT:
+        raise WeightsError(f"{path}: checkpoint format {tree['format']}; this tsm reads up to {FORMAT}",
+                           hint="pip install --upgrade tsmcli")  # fmt: skip
+    try:
+        config = Config.model_validate_json(tree["config"])
+        return Checkpoint(
+            tree["preset"], config, tree["class_names"], tree["epoch"], tree["best_top1"], tree["model"],
+            tree["optimizer"],
+        )  # fmt: skip
+    except (KeyError, ValidationError) as error:
+        raise WeightsError(f"{path}: the checkpoint is incomplete: {error}") from None
+
+
+def is_checkpoint(path: Path | str) -> bool:
+    """Whether a file is one of our checkpoints rather than bare weights."""
+    return "format" in read_file(path)
+
+
+def load_checkpoint(path: Path | str) -> tuple[TSM, Config]:
+    """The network of one of our checkpoints, in evaluation mode, and its configuration.
+
+    Raises:
+        WeightsError: see `read_checkpoint`; or the weights do not fit the configuration.
+    """
+    checkpoint = read_checkpoint(path)
+    model = build_model(checkpoint.config, len(checkpoint.class_names))
+    load_state(model, checkpoint.model)
+    return model.eval(), checkpoint.config
+
+
+def load_weights(
+    model: TSM, source: Path | str | Mapping[str, Tensor], *, new_classifier: bool = False
+) -> LoadReport:
+    """Load weights in any known layout into a network: ours, MMAction2's, the authors', torchvision's.
+
+    Args:
+        source: a file, or a state dict.
+        new_classifier: leave the classifier fresh and ignore the file's.
+
+    Raises:
+        WeightsError: the file cannot be read, or is of another network; the network is then unchanged.
+    """
+    if isinstance(source, Mapping):
+        return load_state(model, source, new_classifier=new_classifier)
+    tree = read_file(source)
+    state = next((tree[key] for key in ("state_dict", "model") if isinstance(tree.get(key), Mapping)), tree)
+    state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    if not state:
+        raise WeightsError(f"{source}: no weights in this file")
+    try:
+        return load_state(model, state, new_classifier=new_classifier)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}", error.hint) from None
+
+
+def imagenet_weights(config: Config) -> Mapping[str, Tensor]:
+    """torchvision's ImageNet weights (version 1) for the trunk; downloaded once, hash-checked.
+
+    Raises:
+        WeightsError: they cannot be fetched.
+    """
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(config.model.backbone).IMAGENET1K_V1
+    try:
+        state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"the ImageNet weights of {config.model.backbone} cannot be fetched from {weights.url}: {error}",
+            hint="--init FILE starts from a file, --init none from random weights",
+        ) from None
+    return state
+
+
+def read_file(path: Path | str) -> dict[str, Any]:
+    """A saved dictionary of tensors and plain values; code in the file is never run.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or holds anything else.
+    """
+    try:
+        tree = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"no checkpoint {path}") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(f"{path}: cannot be read as a checkpoint: {reason}") from None
+    if not isinstance(tree, dict):
+        raise WeightsError(f"{path}: holds a {type(tree).__name__}, not a checkpoint")
+    return tree

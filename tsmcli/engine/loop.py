@@ -1,0 +1,125 @@
+"""One epoch of training, as a stream of events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tsmcli.config import TrainConfig
+from tsmcli.core.tsm import TSM, normalize
+from tsmcli.data.dataset import BadVideo, Batch
+from tsmcli.errors import DataError, TsmError
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimiser step.
+
+    Attributes:
+        epoch, step, steps: 0-based epoch; 1-based step of that many.
+        loss, top1: of this batch, in training mode.
+        lr: of the ordinary weights.
+        grad_norm: L2 norm of all gradients, before clipping.
+        videos: clips in the batch.
+        data_sec, step_sec: waiting for data; the whole step including that.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    top1: float
+    lr: float
+    grad_norm: float
+    videos: int
+    data_sec: float
+    step_sec: float
+
+
+@dataclass(frozen=True)
+class VideosSkipped:
+    """Videos of a batch that could not be read; training goes on without them."""
+
+    videos: tuple[BadVideo, ...]
+
+
+def train_epoch(
+    model: TSM,
+    optimizer: torch.optim.Optimizer,
+    loader: DataLoader[Any],
+    config: TrainConfig,
+    device: torch.device,
+    epoch: int,
+) -> Iterator[StepDone | VideosSkipped]:
+    """Train on every batch of the loader once.
+
+    Raises:
+        DataError: more than `train.max_bad_videos` videos could not be read.
+        TsmError: the loss is not finite.
+    """
+    model.train()
+    bad, steps, start = 0, len(loader), time.perf_counter()
+    for step, batch in enumerate(loader, 1):
+        waited = time.perf_counter() - start
+        if batch.bad:
+            bad += len(batch.bad)
+            yield VideosSkipped(tuple(batch.bad))
+            if bad > config.max_bad_videos:
+                raise _too_many(bad, config, batch.bad[-1])
+        if not len(batch.index):
+            continue
+        loss, logits, norm = train_step(model, optimizer, batch, config, device)
+        if not torch.isfinite(loss):
+            raise _not_finite(loss, batch, optimizer, epoch, step)
+        now = time.perf_counter()
+        top1 = (logits.argmax(1).cpu() == batch.label).float().mean().item()
+        lr = optimizer.param_groups[2]["lr"]
+        yield StepDone(
+            epoch, step, steps, loss.item(), top1, lr, norm.item(), len(batch.index), waited, now - start
+        )
+        start = time.perf_counter()
+
+
+def train_step(
+    model: TSM, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Forward, backward, clip, step: (loss, logits [N, K], gradient norm)."""
+    clips = normalize(batch.views.to(device, non_blocking=True).flatten(0, 1))  # [N, T, 3, h, w]
+    return optimize(model, optimizer, clips, batch.label.to(device), config.clip_norm)
+
+
+def optimize(
+    model: TSM, optimizer: torch.optim.Optimizer, clips: Tensor, labels: Tensor, clip_norm: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of cross entropy on normalised clips; a loss that is not finite changes nothing."""
+    logits = model(clips)
+    loss = F.cross_entropy(logits, labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    if torch.isfinite(loss):
+        optimizer.step()
+    return loss.detach(), logits.detach(), norm
+
+
+def _too_many(bad: int, config: TrainConfig, last: BadVideo) -> DataError:
+    return DataError(
+        f"{bad} videos of this epoch could not be read, the last one: {last.reason}",
+        hint=f"train.max_bad_videos is {config.max_bad_videos}; repair the videos or take them off the list",
+    )
+
+
+def _not_finite(loss: Tensor, batch: Batch, optimizer: torch.optim.Optimizer, epoch: int, step: int) -> TsmError:
+    lr = optimizer.param_groups[2]["lr"]
+    return TsmError(
+        f"the loss is {loss.item()} at epoch {epoch + 1}, step {step}, learning rate {lr:g}, "
+        f"with videos {batch.index.tolist()} of the training list (0-based)",
+        hint="lower train.lr, or look at these videos",
+    )

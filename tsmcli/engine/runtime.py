@@ -1,0 +1,66 @@
+"""The device a run uses, its seeds, and what the machine is."""
+
+from __future__ import annotations
+
+import platform
+import random
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsmcli import __version__
+from tsmcli.errors import EnvironmentProblem
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps` -> a device that is really there.
+
+    Raises:
+        EnvironmentProblem: the named device is missing. It is never replaced by another.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise EnvironmentProblem(f"no device named {name!r}", hint="use auto, cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise EnvironmentProblem(
+            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices",
+            hint="`tsm doctor` says what torch sees; --device cpu works everywhere",
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise EnvironmentProblem(f"--device {name}: torch sees no such device", hint="--device cpu works everywhere")
+    return device
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch (dropout); samples have generators of their own."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  for libraries that use the global generator; ours do not
+    torch.manual_seed(seed)
+
+
+def use_channels_last(model: nn.Module) -> None:
+    """Store the weights of 2D convolutions channels-last, the faster format for our trunks on CPU and GPU."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, as written beside every result."""
+    return {
+        "tsm": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "command": sys.argv,
+    }

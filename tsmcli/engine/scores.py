@@ -1,0 +1,49 @@
+"""Scores of whole videos: views through the network, averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tsmcli.core.tsm import TSM, normalize
+from tsmcli.data.dataset import BadVideo
+
+
+@dataclass(frozen=True)
+class VideoScored:
+    """A video's scores [K], by its position in the list."""
+
+    index: int
+    scores: Tensor
+
+
+def score_videos(
+    model: TSM, loader: DataLoader[Any], device: torch.device, average: Literal["prob", "score"]
+) -> Iterator[VideoScored | BadVideo]:
+    """Score every video of a loader; those that cannot be read come as BadVideo."""
+    model.eval()
+    for batch in loader:
+        yield from batch.bad
+        for index, views in zip(batch.index.tolist(), batch.views, strict=True):
+            yield VideoScored(index, average_views(view_logits(model, views, device), average))
+
+
+@torch.inference_mode()
+def view_logits(model: TSM, views: Tensor, device: torch.device) -> Tensor:
+    """Logits [V, K] on the CPU of uint8 views [V, T, 3, h, w].
+
+    A few views at a time, so that memory does not grow with V; on a CPU one by one, where batching gains nothing.
+    """
+    at_once = 1 if device.type == "cpu" else 16
+    chunks = views.split(at_once)
+    return torch.cat([model(normalize(chunk.to(device, non_blocking=True))).float().cpu() for chunk in chunks])
+
+
+def average_views(logits: Tensor, how: Literal["prob", "score"]) -> Tensor:
+    """[V, K] -> [K]: the mean of softmax probabilities, or of the raw scores (MMAction2's `average_clips`)."""
+    return (logits.softmax(-1) if how == "prob" else logits).mean(0)
