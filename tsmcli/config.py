@@ -215,4 +215,3 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     val: Views = Field(Views(), description="views scored during training; a protocol name or its values")
     test: Views = Field(Views(), description="views scored by `tsm test`; a protocol name or its values")
-    accurate: Views | None = Field(None, description="the published slower protocol, where there is one")

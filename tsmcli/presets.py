@@ -253,3 +253,16 @@ def _origin(key: str, places: dict[str, str]) -> str:
 def _is_mapping(key: str, places: dict[str, str]) -> bool:
     """Whether the preset spells out keys below this one (then what it leaves out is a default)."""
     return any(other.startswith(key + ".") for other in places)
+
+
+def to_yaml(preset: Preset) -> str:
+    """A resolved preset as YAML that reads back to the same configuration, with each value's origin beside it."""
+    lines = [f"# {preset.name}, resolved: every value and where it came from"]
+    for name in type(preset.config).model_fields:
+        value = getattr(preset.config, name)
+        if isinstance(value, BaseModel):
+            lines.append(f"{name}:")
+            lines += [f"  {key}: {json.dumps(v)}  # {preset.origins[f'{name}.{key}']}" for key, v in leaves(value)]
+        else:
+            lines.append(f"{name}: {json.dumps(value)}  # {preset.origins[name]}")
+    return "\n".join(lines) + "\n"

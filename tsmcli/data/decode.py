@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from tsmcli.catalog import Dataset
 from tsmcli.config import DataConfig
@@ -153,6 +154,7 @@ class PyAVReader:
             self._stream = self._container.streams.video[0]
             self._codec = self._stream.codec_context
             self._codec.thread_count = 1
+            self._rgb = VideoReformatter()  # kept, so that its tables are built once
             self._packets = self._scan()
             self._display = sorted(packet.pts for packet in self._packets)
             self._indexed = self._can_index()
@@ -219,7 +221,7 @@ class PyAVReader:
         found: dict[int, Frame] = {}
         for key, times in sorted(groups.items()):
             for frame in self._decode_from(keys[key], times):
-                found[index_of[frame.pts]] = _to_rgb(frame)
+                found[index_of[frame.pts]] = self._to_rgb(frame)
         return found
 
     def _decode_from(self, key: _Packet, times: set[int]) -> Iterator[Any]:
@@ -249,7 +251,7 @@ class PyAVReader:
         for number, frame in enumerate(self._decode_all()):
             if number in left:
                 left.remove(number)
-                found[number] = _to_rgb(frame)
+                found[number] = self._to_rgb(frame)
             if not left:
                 return found
         raise DataError(f"{self.path}: frame {min(left)} of {self.num_frames} cannot be decoded")
@@ -279,12 +281,11 @@ class PyAVReader:
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1
 
-
-def _to_rgb(frame: Any) -> Frame:
-    """uint8 [H, W, 3], upright: turned as the file's display matrix asks."""
-    image: Frame = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+    def _to_rgb(self, frame: Any) -> Frame:
+        """uint8 [H, W, 3], upright: turned as the file's display matrix asks."""
+        image: Frame = self._rgb.reformat(frame, format="rgb24").to_ndarray()
+        quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
+        return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 
 
 def _check_file(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""From raw material to a prepared dataset: media, list files, class names, manifest."""

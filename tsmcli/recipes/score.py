@@ -1,0 +1,57 @@
+"""Score every video of a list: the part that training's validation and `tsm test` share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsmcli.config import Config, Views
+from tsmcli.core.tsm import TSM
+from tsmcli.data.dataset import BadVideo, VideoDataset, eval_loader
+from tsmcli.data.location import Split
+from tsmcli.data.shards import eval_shard
+from tsmcli.engine.scores import VideoScored, score_videos
+from tsmcli.errors import DataError, TsmError
+from tsmcli.recipes.events import Scoring
+from tsmcli.results import Results
+
+ScoreEvent = Scoring | VideoScored | BadVideo
+
+
+def score_split(
+    model: TSM, split: Split, config: Config, views: Views, device: torch.device, meta: dict[str, Any]
+) -> Generator[ScoreEvent, None, Results]:
+    """Yield an event a video and return the results of all of them.
+
+    Raises:
+        DataError: no video could be read.
+    """
+    yield Scoring("scoring", len(split.records))
+    loader = eval_loader(VideoDataset(split.records, split.media, config, views), eval_shard(len(split.records)))
+    scored: dict[int, Any] = {}
+    bad: dict[int, BadVideo] = {}
+    for event in score_videos(model, loader, device, views.average):
+        if event.index in scored or event.index in bad:
+            raise TsmError(f"video {event.index} was scored twice")
+        if isinstance(event, BadVideo):
+            bad[event.index] = event
+        else:
+            scored[event.index] = event.scores.numpy()
+        yield event
+    if len(scored) + len(bad) != len(split.records):
+        raise TsmError(f"{len(scored) + len(bad)} of {len(split.records)} videos came back")
+    if not scored:
+        first = bad[min(bad)]
+        raise DataError(f"none of the {len(bad)} videos of {split.list_file} could be read; {first.path}: {first.reason}")
+    order = sorted(scored)
+    return Results(
+        paths=[split.records[i].path for i in order],
+        labels=np.array([split.records[i].label for i in order], dtype=np.int64),
+        scores=np.stack([scored[i] for i in order]).astype(np.float32),
+        num_listed=len(split.records),
+        bad=[(bad[i].path, bad[i].reason) for i in sorted(bad)],
+        meta={"protocol": views.model_dump(), "protocol_name": views.name, **meta},
+    )

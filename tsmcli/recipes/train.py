@@ -1,0 +1,179 @@
+"""Train a preset: data, network, epochs, validation, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsmcli.config import Config
+from tsmcli.core.tsm import TSM, build_model
+from tsmcli.data.dataset import BadVideo, VideoDataset, train_loader
+from tsmcli.data.location import Places, Split, find_classes, find_split
+from tsmcli.data.shards import TrainOrder
+from tsmcli.engine.checkpoint import Checkpoint, imagenet_weights, load_weights, save_checkpoint
+from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
+from tsmcli.engine.optim import lr_factor, make_optimizer, scaled_lr, set_lr
+from tsmcli.engine.runtime import choose_device, environment, seed_everything, use_channels_last
+from tsmcli.engine.scores import VideoScored
+from tsmcli.errors import ConfigError
+from tsmcli.metrics import mean_class, top_k
+from tsmcli.presets import Preset, to_yaml
+from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
+from tsmcli.recipes.score import score_split
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The end of a training run; `top1` is of the last validation."""
+
+    run: Path
+    last: Path
+    best: Path
+    top1: float
+    best_top1: float
+    seconds: float
+
+
+TrainEvent = Stage | Training | StepDone | VideosSkipped | Scoring | VideoScored | BadVideo | Validated | Saved | Trained
+
+
+def train(
+    preset: Preset,
+    places: Places,
+    *,
+    device_name: str = "auto",
+    run: Path | None = None,
+    init: str | None = None,
+) -> Iterator[TrainEvent]:
+    """Train a preset from its starting weights to its last epoch, validating on the way.
+
+    Everything that can fail early (lists, labels, class names, device) is checked before anything is built.
+
+    Args:
+        run: folder for the results; default `runs/<preset>/<time>`.
+        init: `imagenet`, `none`, or a file of weights; default what the preset says.
+
+    Raises:
+        ConfigError, DataError, WeightsError, EnvironmentProblem: see the functions called.
+    """
+    config, started = preset.config, time.perf_counter()
+    check_trainable(config)
+    device = choose_device(device_name)
+    classes = find_classes(config.data, places)
+    check_classes(config, classes)
+    train_split = find_split(config.data, places, "train", len(classes))
+    val_split = find_split(config.data, places, "val", len(classes))
+
+    seed_everything(config.train.seed)
+    model = build_model(config, len(classes), seed=config.train.seed)
+    started_from = initialise(model, config, init or config.model.init)
+    use_channels_last(model.to(device))
+    lr = scaled_lr(config.train)
+    optimizer = make_optimizer(model, config.train, lr)
+    order = TrainOrder(len(train_split.records), seed=config.train.seed)
+    loader = train_loader(VideoDataset(train_split.records, train_split.media, config, None), order)
+
+    run = make_run_folder(run, preset)
+    log = run / "log.jsonl"
+    yield Stage(f"training {preset.name} in {run}", describe_run(config, train_split, val_split, device, lr, started_from))
+    yield Training(preset.name, len(loader) * config.train.epochs, config.train.epochs, config.train.log_every)
+    best, top1 = -1.0, 0.0
+    for epoch in range(config.train.epochs):
+        order.set_epoch(epoch)
+        set_lr(optimizer, lr_factor(config.train, epoch))
+        for event in train_epoch(model, optimizer, loader, config.train, device, epoch):
+            if isinstance(event, StepDone) and (event.step % config.train.log_every == 0 or event.step == event.steps):
+                write_log(log, "train", asdict(event))
+            yield event
+        done, improved = epoch + 1, False
+        if done % config.train.val_every == 0 or done == config.train.epochs:
+            results = yield from score_split(model, val_split, config, config.val, device, {})
+            top1 = top_k(results.scores, results.labels)
+            top5 = top_k(results.scores, results.labels, 5) if len(classes) > 5 else None
+            validated = Validated(epoch, top1, top5, mean_class(results.scores, results.labels), results.coverage)
+            write_log(log, "val", asdict(validated))
+            yield validated
+            best, improved = max(best, top1), top1 > best
+        if improved or done % config.train.save_every == 0 or done == config.train.epochs:
+            checkpoint = Checkpoint(
+                preset.name, config, classes, done, best if best >= 0 else None, model.state_dict(), optimizer.state_dict()
+            )
+            yield from save(run, checkpoint, improved=improved)
+    yield Trained(run, run / "last.pt", run / "best.pt", top1, best, time.perf_counter() - started)
+
+
+def save(run: Path, checkpoint: Checkpoint, *, improved: bool) -> Iterator[Saved]:
+    """Write `last.pt`, and `best.pt` when validation improved."""
+    for name in ("last.pt", "best.pt") if improved else ("last.pt",):
+        save_checkpoint(run / name, checkpoint)
+        yield Saved(run / name, best=name == "best.pt")
+
+
+def check_trainable(config: Config) -> None:
+    """Refuse what the loop cannot do yet, rather than train something else.
+
+    Raises:
+        ConfigError: the recipe needs RandAugment, MixUp or CutMix.
+    """
+    needed = ["augment.rand_augment"] if config.augment.rand_augment else []
+    needed += [f"augment.mix: {config.augment.mix}"] if config.augment.mix != "none" else []
+    if needed:
+        raise ConfigError(
+            f"this version cannot train with {' and '.join(needed)}",
+            hint="testing and inspecting this preset works; "
+            "--set augment.rand_augment=false --set augment.mix=none trains without, which is another recipe",
+        )
+
+
+def check_classes(config: Config, classes: list[str]) -> None:
+    """Raise ConfigError where the preset and the class names disagree about K."""
+    if config.model.num_classes not in (None, len(classes)):
+        raise ConfigError(f"model.num_classes is {config.model.num_classes}, but there are {len(classes)} class names")
+
+
+def initialise(model: TSM, config: Config, init: str) -> str:
+    """Load starting weights and say in words where they came from."""
+    if init == "none":
+        return "random weights"
+    source = imagenet_weights(config) if init == "imagenet" else init
+    report = load_weights(model, source, new_classifier=True)
+    return f"{init} ({report.summary().splitlines()[0]}, new classifier)"
+
+
+def describe_run(
+    config: Config, train_split: Split, val_split: Split, device: torch.device, lr: float, started_from: str
+) -> tuple[str, ...]:
+    """The facts to know before the first step."""
+    t = config.train
+    scaling = f"{t.lr:g} for a batch of {t.lr_batch}, scaled to {lr:g} for {t.batch}" if t.batch != t.lr_batch else f"{lr:g}"
+    return (
+        f"{len(train_split.records)} training videos ({train_split.list_file}), "
+        f"{len(val_split.records)} validation videos ({val_split.list_file})",
+        f"starting from {started_from}",
+        f"device {device}, {t.epochs} epochs, batch {t.batch}, learning rate {scaling}",
+    )
+
+
+def make_run_folder(run: Path | None, preset: Preset) -> Path:
+    """Create the folder of a run, with its configuration and environment."""
+    if run is None:
+        base = Path("runs") / preset.name / time.strftime("%Y%m%d-%H%M%S")
+        run = next(p for i in range(1000) if not (p := base.with_name(base.name + (f"-{i}" if i else ""))).exists())
+    if (run / "config.yaml").exists():
+        raise ConfigError(f"{run} already holds a run", hint="choose another --work-dir")
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.yaml").write_text(to_yaml(preset), encoding="utf-8")
+    (run / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+    return run
+
+
+def write_log(path: Path, kind: str, values: dict[str, Any]) -> None:
+    """Append one JSON object, its keys prefixed with `train/` or `val/`."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({f"{kind}/{key}": value for key, value in values.items()}) + "\n")
