@@ -8,6 +8,7 @@ must see in which order they come.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tsmcli.catalog import CATALOG
 from tsmcli.data.listfile import VideoRecord, write_list
 from tsmcli.data.location import write_manifest
 from tsmcli.data.spatial import Frame
+from tsmcli.errors import UsageError
 
 SIZE_PX = 64
 FRAMES = 24
@@ -44,8 +46,13 @@ def make_demo(out: Path, *, seed: int = 0, train_clips: int = 60, val_clips: int
 
     Args:
         train_clips, val_clips: clips per class; the same seed gives the same bytes.
+
+    Raises:
+        UsageError: `out` holds something else, which would be lost.
     """
     facts = CATALOG["demo"]
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_demo(out))):
+        raise UsageError(f"{out} exists and is no demo dataset", hint="choose another folder")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     total, done = 2 * len(MOTIONS) * (train_clips + val_clips), 0
@@ -67,6 +74,13 @@ def make_demo(out: Path, *, seed: int = 0, train_clips: int = 60, val_clips: int
     if out.exists():
         shutil.rmtree(out)
     part.replace(out)
+
+
+def _is_demo(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["dataset"] == "demo")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def render(motion: int, rng: np.random.Generator) -> list[Frame]:

@@ -1,0 +1,31 @@
+"""The command line: parse, call a recipe, hand the result to report. Nothing here imports torch until a command runs."""
+
+from __future__ import annotations
+
+from tsmcli.cli.app import app
+from tsmcli.cli.bench import bench
+from tsmcli.cli.demo import demo
+from tsmcli.cli.doctor import doctor
+from tsmcli.cli.evaluate import evaluate
+from tsmcli.cli.prepare_data import prepare_data
+from tsmcli.cli.presets import presets
+from tsmcli.cli.shared import ManyValues
+from tsmcli.cli.test import test
+from tsmcli.cli.train import train
+
+app.command()(demo)
+app.command()(doctor)
+app.add_typer(presets, name="presets")
+app.command("prepare-data")(prepare_data)
+app.command(cls=ManyValues)(train)
+app.command(cls=ManyValues)(test)
+app.command("eval", cls=ManyValues)(evaluate)
+app.command(cls=ManyValues)(bench)
+
+
+def main() -> None:
+    """Entry point of `tsm` and `python -m tsmcli`."""
+    app()
+
+
+__all__ = ["app", "main"]

@@ -1,0 +1,55 @@
+"""The application object, and the one place where failures become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tsmcli import __version__
+from tsmcli.errors import TsmError
+
+
+class ErrorBoundary(TyperGroup):
+    """Print `error:` and `hint:` on stderr and exit with the error's code; --debug shows where it came from."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TsmError as error:
+            if ctx.params.get("debug"):
+                raise
+            sys.stderr.write(f"error: {error}\n")
+            for line in filter(None, error.hint.splitlines()):
+                sys.stderr.write(f"hint: {line}\n")
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=ErrorBoundary,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Train, test, benchmark and run Temporal Shift Module (TSM) video networks.",
+    epilog="Start with: tsm demo",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,76 @@
+"""tsm test"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tsmcli.cli.shared import Classes, Data, DataRoot, Device, Json, Media, Set, places
+
+if TYPE_CHECKING:
+    from tsmcli.recipes.test import Tested
+
+Metrics = Annotated[list[str], typer.Option(help="top_k mean_class")]
+TopK = Annotated[list[int], typer.Option(help="The k of top_k.")]
+AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Exit 0 although videos could not be read.")]
+
+
+def test(
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint of a run, or weights with --preset.")],
+    preset: Annotated[str | None, typer.Option(help="Preset of bare weights [default: the checkpoint's own].")] = None,
+    sets: Set = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="efficient, accurate, dense10, dense10x3, ten-crop, val or test [default: test]."),
+    ] = None,
+    metrics: Metrics = ["top_k", "mean_class"],  # noqa: B006
+    topk: TopK = [1, 5],  # noqa: B006
+    data_root: DataRoot = Path("data"),
+    data: Data = None,
+    list_file: Annotated[Path | None, typer.Option("--list", help="List of the videos to test on.")] = None,
+    media: Media = None,
+    classes: Classes = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the scores here, .json or .npz.")] = None,
+    allow_missing: AllowMissing = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score every video of the validation list and print the metrics.
+
+    Accuracy is of the videos that could be read, and says so; if some could not, the exit code is 3.
+    """
+    from tsmcli.errors import UsageError
+    from tsmcli.presets import resolve
+    from tsmcli.recipes.evaluate import check_metrics
+
+    check_metrics(metrics)
+    if sets and not preset:
+        raise UsageError("--set needs --preset", hint="a checkpoint's own configuration is fixed")
+    resolved = resolve(preset, sets or ()) if preset else None
+    where = places(data_root, data, val_list=list_file, media=media, classes=classes)
+
+    from tsmcli.recipes.test import test as run
+    from tsmcli.report.progress import follow
+
+    tested = follow(run(checkpoint, resolved, where, protocol=protocol, device_name=device, out=out))
+    finish_test(tested, metrics, topk, allow_missing=allow_missing, as_json=as_json)
+
+
+def finish_test(tested: Tested, metrics: list[str], topk: list[int], *, allow_missing: bool, as_json: bool) -> None:
+    """Print the metrics of a test and exit 3 if videos were missing."""
+    from tsmcli.cli.evaluate import print_evaluation
+    from tsmcli.errors import DataError
+    from tsmcli.recipes.evaluate import summarise
+
+    results = tested.results
+    topk = [k for k in topk if k <= results.scores.shape[1]]
+    print_evaluation(summarise(results, metrics, topk, str(tested.files[0])), as_json=as_json)
+    if results.bad and not allow_missing:
+        names = "\n".join(f"  {path}: {reason}" for path, reason in results.bad)
+        raise DataError(
+            f"{len(results.bad)} of {results.num_listed} videos could not be read, so this is the accuracy on "
+            f"{results.coverage}:\n{names}",
+            hint="--allow-missing accepts that",
+        )

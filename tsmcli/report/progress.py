@@ -1,0 +1,102 @@
+"""Draw the events of a recipe on stderr: a progress bar with ETA on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tsmcli.data.dataset import BadVideo
+from tsmcli.engine.loop import StepDone, VideosSkipped
+from tsmcli.engine.scores import VideoScored
+from tsmcli.prepare.demo import ClipWritten
+from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
+
+
+def follow(events: Iterator[Any]) -> Any:
+    """Draw every event and return the last one, which is the recipe's result."""
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[facts]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        drawing = _Drawing(console, bar)
+        result = None
+        for event in events:
+            drawing.draw(event)
+            result = event
+    return result
+
+
+class _Drawing:
+    """The bars that are open, and what they say."""
+
+    def __init__(self, console: Console, bar: Progress) -> None:
+        self.console = console
+        self.bar = bar
+        self.training: TaskID | None = None
+        self.scoring: TaskID | None = None
+        self.writing: TaskID | None = None
+        self.epochs = 0
+        self.log_every = 1
+
+    def line(self, text: str) -> None:
+        self.bar.console.print(text, markup=False, soft_wrap=True)
+
+    def draw(self, event: Any) -> None:
+        match event:
+            case Stage(title, details):
+                self._close()
+                self.line(title)
+                for detail in details:
+                    self.line(f"  {detail}")
+            case ClipWritten(done, total):
+                if self.writing is None:
+                    self.writing = self.bar.add_task("clips", total=total, facts="")
+                self.bar.update(self.writing, completed=done)
+            case Training(title, steps, epochs, log_every):
+                self.epochs, self.log_every = epochs, log_every
+                self.training = self.bar.add_task(title, total=steps, facts="")
+            case StepDone():
+                self._step(event)
+            case Scoring(title, total):
+                if self.scoring is not None:
+                    self.bar.remove_task(self.scoring)
+                self.scoring = self.bar.add_task(title, total=total, facts="")
+            case VideoScored() | BadVideo():
+                if self.scoring is not None:
+                    self.bar.advance(self.scoring)
+                if isinstance(event, BadVideo):
+                    self.line(f"  cannot be read: {event.reason}")
+            case VideosSkipped(videos):
+                for video in videos:
+                    self.line(f"  skipped: {video.reason}")
+            case Validated(epoch, top1, _, mean_class, coverage):
+                self.line(f"  epoch {epoch + 1}: val/top1 {top1:.2%}, val/mean_class {mean_class:.2%} on {coverage}")
+            case Saved(path, best):
+                if best:
+                    self.line(f"  best so far: {path}")
+
+    def _step(self, event: StepDone) -> None:
+        facts = (
+            f"epoch {event.epoch + 1}/{self.epochs} loss {event.loss:.3f} lr {event.lr:.2g} "
+            f"{event.videos / event.step_sec:.1f} clips/s, waiting for data {event.data_sec / event.step_sec:.0%}"
+        )
+        if self.training is not None:
+            self.bar.advance(self.training)
+            self.bar.update(self.training, facts=facts)
+        if not self.console.is_terminal and (event.step % self.log_every == 0 or event.step == event.steps):
+            self.line(f"  step {event.step}/{event.steps} of {facts}")
+
+    def _close(self) -> None:
+        for task in (self.training, self.scoring, self.writing):
+            if task is not None:
+                self.bar.remove_task(task)
+        self.training = self.scoring = self.writing = None
