@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tsmcli.presets import load_preset
     from tsmcli.core.tsm import build_model
     from tsmcli.engine.checkpoint import load_checkpoint, load_weights
+    from tsmcli.presets import load_preset
     from tsmcli.recipes.predict import predict
 
 __all__ = ["__version__", "build_model", "load_checkpoint", "load_preset", "load_weights", "predict"]

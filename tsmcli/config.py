@@ -93,8 +93,9 @@ class AugmentConfig(Section):
         "true spreads the segments over all frames",
     )
     short_videos: Literal["loop", "repeat_last"] = Field(
-        "loop", description="uniform, fewer frames than T: an index past the end wraps to frame 0 (published) "
-        "or repeats the last frame"
+        "loop",
+        description="uniform, fewer frames than T: an index past the end wraps to frame 0 (published) "
+        "or repeats the last frame",
     )
     dense_last_start: bool = Field(
         False, description="dense: false never draws the last possible window, as published"
@@ -137,9 +138,7 @@ class Views(Section):
         if self.sampling == "uniform" and self.clips > 2:
             raise ValueError(f"uniform sampling has 1 or 2 clips, not {self.clips}")
         if self.crop == "three" and self.crop_px != self.resize_px:
-            raise ValueError(
-                f"crop: three needs crop_px equal to resize_px ({self.resize_px}), not {self.crop_px}"
-            )
+            raise ValueError(f"crop: three needs crop_px equal to resize_px ({self.resize_px}), not {self.crop_px}")
         if self.resize_px is not None and self.crop_px > self.resize_px:
             raise ValueError(f"a crop of {self.crop_px} px does not fit a short side of {self.resize_px} px")
         return self

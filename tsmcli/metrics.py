@@ -47,6 +47,8 @@ def mean_class(scores: Scores, labels: Labels) -> float:
 
 def _check(scores: Scores, labels: Labels) -> None:
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
-        raise ValueError(f"expected scores [N, K] and labels [N], got {list(scores.shape)} and {list(labels.shape)}")
+        raise ValueError(
+            f"expected scores [N, K] and labels [N], got {list(scores.shape)} and {list(labels.shape)}"
+        )
     if not len(scores):
         raise ValueError("no videos")

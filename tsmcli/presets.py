@@ -47,7 +47,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
     list("-+0123456789"),
@@ -173,11 +173,11 @@ def _construct(node: yaml.Node, prefix: str, lines: dict[str, int], where: str) 
         return [_construct(item, prefix, lines, where) for item in node.value]
     loader = _Loader("")
     try:
-        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+        return loader.construct_object(node)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{where}:{node.start_mark.line + 1}: {error}") from error
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _apply(tree: dict[str, Any], override: str, places: dict[str, str]) -> None:

@@ -106,10 +106,13 @@ def _check(path: Path, results: Results) -> None:
     n = len(results.paths)
     if results.scores.ndim != 2 or len(results.scores) != n or results.labels.shape != (n,) or n == 0:
         raise DataError(
-            f"{path}: {n} videos, {list(results.scores.shape)} scores, {list(results.labels.shape)} labels do not fit"
+            f"{path}: {n} videos, scores {list(results.scores.shape)} and labels {list(results.labels.shape)} "
+            "do not fit together"
         )
     if not np.isfinite(results.scores).all():
         row = int(np.flatnonzero(~np.isfinite(results.scores).all(axis=1))[0])
         raise DataError(f"{path}: the scores of {results.paths[row]} are not finite")
     if results.labels.min() < 0 or results.labels.max() >= results.scores.shape[1]:
-        raise DataError(f"{path}: label {results.labels.max()}, but the scores are of {results.scores.shape[1]} classes")
+        raise DataError(
+            f"{path}: label {results.labels.max()}, but the scores are of {results.scores.shape[1]} classes"
+        )

@@ -22,7 +22,10 @@ from torch import Tensor
 
 def fill(shapes: dict[str, tuple[int, ...]], gain: float = 1.0, nl_gain: float = 0.5) -> dict[str, Tensor]:
     """Tensors for the given names and shapes."""
-    return {name: torch.from_numpy(np.asarray(_draw(name, tuple(shape), gain, nl_gain))) for name, shape in shapes.items()}
+    return {
+        name: torch.from_numpy(np.asarray(_draw(name, tuple(shape), gain, nl_gain)))
+        for name, shape in shapes.items()
+    }
 
 
 def make_input(batch: int, segments: int, size: int, seed: int = 0) -> Tensor:
@@ -47,7 +50,9 @@ def _draw(name: str, shape: tuple[int, ...], gain: float, nl_gain: float) -> np.
     elif kind == "running_var":
         values = rng.uniform(0.5, 1.5, shape)
     elif len(shape) >= 2:
-        values = np.sqrt((nl_gain if "non_local_block" in name else gain) / np.prod(shape[1:])) * rng.standard_normal(shape)
+        values = np.sqrt(
+            (nl_gain if "non_local_block" in name else gain) / np.prod(shape[1:])
+        ) * rng.standard_normal(shape)
     elif kind == "weight":
         values = rng.uniform(0.5, 1.5, shape)
     else:

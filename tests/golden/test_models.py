@@ -103,7 +103,7 @@ def test_parameter_counts_and_names(name: str) -> None:
     assert sum(p.numel() for p in model.parameters()) == entry["n_params"]
     names = layout_names(model, "mmaction")
     ours = {names[key]: list(tensor.shape) for key, tensor in model.state_dict().items()}
-    assert ours == {key: shape for key, shape in entry["state_dict"]}
+    assert ours == dict(entry["state_dict"])
 
 
 def test_averaged_views_equal_mmaction2() -> None:
@@ -120,7 +120,9 @@ def test_averaged_views_equal_mmaction2() -> None:
 def test_authors_layout(name: str) -> None:
     entry = MIT[name]
     config = ModelConfig(
-        backbone={"resnet50": "resnet50", "resnet101": "resnet101", "mobilenetv2": "mobilenet_v2"}[entry["base_model"]],
+        backbone={"resnet50": "resnet50", "resnet101": "resnet101", "mobilenetv2": "mobilenet_v2"}[
+            entry["base_model"]
+        ],
         init="none",
     )
     model = build_model(config, entry["num_classes"]).eval()

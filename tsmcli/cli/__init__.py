@@ -1,4 +1,7 @@
-"""The command line: parse, call a recipe, hand the result to report. Nothing here imports torch until a command runs."""
+"""The command line: parse, call a recipe, hand the result to report.
+
+Nothing here imports torch until a command runs.
+"""
 
 from __future__ import annotations
 

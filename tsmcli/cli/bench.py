@@ -11,7 +11,9 @@ from tsmcli.cli.shared import Device, Json, Set
 
 
 def bench(
-    preset: Annotated[str, typer.Argument(help="Preset name, MMAction2 config name, or a .yaml file.")] = "r50-k400-8f",
+    preset: Annotated[
+        str, typer.Argument(help="Preset name, MMAction2 config name, or a .yaml file.")
+    ] = "r50-k400-8f",
     sets: Set = None,
     protocol: Annotated[str | None, typer.Option(help="Test protocol [default: the preset's].")] = None,
     seconds: Annotated[float, typer.Option(min=0, help="How long to measure.")] = 15.0,

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    results: Annotated[Path | None, typer.Argument(help="A results file [default: the newest below runs/].")] = None,
+    results: Annotated[
+        Path | None, typer.Argument(help="A results file [default: the newest below runs/].")
+    ] = None,
     metrics: Annotated[list[str], typer.Option(help="top_k mean_class")] = ["top_k", "mean_class"],  # noqa: B006
     topk: Annotated[list[int], typer.Option(help="The k of top_k.")] = [1, 5],  # noqa: B006
     checkpoint: Annotated[Path | None, typer.Option(help="Test this checkpoint first.")] = None,
@@ -54,8 +56,16 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     from tsmcli.report.tables import percent, print_json, print_line, print_table
 
     if as_json:
-        print_json({**evaluation.values, "videos": evaluation.coverage, "complete": evaluation.complete,
-                    "protocol": evaluation.protocol, "preset": evaluation.preset, "scores": evaluation.source})  # fmt: skip
+        print_json(
+            {
+                **evaluation.values,
+                "videos": evaluation.coverage,
+                "complete": evaluation.complete,
+                "protocol": evaluation.protocol,
+                "preset": evaluation.preset,
+                "scores": evaluation.source,
+            }
+        )
         return
     title = f"{evaluation.preset}, protocol {evaluation.protocol}, {evaluation.coverage}"
     print_table(("metric", "value"), [(name, percent(value)) for name, value in evaluation.values.items()], title)

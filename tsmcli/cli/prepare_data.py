@@ -11,7 +11,9 @@ from tsmcli.cli.shared import Json
 
 
 def prepare_data(
-    dataset: Annotated[str, typer.Argument(help="demo, folder, or a dataset of the zoo for how to prepare it.")] = "demo",
+    dataset: Annotated[
+        str, typer.Argument(help="demo, folder, or a dataset of the zoo for how to prepare it.")
+    ] = "demo",
     source: Annotated[Path | None, typer.Option(help="folder: the folder of class folders.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write [default: data/DATASET].")] = None,
     val_share: Annotated[
@@ -19,9 +21,11 @@ def prepare_data(
     ] = 0.2,
     group: Annotated[
         str | None,
-        typer.Option(help="folder: regular expression; videos in whose names it finds the same text (a person, "
-                          "a recording) stay in one split."),
-    ] = None,  # fmt: skip
+        typer.Option(
+            help="folder: regular expression; videos in whose names it finds the same text "
+            "(a person, a recording) stay in one split."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the clips (demo) or of the split (folder).")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -40,7 +44,9 @@ def prepare_data(
         _demo(out, seed, as_json)
     elif dataset == "folder":
         if source is None:
-            raise UsageError("prepare-data folder needs --source DIR", hint="DIR holds one folder of videos per class")
+            raise UsageError(
+                "prepare-data folder needs --source DIR", hint="DIR holds one folder of videos per class"
+            )
         _folder(source, out, val_share, group, seed, as_json)
     else:
         _explain(dataset)

@@ -34,9 +34,13 @@ def show(name: Name, sets: Set = None, as_json: Json = False) -> None:
 
     preset = resolve(name, sets or ())
     if as_json:
-        print_json({"name": preset.name, "config": preset.config.model_dump(mode="json"), "origins": preset.origins})
+        print_json(
+            {"name": preset.name, "config": preset.config.model_dump(mode="json"), "origins": preset.origins}
+        )
     else:
-        rows = [(key, "null" if value is None else value, preset.origins[key]) for key, value in leaves(preset.config)]
+        rows = [
+            (key, "null" if value is None else value, preset.origins[key]) for key, value in leaves(preset.config)
+        ]
         print_table(("key", "value", "from"), rows, preset.name)
 
 

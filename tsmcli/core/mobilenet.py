@@ -31,7 +31,9 @@ def conv_bn_relu6(in_channels: int, out_channels: int, kernel: int, stride: int 
 class InvertedResidual(nn.Module):
     """Expand, filter per channel, project; the shift is in front of the expansion of blocks with a shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int, config: ModelConfig) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, expansion: int, config: ModelConfig
+    ) -> None:
         super().__init__()
         inner = in_channels * expansion
         self.shortcut = stride == 1 and in_channels == out_channels

@@ -8,7 +8,7 @@ that name. A layout is a pure renaming of those names; which blocks carry a shif
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -322,17 +322,25 @@ def mit_class_order(names: Sequence[str]) -> list[int]:
 def describe(state: Mapping[str, Tensor]) -> str:
     """What network a state dict is of, read from its names and shapes: for messages."""
     keys = strip_prefix(state)
-    depths = [1 + max((int(m[1]) for k in keys if (m := re.search(rf"layer{s}\.(?:net\.)?(\d+)\.", k))), default=-1)
-              for s in (1, 2, 3, 4)]  # fmt: skip
-    bottleneck = any(re.search(r"layer1\.0\..*conv3|layer1\.0\.conv3", k) for k in keys)
-    names = {(2, 2, 2, 2): "ResNet-18", (3, 4, 6, 3): "ResNet-50" if bottleneck else "ResNet-34",
-             (3, 4, 23, 3): "ResNet-101", (3, 8, 36, 3): "ResNet-152"}  # fmt: skip
+    depths = tuple(_blocks_of_stage(keys, stage) for stage in (1, 2, 3, 4))
+    bottleneck = any(re.search(r"layer1\.0\.(.*\.)?conv3", key) for key in keys)
+    names: dict[tuple[int, ...], str] = {
+        (2, 2, 2, 2): "ResNet-18",
+        (3, 4, 6, 3): "ResNet-50" if bottleneck else "ResNet-34",
+        (3, 4, 23, 3): "ResNet-101",
+        (3, 8, 36, 3): "ResNet-152",
+    }
     # MMAction2 calls the seven groups of MobileNetV2 layer1 to layer7
     mobile = any(".features." in k or k.startswith("features.") or "layer7." in k for k in keys)
-    name = "a MobileNetV2" if mobile else names.get(tuple(depths), "an unknown network")
+    name = "a MobileNetV2" if mobile else names.get(depths, "an unknown network")
     name = name if name.startswith("a") else f"a {name}"
     if any(".non_local" in k or ".nl." in k for k in keys):
         name += " with non-local blocks"
     heads = ("fc.weight", "cls_head.fc_cls.weight", "new_fc.weight", "classifier.1.weight")
     classes = next((keys[h].shape[0] for h in heads if h in keys), None)
     return f"{name}, {classes} classes" if classes else name
+
+
+def _blocks_of_stage(keys: Iterable[str], stage: int) -> int:
+    pattern = re.compile(rf"layer{stage}\.(?:net\.)?(\d+)\.")
+    return 1 + max((int(match[1]) for key in keys if (match := pattern.search(key))), default=-1)

@@ -25,7 +25,7 @@ from tsmcli.errors import DataError
 class Sample(NamedTuple):
     """One video, ready: its position in the list, its views uint8 [V, T, h, w, 3], its label."""
 
-    index: int
+    number: int
     views: Tensor
     label: int
 
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 class BadVideo(NamedTuple):
     """A video that could not be read, and why. It is counted, never replaced by another."""
 
-    index: int
+    number: int
     path: str
     reason: str
 
@@ -42,15 +42,15 @@ class Batch(NamedTuple):
     """N videos.
 
     Attributes:
-        index: int64 [N], positions in the list.
+        numbers: int64 [N], positions in the list.
         views: uint8 [N, V, T, 3, h, w], stored channels-last: a quarter of the bytes of float32.
-        label: int64 [N].
+        labels: int64 [N].
         bad: the videos of this batch that could not be read; N counts only the others.
     """
 
-    index: Tensor
+    numbers: Tensor
     views: Tensor
-    label: Tensor
+    labels: Tensor
     bad: list[BadVideo]
 
 
@@ -106,16 +106,14 @@ class VideoDataset(Dataset[Sample | BadVideo]):
 
 def collate(items: Iterable[Sample | BadVideo]) -> Batch:
     """Stack what was read, and list what was not."""
-    good, bad = [], []
-    for item in items:
-        (bad if isinstance(item, BadVideo) else good).append(item)
-    samples = [item for item in good if isinstance(item, Sample)]
+    items = list(items)
+    samples = [item for item in items if isinstance(item, Sample)]
     views = torch.stack([s.views for s in samples]) if samples else torch.empty(0, 1, 1, 1, 1, 3, dtype=torch.uint8)
     return Batch(
-        index=torch.tensor([s.index for s in samples], dtype=torch.int64),
+        numbers=torch.tensor([s.number for s in samples], dtype=torch.int64),
         views=views.movedim(-1, 3),  # [N, V, T, h, w, 3] seen as [N, V, T, 3, h, w]
-        label=torch.tensor([s.label for s in samples], dtype=torch.int64),
-        bad=[item for item in bad if isinstance(item, BadVideo)],
+        labels=torch.tensor([s.label for s in samples], dtype=torch.int64),
+        bad=[item for item in items if isinstance(item, BadVideo)],
     )
 
 

@@ -172,7 +172,9 @@ class PyAVReader:
     def __enter__(self) -> PyAVReader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -198,7 +200,9 @@ class PyAVReader:
             if packet.size and not packet.is_discard:
                 if packet.pts is None:
                     return []
-                packets.append(_Packet(packet.pts, packet.pts if packet.dts is None else packet.dts, packet.is_keyframe))
+                packets.append(
+                    _Packet(packet.pts, packet.pts if packet.dts is None else packet.dts, packet.is_keyframe)
+                )
         return packets
 
     def _can_index(self) -> bool:
@@ -283,7 +287,7 @@ class PyAVReader:
 
     def _to_rgb(self, frame: Any) -> Frame:
         """uint8 [H, W, 3], upright: turned as the file's display matrix asks."""
-        image: Frame = self._rgb.reformat(frame, format="rgb24").to_ndarray()
+        image: Any = self._rgb.reformat(frame, format="rgb24").to_ndarray()
         quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 

@@ -73,16 +73,16 @@ def train_epoch(
             yield VideosSkipped(tuple(batch.bad))
             if bad > config.max_bad_videos:
                 raise _too_many(bad, config, batch.bad[-1])
-        if not len(batch.index):
+        if not len(batch.numbers):
             continue
         loss, logits, norm = train_step(model, optimizer, batch, config, device)
         if not torch.isfinite(loss):
             raise _not_finite(loss, batch, optimizer, epoch, step)
         now = time.perf_counter()
-        top1 = (logits.argmax(1).cpu() == batch.label).float().mean().item()
+        top1 = (logits.argmax(1).cpu() == batch.labels).float().mean().item()
         lr = optimizer.param_groups[2]["lr"]
         yield StepDone(
-            epoch, step, steps, loss.item(), top1, lr, norm.item(), len(batch.index), waited, now - start
+            epoch, step, steps, loss.item(), top1, lr, norm.item(), len(batch.numbers), waited, now - start
         )
         start = time.perf_counter()
 
@@ -92,7 +92,7 @@ def train_step(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Forward, backward, clip, step: (loss, logits [N, K], gradient norm)."""
     clips = normalize(batch.views.to(device, non_blocking=True).flatten(0, 1))  # [N, T, 3, h, w]
-    return optimize(model, optimizer, clips, batch.label.to(device), config.clip_norm)
+    return optimize(model, optimizer, clips, batch.labels.to(device), config.clip_norm)
 
 
 def optimize(
@@ -102,7 +102,7 @@ def optimize(
     logits = model(clips)
     loss = F.cross_entropy(logits, labels)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     if torch.isfinite(loss):
         optimizer.step()
@@ -120,6 +120,6 @@ def _not_finite(loss: Tensor, batch: Batch, optimizer: torch.optim.Optimizer, ep
     lr = optimizer.param_groups[2]["lr"]
     return TsmError(
         f"the loss is {loss.item()} at epoch {epoch + 1}, step {step}, learning rate {lr:g}, "
-        f"with videos {batch.index.tolist()} of the training list (0-based)",
+        f"with videos {batch.numbers.tolist()} of the training list (0-based)",
         hint="lower train.lr, or look at these videos",
     )

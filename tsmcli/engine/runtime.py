@@ -33,7 +33,9 @@ def choose_device(name: str = "auto") -> torch.device:
             hint="`tsm doctor` says what torch sees; --device cpu works everywhere",
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise EnvironmentProblem(f"--device {name}: torch sees no such device", hint="--device cpu works everywhere")
+        raise EnvironmentProblem(
+            f"--device {name}: torch sees no such device", hint="--device cpu works everywhere"
+        )
     return device
 
 

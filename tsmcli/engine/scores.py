@@ -18,7 +18,7 @@ from tsmcli.data.dataset import BadVideo
 class VideoScored:
     """A video's scores [K], by its position in the list."""
 
-    index: int
+    number: int
     scores: Tensor
 
 
@@ -29,8 +29,8 @@ def score_videos(
     model.eval()
     for batch in loader:
         yield from batch.bad
-        for index, views in zip(batch.index.tolist(), batch.views, strict=True):
-            yield VideoScored(index, average_views(view_logits(model, views, device), average))
+        for number, views in zip(batch.numbers.tolist(), batch.views, strict=True):
+            yield VideoScored(number, average_views(view_logits(model, views, device), average))
 
 
 @torch.inference_mode()

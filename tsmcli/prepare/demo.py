@@ -18,6 +18,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from tsmcli import __version__
 from tsmcli.catalog import CATALOG
@@ -111,7 +112,8 @@ def _texture(size: int, rng: np.random.Generator, brightness: tuple[int, int], c
     fine = rng.normal(0, contrast / 3, (size, size, 3)).astype(np.float32)
     smooth = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
     noise = rng.uniform(*brightness, 3) + smooth + cv2.GaussianBlur(fine, (3, 3), 0)
-    return np.clip(noise, 0, 255).astype(np.uint8)
+    texture: Frame = np.clip(noise, 0, 255).astype(np.uint8)
+    return texture
 
 
 def _object(rng: np.random.Generator) -> tuple[Frame, Frame]:
@@ -130,7 +132,7 @@ def _object(rng: np.random.Generator) -> tuple[Frame, Frame]:
 
 
 def _paste(
-    background: Frame, thing: Frame, mask: Frame, position: np.ndarray, angle: float, scale: float
+    background: Frame, thing: Frame, mask: Frame, position: NDArray[np.float64], angle: float, scale: float
 ) -> Frame:
     centre = (thing.shape[1] / 2, thing.shape[0] / 2)
     matrix = cv2.getRotationMatrix2D(centre, angle, scale)
@@ -138,11 +140,12 @@ def _paste(
     size = (background.shape[1], background.shape[0])
     moved = cv2.warpAffine(thing, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_LINEAR)[..., None] / 255.0
-    return (moved * alpha + background * (1 - alpha)).astype(np.uint8)
+    picture: Frame = (moved * alpha + background * (1 - alpha)).astype(np.uint8)
+    return picture
 
 
 def write_video(path: Path, frames: Sequence[Frame], fps: int = 12) -> None:
-    """Encode frames as H.264, every frame alone and with the same quantiser, on one thread: the same bytes always."""
+    """Encode frames as H.264: each alone, one quantiser, one thread, so that the bytes are always the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         options = {"qp": "18", "g": "1", "bf": "0", "threads": "1", "preset": "veryfast"}

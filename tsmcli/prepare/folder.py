@@ -23,7 +23,7 @@ from tsmcli.data.listfile import VideoRecord, write_list
 from tsmcli.data.location import write_manifest
 from tsmcli.errors import DataError, UsageError
 
-VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .ts .wmv .flv .3gp .ogv".split())
+SUFFIXES = ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .ts .wmv .flv .3gp .ogv"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def prepare_folder(
 def _videos_by_class(source: Path) -> dict[str, list[Path]]:
     """Class name -> its videos at any depth, sorted."""
     return {
-        folder.name: sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+        folder.name: sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES.split() and p.is_file())
         for folder in sorted(source.iterdir())
         if folder.is_dir() and not folder.name.startswith(".")
     }
@@ -105,7 +105,7 @@ def _class_names(source: Path, videos: dict[str, list[Path]]) -> list[str]:
     raise DataError(
         f"{source}: {len(classes)} class folders with videos; at least 2 are needed. Found {len(videos)} folders "
         f"and {seen}",
-        hint=f"expected {source}/<class name>/<video>, with videos ending in {' '.join(sorted(VIDEO_SUFFIXES))}",
+        hint=f"expected {source}/<class name>/<video>, with videos ending in {SUFFIXES}",
     )
 
 

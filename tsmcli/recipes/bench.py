@@ -49,7 +49,9 @@ class BenchResult:
     environment: dict[str, Any]
 
 
-def bench(preset: Preset, *, device_name: str = "auto", views: Views | None = None, seconds: float = 15.0) -> BenchResult:
+def bench(
+    preset: Preset, *, device_name: str = "auto", views: Views | None = None, seconds: float = 15.0
+) -> BenchResult:
     """Time the network of a preset: batch 1, random weights, float32, the views of its test protocol.
 
     What is timed is MMAction2's `inference_time`: copy to the device, all views of a video through the network,
@@ -57,7 +59,9 @@ def bench(preset: Preset, *, device_name: str = "auto", views: Views | None = No
     """
     config, device = preset.config, choose_device(device_name)
     views = views or config.test
-    model = build_model(config, config.model.num_classes or 400 if config.data.dataset == "folder" else None, seed=0)
+    model = build_model(
+        config, config.model.num_classes or 400 if config.data.dataset == "folder" else None, seed=0
+    )
     use_channels_last(model.eval().to(device))
     shape = (views.views, config.model.num_segments, views.crop_px, views.crop_px, 3)
     video = torch.randint(0, 256, shape, dtype=torch.uint8).movedim(-1, 2)

@@ -43,7 +43,9 @@ def demo(*, data: Path, run: Path | None = None, device_name: str = "auto", seed
     """Make the clips, train and test a TSM, train and test its shift-less twin on the same clips and budget."""
     started = time.perf_counter()
     run = run or Path("runs") / "demo" / time.strftime("%Y%m%d-%H%M%S")
-    yield Stage(f"making short videos in {data}", ("4 pairs of classes; each class is its partner played backwards",))
+    yield Stage(
+        f"making short videos in {data}", ("4 pairs of classes; each class is its partner played backwards",)
+    )
     yield from make_demo(data, seed=seed)
     places = Places(folder=data)
     results: dict[str, Results] = {}

@@ -51,7 +51,12 @@ def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int], sou
             values[f"top{k}"] = top_k(results.scores, results.labels, k)
     meta = results.meta
     return Evaluation(
-        values, results.coverage, not results.bad, meta.get("protocol_name", "unknown"), meta.get("preset", "unknown"), source
+        values,
+        results.coverage,
+        not results.bad,
+        meta.get("protocol_name", "unknown"),
+        meta.get("preset", "unknown"),
+        source,
     )
 
 

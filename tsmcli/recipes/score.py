@@ -34,18 +34,20 @@ def score_split(
     scored: dict[int, Any] = {}
     bad: dict[int, BadVideo] = {}
     for event in score_videos(model, loader, device, views.average):
-        if event.index in scored or event.index in bad:
-            raise TsmError(f"video {event.index} was scored twice")
+        if event.number in scored or event.number in bad:
+            raise TsmError(f"video {event.number} was scored twice")
         if isinstance(event, BadVideo):
-            bad[event.index] = event
+            bad[event.number] = event
         else:
-            scored[event.index] = event.scores.numpy()
+            scored[event.number] = event.scores.numpy()
         yield event
     if len(scored) + len(bad) != len(split.records):
         raise TsmError(f"{len(scored) + len(bad)} of {len(split.records)} videos came back")
     if not scored:
         first = bad[min(bad)]
-        raise DataError(f"none of the {len(bad)} videos of {split.list_file} could be read; {first.path}: {first.reason}")
+        raise DataError(
+            f"none of the {len(bad)} videos of {split.list_file} could be read; {first.path}: {first.reason}"
+        )
     order = sorted(scored)
     return Results(
         paths=[split.records[i].path for i in order],

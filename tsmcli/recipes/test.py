@@ -95,7 +95,9 @@ def describe_checkpoint(path: Path, preset: Preset | None) -> tuple[Config, str,
     checkpoint = read_checkpoint(path)
     if preset is None:
         return checkpoint.config, checkpoint.preset, checkpoint.class_names
-    ours, theirs = (c.model.model_dump(exclude={"dropout", "init", "num_classes"}) for c in (checkpoint.config, preset.config))
+    ours, theirs = (
+        c.model.model_dump(exclude={"dropout", "init", "num_classes"}) for c in (checkpoint.config, preset.config)
+    )
     wrong = [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]
     if wrong:
         raise WeightsError(
@@ -115,7 +117,9 @@ def choose_protocol(config: Config, name: str | None) -> Views:
     if name in own:
         return own[name]
     if name not in PROTOCOLS:
-        raise UsageError(f"no protocol named {name!r}", hint=f"choose from {', '.join([*PROTOCOLS, 'val', 'test'])}")
+        raise UsageError(
+            f"no protocol named {name!r}", hint=f"choose from {', '.join([*PROTOCOLS, 'val', 'test'])}"
+        )
     return PROTOCOLS[name]
 
 

@@ -40,7 +40,9 @@ class Trained:
     seconds: float
 
 
-TrainEvent = Stage | Training | StepDone | VideosSkipped | Scoring | VideoScored | BadVideo | Validated | Saved | Trained
+TrainEvent = (
+    Stage | Training | StepDone | VideosSkipped | Scoring | VideoScored | BadVideo | Validated | Saved | Trained
+)
 
 
 def train(
@@ -81,14 +83,18 @@ def train(
 
     run = make_run_folder(run, preset)
     log = run / "log.jsonl"
-    yield Stage(f"training {preset.name} in {run}", describe_run(config, train_split, val_split, device, lr, started_from))
+    yield Stage(
+        f"training {preset.name} in {run}", describe_run(config, train_split, val_split, device, lr, started_from)
+    )
     yield Training(preset.name, len(loader) * config.train.epochs, config.train.epochs, config.train.log_every)
     best, top1 = -1.0, 0.0
     for epoch in range(config.train.epochs):
         order.set_epoch(epoch)
         set_lr(optimizer, lr_factor(config.train, epoch))
         for event in train_epoch(model, optimizer, loader, config.train, device, epoch):
-            if isinstance(event, StepDone) and (event.step % config.train.log_every == 0 or event.step == event.steps):
+            if isinstance(event, StepDone) and (
+                event.step % config.train.log_every == 0 or event.step == event.steps
+            ):
                 write_log(log, "train", asdict(event))
             yield event
         done, improved = epoch + 1, False
@@ -102,7 +108,13 @@ def train(
             best, improved = max(best, top1), top1 > best
         if improved or done % config.train.save_every == 0 or done == config.train.epochs:
             checkpoint = Checkpoint(
-                preset.name, config, classes, done, best if best >= 0 else None, model.state_dict(), optimizer.state_dict()
+                preset.name,
+                config,
+                classes,
+                done,
+                best if best >= 0 else None,
+                model.state_dict(),
+                optimizer.state_dict(),
             )
             yield from save(run, checkpoint, improved=improved)
     yield Trained(run, run / "last.pt", run / "best.pt", top1, best, time.perf_counter() - started)
@@ -134,7 +146,9 @@ def check_trainable(config: Config) -> None:
 def check_classes(config: Config, classes: list[str]) -> None:
     """Raise ConfigError where the preset and the class names disagree about K."""
     if config.model.num_classes not in (None, len(classes)):
-        raise ConfigError(f"model.num_classes is {config.model.num_classes}, but there are {len(classes)} class names")
+        raise ConfigError(
+            f"model.num_classes is {config.model.num_classes}, but there are {len(classes)} class names"
+        )
 
 
 def initialise(model: TSM, config: Config, init: str) -> str:
@@ -151,7 +165,11 @@ def describe_run(
 ) -> tuple[str, ...]:
     """The facts to know before the first step."""
     t = config.train
-    scaling = f"{t.lr:g} for a batch of {t.lr_batch}, scaled to {lr:g} for {t.batch}" if t.batch != t.lr_batch else f"{lr:g}"
+    scaling = (
+        f"{t.lr:g} for a batch of {t.lr_batch}, scaled to {lr:g} for {t.batch}"
+        if t.batch != t.lr_batch
+        else f"{lr:g}"
+    )
     return (
         f"{len(train_split.records)} training videos ({train_split.list_file}), "
         f"{len(val_split.records)} validation videos ({val_split.list_file})",

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from tsmcli.data.dataset import BadVideo
 from tsmcli.engine.loop import StepDone, VideosSkipped
@@ -79,7 +87,9 @@ class _Drawing:
                 for video in videos:
                     self.line(f"  skipped: {video.reason}")
             case Validated(epoch, top1, _, mean_class, coverage):
-                self.line(f"  epoch {epoch + 1}: val/top1 {top1:.2%}, val/mean_class {mean_class:.2%} on {coverage}")
+                self.line(
+                    f"  epoch {epoch + 1}: val/top1 {top1:.2%}, val/mean_class {mean_class:.2%} on {coverage}"
+                )
             case Saved(path, best):
                 if best:
                     self.line(f"  best so far: {path}")
