@@ -14,10 +14,11 @@ from golden.fill import digest, fill, make_input
 from torch import Tensor
 
 from tsmcli.config import ModelConfig
+from tsmcli.core.layouts import layout_names
 from tsmcli.core.nonlocal_block import NonLocal
 from tsmcli.core.shift import temporal_shift
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.core.weights import layout_names, load_state, match_state
+from tsmcli.core.weights import load_state, match_state
 
 HERE = Path(__file__).parent
 MODELS: dict[str, Any] = json.loads((HERE / "models.json").read_text())

@@ -12,8 +12,9 @@ from golden.fill import fill, make_input
 from golden.test_models import MODELS, config_of
 
 from tsmcli.config import ModelConfig, TrainConfig
+from tsmcli.core.layouts import layout_names
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.core.weights import layout_names, load_state
+from tsmcli.core.weights import load_state
 from tsmcli.engine.loop import optimize
 from tsmcli.engine.optim import make_optimizer, param_groups
 

@@ -1,29 +1,20 @@
-"""State dict layouts: torchvision, MMAction2 (new and old) and mit-han-lab, to and from ours.
-
-Our names are torchvision's behind `backbone.`, plus `fc.` for the classifier and `non_local.` for the block of
-that name. A layout is a pure renaming of those names; which blocks carry a shift (`.net`) or a non-local block
-(`.block`) is read off the network, so the same map serves both directions and a round trip is exact.
-"""
+"""Load a state dict in any known layout into a network, strictly and with a full report; and back."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from tsmcli.core.nonlocal_block import NonLocal
-from tsmcli.core.resnet import Block
-from tsmcli.core.shift import TemporalPool, TemporalShift
+from tsmcli.core.layouts import LAYOUTS, Layout, layout_names
 from tsmcli.core.tsm import TSM
 from tsmcli.errors import WeightsError
 
-Layout = Literal["tsm", "mmaction", "mmaction-old", "mit", "torchvision"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 _COUNTER = "num_batches_tracked"
+_TORCHVISION_HEADS = ("classifier.1.weight", "classifier.1.bias")
 _MIT_EXTRA_BIAS = re.compile(r"(.*\.nl\.W)\.0\.bias$")
 
 
@@ -156,157 +147,6 @@ def fold_mit_bias(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def detect_layout(model: TSM, state: Mapping[str, Tensor]) -> Layout:
     """The layout in which most names of the state dict are names of this network."""
     return max(LAYOUTS, key=lambda layout: len(state.keys() & set(layout_names(model, layout).values())))
-
-
-def layout_names(model: TSM, layout: Layout) -> dict[str, str]:
-    """Our name -> the name in a layout, for every tensor of a network."""
-    if layout == "tsm":
-        return {key: key for key in model.state_dict()}
-    if layout == "torchvision":
-        return {key: _torchvision(key, hasattr(model.backbone, "features")) for key in model.state_dict()}
-    places = _Places.of(model)
-    rename = {"mmaction": _mmaction, "mmaction-old": _mmaction_old, "mit": _mit}[layout]
-    return {key: rename(key, places) for key in model.state_dict()}
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where a network departs from the plain trunk; block names such as `layer2.0` or `features.3`."""
-
-    shifted: frozenset[str]
-    non_local: frozenset[str]
-    whole_block: bool
-    time_pool: bool
-
-    @classmethod
-    def of(cls, model: TSM) -> _Places:
-        modules = dict(model.backbone.named_modules())
-        owner = {kind: frozenset(n.rpartition(".")[0] for n, m in modules.items() if isinstance(m, kind))
-                 for kind in (TemporalShift, NonLocal)}  # fmt: skip
-        return cls(
-            owner[TemporalShift],
-            owner[NonLocal],
-            any(isinstance(m, Block) and m.shift_shortcut for m in modules.values()),
-            any(isinstance(m, TemporalPool) for m in modules.values()),
-        )
-
-
-_TORCHVISION_HEADS = ("classifier.1.weight", "classifier.1.bias")
-
-
-def _torchvision(key: str, mobilenet: bool) -> str:
-    if mobilenet and key.startswith("fc."):
-        return key.replace("fc.", "classifier.1.")
-    return key.removeprefix("backbone.")
-
-
-def _mmaction(key: str, places: _Places) -> str:
-    """ConvModule units: a convolution is `.conv`, its batch norm `.bn` of the same unit."""
-    if key.startswith("fc."):
-        return key.replace("fc.", "cls_head.fc_cls.")
-    name = key.removeprefix("backbone.")
-    if name.startswith("features."):
-        return "backbone." + _mmaction_mobilenet(name, places)
-    block, rest = _split_block(name)
-    if block and rest.startswith("non_local."):
-        return f"backbone.{_block_path(block, places)}.{_mmaction_non_local(rest)}"
-    rest = re.sub(r"^bn(\d)\.", r"conv\1.bn.", rest)
-    rest = re.sub(r"^conv(\d)\.weight$", r"conv\1.conv.weight", rest)
-    rest = rest.replace("downsample.0.", "downsample.conv.").replace("downsample.1.", "downsample.bn.")
-    if not block:
-        return f"backbone.{rest}"
-    if block in places.shifted and not places.whole_block:
-        rest = rest.replace("conv1.conv.", "conv1.conv.net.")
-    return f"backbone.{_block_path(block, places, inner=True)}.{rest}"
-
-
-def _mmaction_old(key: str, places: _Places) -> str:
-    """Before July 2020: torchvision's names for the units of a ResNet."""
-    name = key.removeprefix("backbone.")
-    block, rest = _split_block(name)
-    if key.startswith("fc.") or name.startswith("features.") or rest.startswith("non_local."):
-        return _mmaction(key, places)
-    if not block:
-        return key
-    if block in places.shifted and not places.whole_block:
-        rest = rest.replace("conv1.", "conv1.net.")
-    return f"backbone.{_block_path(block, places, inner=True)}.{rest}"
-
-
-def _mit(key: str, places: _Places) -> str:
-    """The authors' code: `base_model.` and torchvision's names, MobileNetV2 with flat units."""
-    if key.startswith("fc."):
-        return f"new_{key}"
-    name = key.removeprefix("backbone.")
-    if name.startswith("features."):
-        return "base_model." + _mit_mobilenet(name, places)
-    block, rest = _split_block(name)
-    if not block:
-        return f"base_model.{name}"
-    if rest.startswith("non_local."):
-        unit, _, tail = rest.removeprefix("non_local.").partition(".")
-        unit = {"g": "g.0", "theta": "theta", "phi": "phi.0", "out": "W.0", "norm": "W.1"}[unit]
-        return f"base_model.{_block_path(block, places)}.nl.{unit}.{tail}"
-    if block in places.shifted and not places.whole_block:
-        rest = rest.replace("conv1.", "conv1.net.")
-    return f"base_model.{_block_path(block, places, inner=True)}.{rest}"
-
-
-def _split_block(name: str) -> tuple[str, str]:
-    """`layer2.0.conv1.weight` -> (`layer2.0`, `conv1.weight`); ("", name) outside the stages."""
-    match = re.match(r"(layer\d\.\d+)\.(.*)", name)
-    return (match[1], match[2]) if match else ("", name)
-
-
-def _block_path(block: str, places: _Places, *, inner: bool = False) -> str:
-    """The block's name with the wrappers around it; `inner`: down to its own layers."""
-    path = block.replace("layer2.", "layer2.net.") if places.time_pool else block
-    if inner and block in places.non_local:
-        path += ".block"
-    if inner and places.whole_block and block in places.shifted:
-        path += ".net"
-    return path
-
-
-def _mmaction_non_local(rest: str) -> str:
-    unit, _, tail = rest.removeprefix("non_local.").partition(".")
-    unit = {"g": "g.0.conv", "theta": "theta.conv", "phi": "phi.0.conv", "out": "conv_out.conv",
-            "norm": "conv_out.bn"}[unit]  # fmt: skip
-    return f"non_local_block.{unit}.{tail}"
-
-
-_MOBILENET_STARTS = (1, 2, 4, 7, 11, 14, 17)
-"""`features.{i}` at which MMAction2's layer1 ... layer7 start."""
-
-
-def _mobilenet_unit(name: str) -> tuple[int, int, str, str]:
-    """`features.3.conv.2.weight` -> (block 3, unit 2, `conv` or `bn`, tail); the last unit has no activation."""
-    parts = name.split(".")
-    block, numbers, tail = int(parts[1]), [int(p) for p in parts[2:] if p.isdigit()], parts[-1]
-    if "conv" not in parts:  # stem and last convolution
-        return block, 0, ("conv", "bn")[numbers[0]], tail
-    if len(numbers) == 2:
-        return block, numbers[0], ("conv", "bn")[numbers[1]], tail
-    last = 1 if block == 1 else 2
-    return block, last, ("conv", "bn")[numbers[0] - last], tail
-
-
-def _mmaction_mobilenet(name: str, places: _Places) -> str:
-    block, unit, kind, tail = _mobilenet_unit(name)
-    if block in (0, 18):
-        return f"{'conv1' if block == 0 else 'conv2'}.{kind}.{tail}"
-    layer = max(i for i, start in enumerate(_MOBILENET_STARTS) if start <= block)
-    net = ".net" if unit == 0 and f"features.{block}" in places.shifted else ""
-    return f"layer{layer + 1}.{block - _MOBILENET_STARTS[layer]}.conv.{unit}{net}.{kind}.{tail}"
-
-
-def _mit_mobilenet(name: str, places: _Places) -> str:
-    block, unit, kind, tail = _mobilenet_unit(name)
-    if block in (0, 18):
-        return f"features.{block}.{('conv', 'bn').index(kind)}.{tail}"
-    index = 3 * unit + ("conv", "bn").index(kind)
-    net = ".net" if index == 0 and f"features.{block}" in places.shifted else ""
-    return f"features.{block}.conv.{index}{net}.{tail}"
 
 
 def mit_class_order(names: Sequence[str]) -> list[int]:

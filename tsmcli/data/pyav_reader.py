@@ -1,0 +1,208 @@
+"""Frames of a video file through PyAV, exact to the frame and without decoding what nobody needs."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from tsmcli.core.sampling import Indices
+from tsmcli.data.spatial import Frame
+from tsmcli.errors import DataError
+
+INDEXED_FORMATS = ("mp4", "matroska")
+"""Containers whose packet times can be trusted for seeking."""
+INDEXED_CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
+"""Codecs in which every packet is one shown frame."""
+SKIPPABLE_CODECS = ("h264", "hevc")
+"""Codecs whose decoder can leave out frames that no other frame refers to, without changing any other pixel."""
+
+
+class _Packet(NamedTuple):
+    """What the container says of one shown frame."""
+
+    pts: int
+    dts: int
+    key: bool
+
+
+class PyAVReader:
+    """PyAV, exact to the frame.
+
+    Where the container's index can be trusted, a read seeks to the key frame before a wanted frame, decodes what
+    that frame depends on, and lets the decoder drop frames that nobody wants and nothing refers to. Everywhere
+    else, and whenever a wanted frame does not turn up, the file is decoded from its start and frames are counted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_file(path)
+        self.path = path
+        try:
+            self._container = av.open(str(path), metadata_errors="ignore")
+        except (av.FFmpegError, ValueError) as error:
+            raise unreadable(path, error) from error
+        try:
+            if not self._container.streams.video:
+                raise DataError(f"{path}: no video stream in this file")
+            self._stream = self._container.streams.video[0]
+            self._codec = self._stream.codec_context
+            self._codec.thread_count = 1
+            self._rgb = VideoReformatter()  # kept, so that its tables are built once
+            self._packets = self._scan()
+            self._display = sorted(packet.pts for packet in self._packets)
+            self._indexed = self._can_index()
+            self.num_frames = len(self._display) if self._indexed else self._count()
+        except (av.FFmpegError, ValueError) as error:
+            self.close()
+            raise unreadable(path, error) from error
+        except DataError:
+            self.close()
+            raise
+        if self.num_frames < 1:
+            self.close()
+            raise DataError(f"{path}: no frame can be decoded")
+
+    def __enter__(self) -> PyAVReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file; PyAV leaks memory otherwise."""
+        self._container.close()
+
+    def read(self, indices: Indices) -> list[Frame]:
+        wanted = sorted({int(i) for i in indices})
+        if wanted[0] < 0 or wanted[-1] >= self.num_frames:
+            raise DataError(f"{self.path}: no frame {wanted[-1]}: there are {self.num_frames}")
+        try:
+            found = self._read_indexed(wanted) if self._indexed else {}
+            if len(found) < len(wanted):
+                found = self._read_counting(wanted)
+        except (av.FFmpegError, ValueError) as error:
+            raise unreadable(self.path, error) from error
+        return [found[int(i)] for i in indices]
+
+    def _scan(self) -> list[_Packet]:
+        """The packets of all shown frames, in decoding order; nothing is decoded."""
+        packets = []
+        for packet in self._container.demux(self._stream):
+            if packet.size and not packet.is_discard:
+                if packet.pts is None:
+                    return []
+                packets.append(
+                    _Packet(packet.pts, packet.pts if packet.dts is None else packet.dts, packet.is_keyframe)
+                )
+        return packets
+
+    def _can_index(self) -> bool:
+        formats = self._container.format.name
+        return (
+            any(name in formats for name in INDEXED_FORMATS)
+            and self._codec.name.removeprefix("lib").startswith((*INDEXED_CODECS, "dav1d"))
+            and len(set(self._display)) == len(self._display) > 0
+            and self._packets[0].key
+        )
+
+    def _read_indexed(self, wanted: Sequence[int]) -> dict[int, Frame]:
+        """Wanted frames by seeking, or fewer where the index turned out wrong."""
+        index_of = {self._display[i]: i for i in wanted}
+        keys = sorted((p for p in self._packets if p.key), key=lambda packet: packet.pts)
+        key_times = [packet.pts for packet in keys]
+        groups: dict[int, set[int]] = {}
+        for pts in index_of:
+            groups.setdefault(max(bisect.bisect_right(key_times, pts) - 1, 0), set()).add(pts)
+        found: dict[int, Frame] = {}
+        for key, times in sorted(groups.items()):
+            for frame in self._decode_from(keys[key], times):
+                found[index_of[frame.pts]] = self._to_rgb(frame)
+        return found
+
+    def _decode_from(self, key: _Packet, times: set[int]) -> Iterator[Any]:
+        """The frames with these presentation times, decoding from a key frame on."""
+        by_dts = "mp4" in self._container.format.name
+        self._container.seek(key.dts if by_dts else key.pts, stream=self._stream, backward=True)
+        skippable = self._codec.name in SKIPPABLE_CODECS
+        left = set(times)
+        last = max(times)
+        behind = 0
+        for packet in self._container.demux(self._stream):
+            if skippable:
+                self._codec.skip_frame = "DEFAULT" if not packet.size or packet.pts in times else "NONREF"
+            for frame in packet.decode():
+                if frame.pts in left:
+                    left.remove(frame.pts)
+                    yield frame
+                behind += frame.pts is not None and frame.pts > last
+            if not left or behind > 2:  # past them all: a frame that is still missing will not come
+                break
+        self._codec.skip_frame = "DEFAULT"
+
+    def _read_counting(self, wanted: Sequence[int]) -> dict[int, Frame]:
+        """Wanted frames by decoding from the start; an index past the last decodable frame is an error."""
+        left = set(wanted)
+        found = {}
+        for number, frame in enumerate(self._decode_all()):
+            if number in left:
+                left.remove(number)
+                found[number] = self._to_rgb(frame)
+            if not left:
+                return found
+        raise DataError(f"{self.path}: frame {min(left)} of {self.num_frames} cannot be decoded")
+
+    def _count(self) -> int:
+        return sum(1 for _ in self._decode_all())
+
+    def _decode_all(self) -> Iterator[Any]:
+        """All frames in display order. A broken end is the end; a broken middle is an error."""
+        self._reopen()
+        broken: av.FFmpegError | None = None
+        for packet in self._container.demux(self._stream):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                broken = error
+                continue
+            if broken and packet.size:
+                raise broken
+            yield from frames
+
+    def _reopen(self) -> None:
+        """A fresh decoder at the start of the file; seeking to time 0 is not exact in every container."""
+        self._container.close()
+        self._container = av.open(str(self.path), metadata_errors="ignore")
+        self._stream = self._container.streams.video[0]
+        self._codec = self._stream.codec_context
+        self._codec.thread_count = 1
+
+    def _to_rgb(self, frame: Any) -> Frame:
+        """uint8 [H, W, 3], upright: turned as the file's display matrix asks."""
+        image: Any = self._rgb.reformat(frame, format="rgb24").to_ndarray()
+        quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
+        return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+
+
+def check_file(path: Path) -> None:
+    """Raise DataError for a path that is no file with content."""
+    if not path.exists():
+        raise DataError(f"{path}: no such video")
+    if path.is_dir():
+        raise DataError(f"{path}: a folder, not a video file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty (0 bytes)")
+
+
+def unreadable(path: Path, error: BaseException) -> DataError:
+    """One line of the decoder's own words, without its stack."""
+    words = getattr(error, "strerror", None) or str(error)
+    reason = next((line.strip() for line in words.splitlines() if line.strip()), type(error).__name__)
+    return DataError(f"{path}: cannot be decoded: {reason}")
