@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tsmcli.config import ModelConfig
 from tsmcli.core.layouts import layout_names
 from tsmcli.core.nonlocal_block import NonLocal
 from tsmcli.core.shift import temporal_shift
-from tsmcli.core.tsm import TSM, build_model
+from tsmcli.core.tsm import TSM, build_model, normalize
 from tsmcli.core.weights import load_state, match_state
 
 HERE = Path(__file__).parent
@@ -56,15 +55,6 @@ def tolerance(name: str) -> float:
     if "nl_gaussian" in name:
         return 9e-5
     return 3.5e-5 if "mobilenet" in name else 5e-6
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The stored numbers were computed with one thread; float32 sums depend on it a little."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @torch.no_grad()
@@ -189,3 +179,12 @@ def test_strict_loading_refuses_another_network() -> None:
     report, _ = match_state(model, fill(dict(entry["state_dict"])))
     assert not report.complete
     assert any("layer3.22" in name for name in report.unexpected)
+
+
+def test_normalisation_on_the_device() -> None:
+    """The recipe that normalises on the GPU, which is what every preset of ours does."""
+    extra = json.loads((HERE / "extra.json").read_text())["gpu_normalize"]
+    pixels = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (2, 8, 3, 64, 64), np.uint8)
+    assert digest(torch.from_numpy(pixels)) == extra["input_sha"]
+    ours = logits(golden_model("r50_8f_k400"), normalize(torch.from_numpy(pixels)))
+    assert np.abs(ours - np.load(HERE / "extra.npz")["gpu_normalize/logits64"]).max() < 1e-5

@@ -54,7 +54,7 @@ def test_first_step(name: str, dtype: torch.dtype) -> None:
     """Loss, every gradient norm, batch norm statistics and the weights after one step."""
     double = dtype == torch.float64
     entry = STEPS[f"{name}__float64" if double else name]
-    relative = 1e-9 if double else 1e-2  # single gradients in float32 depend on the order of sums
+    relative = 1e-9 if double else 3e-2  # single gradients in float32 depend on the order of sums
     model = training_model(name, entry).to(dtype)
     optimizer = make_optimizer(model, recipe(entry), lr=entry["optimizer"]["lr"])
     loss, _, norm = optimize(model, optimizer, make_input(2, 8, 64).to(dtype), torch.tensor(entry["labels"]), 20.0)

@@ -126,7 +126,7 @@ def train_view(
         label = flip_map.get(label, label) if config.flip_swaps_labels else label
     out = np.empty((1, len(frames), config.crop_px, config.crop_px, 3), np.uint8)
     for frame, target in zip(frames, out[0], strict=True):
-        _cut(frame, box, target)
+        cut(frame, box, target)
     return out, label
 
 
@@ -141,7 +141,7 @@ def eval_views(frames: Sequence[Frame], num_segments: int, views: Views) -> NDAr
     out = np.empty((len(boxes), len(frames), views.crop_px, views.crop_px, 3), np.uint8)
     for box, targets in zip(boxes, out, strict=True):
         for frame, target in zip(frames, targets, strict=True):
-            _cut(frame, box, target)
+            cut(frame, box, target)
     return out.reshape(-1, num_segments, *out.shape[2:])
 
 
@@ -170,7 +170,7 @@ def _resize(frame: Frame, size: tuple[int, int]) -> Frame:
     return resized
 
 
-def _cut(frame: Frame, box: Box, target: Frame) -> None:
+def cut(frame: Frame, box: Box, target: Frame) -> None:
     """Crop, scale to the target's size, mirror, into the target's memory."""
     crop = frame[box.y : box.y + box.h, box.x : box.x + box.w]
     if crop.shape == target.shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,13 @@ def imagenet_weights(config: Config) -> Mapping[str, Tensor]:
     return state
 
 
+# What torch's unpickler raises on bytes that are no checkpoint, or one cut short.
+_DAMAGED = (
+    pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
+    struct.error,
+)  # fmt: skip
+
+
 def read_file(path: Path | str) -> dict[str, Any]:
     """A saved dictionary of tensors and plain values; code in the file is never run.
 
@@ -161,7 +169,7 @@ def read_file(path: Path | str) -> dict[str, Any]:
         tree = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"no checkpoint {path}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except _DAMAGED as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{path}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(tree, dict):

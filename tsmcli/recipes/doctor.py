@@ -37,7 +37,8 @@ def examine(data_root: Path) -> list[Finding]:
     findings += [_package(name) for name in PACKAGES]
     findings += [_devices(), _decoder("PyAV", _av_codecs), _decoder("decord", _decord_version, needed=False)]
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    findings.append(Finding("free disk", free > MIN_FREE_GB, f"{free:.0f} GB here", "free some space"))
+    enough = free > MIN_FREE_GB
+    findings.append(Finding("free disk", enough, f"{free:.0f} GB here", "" if enough else "free some space"))
     for name, dataset in CATALOG.items():
         folder = data_root / dataset.folder
         found = folder.is_dir() and any(folder.glob("*_list_*.txt"))
@@ -72,8 +73,7 @@ def _decoder(name: str, version: Callable[[], str], *, needed: bool = True) -> F
 
 
 def _av_codecs() -> str:
-    import av
-
+    av = importlib.import_module("av")
     codecs = [name for name in ("h264", "hevc", "vp9", "av1", "libdav1d") if name in av.codecs_available]
     return f"{av.__version__}, reads {', '.join(codecs)}"
 

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+_WIDE = 1000  # columns of a pipe: nothing is folded
 
 
 def print_json(tree: Any) -> None:
@@ -19,16 +22,15 @@ def print_json(tree: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """A table on stdout; numbers to the right. Piped, it is as wide as it needs to be."""
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(text(cell)) for cell in row))
-    console = Console(highlight=False)
     if title:
         print_line(title)
-    console.print(table, width=None if console.is_terminal else max(console.measure(table).maximum, 20), crop=False)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 def print_line(line: str) -> None:

@@ -1,0 +1,21 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tsmcli.prepare.demo import make_demo
+
+# Tests run in parallel processes, and the stored numbers were computed with one thread.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny demo dataset: 4 training and 2 validation clips a class."""
+    folder = tmp_path_factory.mktemp("data") / "demo"
+    assert list(make_demo(folder, train_clips=4, val_clips=2))[-1].done == 48
+    return folder

@@ -1,0 +1,124 @@
+"""Samples do not depend on workers; bad videos are counted and never replaced; every video is seen once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from support import numbered_frames, write_frames
+
+from tsmcli.config import Config, Views
+from tsmcli.data.dataset import BadVideo, Sample, VideoDataset, collate, eval_loader, train_loader
+from tsmcli.data.listfile import VideoRecord, read_list
+from tsmcli.data.shards import TrainOrder, eval_shard, train_order
+from tsmcli.presets import load_preset
+
+
+def dataset(demo_data: Path, *sets: str, views: Views | None = None) -> VideoDataset:
+    config = load_preset("demo", sets)
+    records = read_list(demo_data / "demo_train_list_videos.txt", "video", 8)
+    return VideoDataset(records, demo_data / "videos", config, views)
+
+
+def epoch(data: VideoDataset, number: int) -> list[tuple[int, int, bytes]]:
+    """(position, label, pixels) of every sample of an epoch, in order."""
+    order = TrainOrder(len(data), seed=data.config.train.seed)
+    order.set_epoch(number)
+    seen = []
+    for batch in train_loader(data, order):
+        assert batch.views.dtype == torch.uint8
+        for row in range(len(batch.numbers)):
+            pixels = batch.views[row].contiguous().numpy().tobytes()
+            seen.append((int(batch.numbers[row]), int(batch.labels[row]), pixels))
+    return seen
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_the_same_clips_with_any_number_of_workers(demo_data: Path) -> None:
+    expected = epoch(dataset(demo_data, "train.workers=0"), 3)
+    assert len(expected) == 32
+    for workers in (1, 4):
+        assert epoch(dataset(demo_data, f"train.workers={workers}"), 3) == expected
+
+
+def test_epochs_and_seeds_differ(demo_data: Path) -> None:
+    data = dataset(demo_data, "train.workers=0")
+    first, second = epoch(data, 0), epoch(data, 1)
+    assert [number for number, *_ in first] != [number for number, *_ in second]
+    assert sorted(number for number, *_ in first) == list(range(32))
+    assert sorted(first) != sorted(second)
+    other = epoch(dataset(demo_data, "train.workers=0", "train.seed=1"), 0)
+    assert sorted(other) != sorted(first)
+
+
+def test_flips_swap_left_and_right(demo_data: Path) -> None:
+    data = dataset(demo_data, "augment.flip_prob=1")
+    moving_right = next(i for i, record in enumerate(data.records) if record.label == 0)
+    growing = next(i for i, record in enumerate(data.records) if record.label == 4)
+    flipped, same = data[moving_right], data[growing]
+    assert isinstance(flipped, Sample)
+    assert isinstance(same, Sample)
+    assert (flipped.label, same.label) == (1, 4)
+
+
+def test_shapes_and_memory_order(demo_data: Path) -> None:
+    views = Views(clips=2, crop="ten", crop_px=48, resize_px=None)
+    batch = next(iter(eval_loader(dataset(demo_data, "train.workers=0", views=views), eval_shard(3))))
+    assert batch.views.shape == (1, 20, 8, 3, 48, 48)
+    frames = batch.views.flatten(0, 2)
+    assert frames.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_frame_folders(tmp_path: Path) -> None:
+    write_frames(tmp_path / "media" / "7", numbered_frames(9), "{:05}.jpg")
+    config = Config.model_validate({"data": {"dataset": "jester", "store": "frames"}})
+    data = VideoDataset([VideoRecord("7", 9, 3)], tmp_path / "media", config, Views())
+    sample = data[0]
+    assert isinstance(sample, Sample)
+    assert sample.views.shape == (1, 8, 224, 224, 3)
+    assert sample.label == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_videos_are_reported_and_not_replaced(demo_data: Path, tmp_path: Path, workers: int) -> None:
+    data = dataset(demo_data, f"train.workers={workers}", "train.batch=4")
+    data.records = [*data.records[:5], VideoRecord("gone.mp4", None, 2), *data.records[5:7]]
+    order = TrainOrder(len(data), seed=0)
+    seen, bad = [], []
+    for batch in train_loader(data, order):
+        seen += batch.numbers.tolist()
+        bad += batch.bad
+    assert sorted(seen) == [0, 1, 2, 3, 4, 6, 7]
+    assert [(b.number, b.path) for b in bad] == [(5, "gone.mp4")]
+    assert "no such video" in bad[0].reason
+
+
+def test_a_batch_of_bad_videos_alone_is_empty() -> None:
+    batch = collate([BadVideo(0, "a", "broken")])
+    assert len(batch.numbers) == 0
+    assert len(batch.bad) == 1
+
+
+@given(st.integers(0, 300), st.integers(1, 40))
+def test_shards_hold_each_video_once(videos: int, world: int) -> None:
+    shards = [eval_shard(videos, rank=rank, world_size=world) for rank in range(world)]
+    assert sorted(i for shard in shards for i in shard) == list(range(videos))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+@given(st.integers(0, 200), st.integers(0, 5), st.integers(0, 5))
+def test_train_order_is_a_permutation_of_its_own(videos: int, seed: int, number: int) -> None:
+    order = train_order(videos, seed=seed, epoch=number)
+    assert sorted(order) == list(range(videos))
+    assert order == train_order(videos, seed=seed, epoch=number)
+
+
+def test_numpys_global_generator_is_not_used(demo_data: Path) -> None:
+    np.random.seed(0)  # noqa: NPY002
+    state = np.random.get_state()[1].copy()  # noqa: NPY002  # type: ignore[index]
+    epoch(dataset(demo_data, "train.workers=0"), 0)
+    assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002  # type: ignore[index]

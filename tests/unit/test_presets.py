@@ -1,0 +1,235 @@
+"""All 23 recipes, value by value, and the messages of the configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tsmcli.catalog import CATALOG
+from tsmcli.config import PROTOCOLS, Config, Views
+from tsmcli.core.tsm import TSM
+from tsmcli.errors import ConfigError
+from tsmcli.presets import PRESET_DIR, diff, leaves, load_preset, preset_names, resolve, to_yaml
+
+FACTS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "recipes.json").read_text())
+
+
+def steps(pipeline: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {step["op"]: step for step in pipeline}
+
+
+def views_of(pipeline: list[dict[str, Any]]) -> Views:
+    """A test pipeline of the facts as one of our protocols."""
+    ops = steps(pipeline)
+    dense = "sample_dense" in ops
+    clips = ops["sample_dense"]["num_sample_positions"] if dense else 1 + ops["sample_uniform"]["twice_sample"]
+    crop = next(name for name in ("center_crop", "three_crop", "ten_crop") if name in ops)
+    return Views(
+        sampling="dense" if dense else "uniform",
+        clips=clips,
+        crop=crop.removesuffix("_crop"),  # type: ignore[arg-type]
+        crop_px=ops[crop]["size"],
+        resize_px=ops["resize_short_side"]["size"],
+    )
+
+
+def test_the_facts_are_of_all_recipes() -> None:
+    assert len(FACTS) == 23
+    assert {*FACTS} <= {*preset_names()}
+    assert {*preset_names()} - {*FACTS} == {"demo", "mbv2-folder"}
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_data_and_model(name: str) -> None:
+    fact, config = FACTS[name], load_preset(name)
+    backbone, data = fact["model"]["backbone"], fact["data"]
+    assert config.source == fact["config_name"]
+    assert config.model.backbone == (f"resnet{backbone['depth']}" if "depth" in backbone else "mobilenet_v2")
+    assert config.model.num_segments == backbone["num_segments"] == fact["model"]["head"]["num_segments"]
+    assert (config.model.shift == "bidirectional") == backbone["is_shift"]
+    assert config.model.shift_div == backbone["shift_div"]
+    assert config.model.shift_place == backbone.get("shift_place", "blockres")
+    assert config.model.temporal_pool == backbone.get("temporal_pool", False)
+    assert config.model.non_local == (fact["model"]["non_local"] or {"mode": "none"})["mode"]
+    assert config.model.dropout == fact["model"]["head"]["dropout"]
+    assert config.model.width == 1
+    assert config.model.init == "imagenet"
+    facts = CATALOG[config.data.dataset]
+    assert config.data.dataset == data["dataset"]
+    assert facts.num_classes == fact["model"]["head"]["num_classes"]
+    assert config.data.store == {"rawframes": "frames", "video": "video"}[data["source"]]
+    if config.data.store == "frames":
+        assert (facts.frame_template, facts.start_index) == (data["filename_template"], data["start_index"])
+    for split in ("train", "val"):
+        assert f"data/{facts.folder}/{facts.list_name(config.data.store, split)}" == data[split]["list"]
+        assert f"data/{facts.folder}/{facts.media(config.data.store, split)}" == data[split]["root"]
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_training(name: str) -> None:
+    fact, train = FACTS[name], load_preset(name).train
+    batch = fact["loader"]["videos_per_gpu"]
+    expected = {
+        "epochs": fact["train"]["epochs"],
+        "batch": batch,
+        "lr": fact["train"]["lr"],
+        "lr_batch": 8 * batch,
+        "lr_steps": tuple(fact["train"]["lr_steps"]),
+        "lr_gamma": 0.1,
+        "momentum": fact["train"]["momentum"],
+        "weight_decay": fact["train"]["weight_decay"],
+        "fc_lr5": fact["train"]["param_policy"]["fc_lr5"],
+        "clip_norm": fact["train"]["grad_clip"]["max_norm"],
+        "val_every": fact["train"]["eval_interval"],
+        "save_every": fact["train"]["checkpoint_interval"],
+        "log_every": fact["train"]["log_interval"],
+    }
+    assert {key: getattr(train, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_training_clips(name: str) -> None:
+    fact, config = FACTS[name], load_preset(name)
+    augment, ops = config.augment, steps(fact["pipelines"]["train"])
+    sampler = ops.get("sample_uniform") or ops["sample_dense"]
+    assert augment.sampling == ("uniform" if "sample_uniform" in ops else "dense")
+    assert sampler["num_clips"] == config.model.num_segments
+    assert augment.keep_tail == sampler.get("keep_tail_frames", False)
+    assert augment.short_videos == sampler["out_of_bound"]
+    assert augment.resize_px == ops.get("resize_short_side", {"size": None})["size"]
+    assert augment.crop == ("multi_scale" if "multi_scale_crop" in ops else "random_resized")
+    assert (augment.crop_px, augment.crop_px) == (ops["resize_exact"]["width"], ops["resize_exact"]["height"])
+    flip = ops.get("flip", {"ratio": 0, "label_map": None})
+    assert augment.flip_prob == flip["ratio"]
+    assert augment.flip_swaps_labels == (flip["label_map"] is not None)
+    if flip["label_map"]:
+        assert CATALOG[config.data.dataset].flip_map == {int(a): b for a, b in flip["label_map"].items()}
+    assert augment.rand_augment == ("rand_augment" in ops)
+    blending = fact["blending"] or {"type": "none", "alpha": 0.2}
+    assert (augment.mix, augment.mix_alpha) == (blending["type"], blending["alpha"])
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_views(name: str) -> None:
+    fact, config = FACTS[name], load_preset(name)
+    pipelines, settings = fact["pipelines"], fact["test_settings"]
+    assert config.val == views_of(pipelines["val"])
+    assert config.test == views_of(pipelines[settings["default"] if settings["default"] in pipelines else "test"])
+    if "accurate" in settings:
+        assert PROTOCOLS["accurate"] == views_of(pipelines[settings["accurate"]])
+        assert config.val == views_of(pipelines[settings["efficient"]])
+    assert config.test.average == fact["model"]["average_clips"]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_are_short_and_build(name: str) -> None:
+    import torch
+
+    assert len((PRESET_DIR / f"{name}.yaml").read_text().splitlines()) <= 30
+    config = load_preset(name)
+    with torch.device("meta"):
+        model = TSM(config.model, CATALOG[config.data.dataset].num_classes or 5)
+    if name in FACTS:
+        assert sum(p.numel() for p in model.parameters()) == FACTS[name]["expected"]["parameters"]
+        assert len(model.state_dict()) == FACTS[name]["expected"]["state_dict_entries"]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_resolved_preset_reads_back(name: str, tmp_path: Path) -> None:
+    preset = resolve(name, ["train.seed=5"])
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(preset))
+    assert load_preset(str(path)) == preset.config
+    assert "seed: 5  # --set train.seed=5" in path.read_text()
+
+
+def test_original_names_are_aliases() -> None:
+    for name, fact in FACTS.items():
+        for alias in (fact["config_name"], f"configs/recognition/tsm/{fact['config_name']}.py"):
+            assert resolve(alias).name == name
+
+
+def test_origins() -> None:
+    origins = resolve("r50-sthv1-flip", ["train.lr=5e-3", "test.crop_px=128"]).origins
+    assert origins["train.lr"] == "--set train.lr=5e-3"
+    assert origins["augment.flip_prob"] == "presets/r50-sthv1-flip.yaml:5"
+    assert origins["model.shift_div"] == "default"
+    assert origins["test.crop_px"] == "--set test.crop_px=128"
+    assert {*origins} == {key for key, _ in leaves(Config())}
+
+
+def test_overrides_keep_the_rest_of_a_named_protocol() -> None:
+    config = load_preset("r50-sthv1-mixup", ["test.average=score"])
+    assert config.test == PROTOCOLS["accurate"].model_copy(update={"average": "score"})
+
+
+def test_diff() -> None:
+    rows = diff(load_preset("r50-sthv1-8f"), load_preset("r50-sthv1-flip"))
+    assert {key for key, *_ in rows} == {"about", "source", "augment.flip_prob", "augment.flip_swaps_labels"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", "--set train.epoch=3: unknown key 'train.epoch'; did you mean 'epochs'?"),
+        ("tran.lr=3", "--set tran.lr=3: unknown key 'tran'; did you mean 'train'?"),
+        ("train.lr=true", "--set train.lr=true: train.lr should be a valid number, not true"),
+        ("train.epochs=1.5", "--set train.epochs=1.5: train.epochs should be a valid integer"),
+        ("train.lr=fast", '--set train.lr=fast: train.lr should be a valid number, not "fast"'),
+        ("train.lr=-1", "--set train.lr=-1: train.lr should be greater than 0, not -1"),
+        ("model.backbone=resnet51", "model.backbone should be 'resnet18', 'resnet34'"),
+        ("data.dataset=kinetics", "data.dataset must be one of k400, sthv1"),
+        ("test=fast", "no protocol named 'fast'; known: efficient, accurate"),
+        ("test.clips=3", "uniform sampling has 1 or 2 clips, not 3"),
+        ("val.crop=three", "crop: three needs crop_px equal to resize_px (256), not 224"),
+        ("test.crop_px=300", "a crop of 300 px does not fit a short side of 256 px"),
+        ("model.width=0.5", "init: imagenet needs width: 1"),
+        ("train.lr_steps=[40,20]", "lr_steps must rise"),
+        ("train.lr", "write key=value"),
+        ("train.lr.x=1", "is a value, not a section"),
+    ],
+)
+def test_messages_of_overrides(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_preset("r50-k400-8f", [override])
+    assert message in str(caught.value)
+
+
+def test_messages_of_files_name_the_line_and_come_all_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("model: {backbone: resnet50}\ntrain:\n  epoch: 3\n  lr: 5e-4\n  batch: many\nspeed: 3\n")
+    with pytest.raises(ConfigError) as caught:
+        load_preset(str(path))
+    assert sorted(str(caught.value).splitlines()) == [
+        f"{path}:3: unknown key 'train.epoch'; did you mean 'epochs'?",
+        f'{path}:5: train.batch should be a valid integer, not "many"',
+        f"{path}:6: unknown key 'speed'; known here: about, source, data, model, augment, train, val, test",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {lr: 1, lr: 2}", "mine.yaml:1: key 'train.lr' is given twice"),
+        ("- a\n- b", "mine.yaml:1: a preset is a mapping"),
+        ("train: [", "not valid YAML"),
+        ("train: 5", "mine.yaml:1: train should be"),
+    ],
+)
+def test_messages_of_broken_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_preset(str(path))
+    assert message in str(caught.value)
+
+
+def test_unknown_presets_name_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="no preset named 'r50-sthv1-flop'") as caught:
+        resolve("r50-sthv1-flop")
+    assert "did you mean r50-sthv1-flip" in caught.value.hint
+    with pytest.raises(ConfigError, match=r"no preset file nowhere\.yaml"):
+        resolve("nowhere.yaml")

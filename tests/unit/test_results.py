@@ -1,0 +1,64 @@
+"""Saved scores: round trip, and messages for files that are something else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tsmcli.errors import DataError
+from tsmcli.results import Results, load_results, save_results
+
+RESULTS = Results(
+    paths=["a b.mp4", "c.mp4"],
+    labels=np.array([1, 0]),
+    scores=np.array([[0.25, 0.75], [0.1, 0.9]], np.float32),
+    num_listed=3,
+    bad=[("d.mp4", "cut off")],
+    meta={"protocol_name": "efficient"},
+)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_round_trip(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "deep" / f"scores{suffix}"
+    save_results(path, RESULTS)
+    back = load_results(path)
+    assert back.paths == RESULTS.paths
+    assert np.array_equal(back.labels, RESULTS.labels)
+    assert np.array_equal(back.scores, RESULTS.scores)
+    assert (back.num_listed, back.bad, back.meta) == (3, RESULTS.bad, RESULTS.meta)
+    assert back.coverage == "2 of 3 videos"
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_wrong_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no results file"):
+        load_results(tmp_path / "none.npz")
+    for name, content in (
+        ("a.npz", b"text"),
+        ("b.json", b"{"),
+        ("c.json", b"[1, 2]"),
+        ("d.json", b'{"videos": 3}'),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match="not a results file"):
+            load_results(tmp_path / name)
+    with pytest.raises(DataError, match=r"saved as \.npz or \.json, not \.txt"):
+        save_results(tmp_path / "scores.txt", RESULTS)
+
+
+def test_numbers_that_do_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    save_results(path, RESULTS)
+    tree = json.loads(path.read_text())
+    tree["videos"][0]["label"] = 7
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DataError, match="label 7, but the scores are of 2 classes"):
+        load_results(path)
+    tree["videos"][0] |= {"label": 1, "scores": [0.5, float("nan")]}
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DataError, match="the scores of a b.mp4 are not finite"):
+        load_results(path)

@@ -1,0 +1,129 @@
+"""The shape of the package: imports point down, help is quick, the wheel is complete."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import tsmcli
+
+PACKAGE = Path(tsmcli.__file__).parent
+ROOT = Path(__file__).parents[2]
+
+LEVELS = [
+    {"errors", "catalog"},
+    {"config"},
+    {"presets"},
+    {"core", "metrics", "results"},
+    {"data"},
+    {"engine", "prepare"},
+    {"recipes"},
+    {"report"},
+    {"cli"},
+]
+"""A module may import from levels above it in this list, and from its own folder; neighbours are strangers."""
+
+
+def part_of(module: str) -> str:
+    """`tsmcli.data.decode` -> `data`."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path: Path) -> set[str]:
+    """Every tsmcli module a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tsmcli"):
+            found |= {f"{node.module}.{a.name}" for a in node.names} if node.module == "tsmcli" else {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names if a.name.startswith("tsmcli")}
+    return found
+
+
+def test_imports_point_down() -> None:
+    level = {part: i for i, parts in enumerate(LEVELS) for part in parts}
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        relative = path.relative_to(PACKAGE)
+        own = relative.parts[0].removesuffix(".py")
+        if own.startswith("__"):
+            continue
+        for module in imports(path):
+            other = part_of(module)
+            if other.startswith("__") or other == own:
+                continue
+            if level[other] >= level[own]:
+                wrong.append(f"{relative} imports {module}")
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [
+        ("typer", {"cli"}),
+        ("rich", {"report"}),
+        ("av", {"data", "prepare"}),
+        ("decord", {"data"}),
+        ("torch.distributed", {"engine"}),
+    ],
+)
+def test_only_one_place_knows(module: str, allowed: set[str]) -> None:
+    for path in PACKAGE.rglob("*.py"):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(n == module or n.startswith(module + ".") for n in names):
+                assert part in allowed, f"{path.name} imports {module}"
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_help_loads_no_torch() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom tsmcli.cli import app\n"
+        "result = CliRunner().invoke(app, ['--help'])\nassert result.exit_code == 0\n"
+        "print(sorted({'torch', 'numpy', 'av', 'cv2', 'pydantic', 'decord'} & set(sys.modules)))"
+    )
+    assert run_python(code).strip() == "[]"
+
+
+def test_eval_of_saved_scores_loads_no_torch() -> None:
+    code = "import sys\nimport tsmcli.recipes.evaluate, tsmcli.report.tables\nprint('torch' in sys.modules)"
+    assert run_python(code).strip() == "False"
+
+
+def test_public_names_are_lazy_and_there() -> None:
+    code = "import sys\nimport tsmcli\nprint('torch' in sys.modules)\nfor n in tsmcli.__all__: getattr(tsmcli, n)"
+    assert run_python(code).strip() == "False"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        tsmcli.nothing  # noqa: B018
+
+
+def test_wheel_holds_the_presets_and_class_names_and_nothing_else(tmp_path: Path) -> None:
+    build = "from hatchling.build import build_wheel; import sys; print(build_wheel(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = zipfile.ZipFile(tmp_path / done.stdout.split()[-1]).namelist()
+    presets = {name for name in names if name.startswith("tsmcli/presets/")}
+    assert {Path(name).stem for name in presets} == {p.stem for p in (ROOT / "presets").glob("*.yaml")}
+    assert "tsmcli/classes/k400.txt" in names
+    assert "tsmcli/py.typed" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"tsmcli"}
+
+
+def test_files_and_functions_stay_small() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 300, f"{path}: more than 300 lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno:
+                assert node.end_lineno - node.lineno <= 75, f"{path}:{node.lineno}: {node.name} is too long"
