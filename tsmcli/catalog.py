@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+MEDIA_NAMES = {"frames": "rawframes", "video": "videos", "zip": "zips"}
+"""Store -> its part of folder and list names."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -21,6 +24,7 @@ class Dataset:
         start_index: number of the first frame file.
         media: (store, split) -> folder of the media below `folder`.
         flip_pairs: labels that a horizontal mirror image exchanges.
+        videos: split -> number of videos of the official release.
         home: where people get it.
     """
 
@@ -31,12 +35,13 @@ class Dataset:
     start_index: int = 1
     split_media: bool = False
     flip_pairs: tuple[tuple[int, int], ...] = ()
+    videos: dict[str, int] = field(default_factory=dict)
     home: str = ""
     name: str = field(default="", kw_only=True)
 
     def media(self, store: str, split: str) -> str:
         """Name of the folder, below `folder`, that holds the frames or videos of a split."""
-        base = "rawframes" if store == "frames" else "videos"
+        base = MEDIA_NAMES[store]
         return f"{base}_{split}" if self.split_media else base
 
     def list_name(self, store: str, split: str) -> str:
@@ -55,8 +60,8 @@ class Dataset:
 
 
 def list_name(folder: str, store: str, split: str) -> str:
-    """`<folder>_<split>_list_<rawframes|videos>.txt`, the file name that MMAction2 uses."""
-    return f"{folder}_{split}_list_{'rawframes' if store == 'frames' else 'videos'}.txt"
+    """`<folder>_<split>_list_<rawframes|videos>.txt`, the file name that MMAction2 uses; `zips` is ours."""
+    return f"{folder}_{split}_list_{MEDIA_NAMES[store]}.txt"
 
 
 CATALOG: dict[str, Dataset] = {
@@ -65,6 +70,7 @@ CATALOG: dict[str, Dataset] = {
         "kinetics400",
         400,
         split_media=True,
+        videos={"train": 240436, "val": 19796},
         home="https://github.com/cvdfoundation/kinetics-dataset",
         name="k400",
     ),
@@ -74,6 +80,7 @@ CATALOG: dict[str, Dataset] = {
         174,
         frame_template="{:05}.jpg",
         flip_pairs=((2, 4), (30, 41), (52, 66)),  # camera, pushing, pulling: left and right
+        videos={"train": 86017, "val": 11522},
         home="https://20bn.com/datasets/something-something/v1",
         name="sthv1",
     ),
@@ -82,6 +89,7 @@ CATALOG: dict[str, Dataset] = {
         "sthv2",
         174,
         flip_pairs=((86, 87), (93, 94), (166, 167)),  # pulling, pushing, camera
+        videos={"train": 168913, "val": 24777},
         home="https://www.qualcomm.com/developer/software/something-something-v-2-dataset",
         name="sthv2",
     ),
@@ -91,11 +99,17 @@ CATALOG: dict[str, Dataset] = {
         27,
         frame_template="{:05}.jpg",
         flip_pairs=((0, 1), (6, 7)),  # swiping, sliding two fingers
+        videos={"train": 118562, "val": 14787},
         home="https://www.qualcomm.com/developer/software/jester-dataset",
         name="jester",
     ),
     "diving48": Dataset(
-        "Diving48", "diving48", 48, home="http://www.svcl.ucsd.edu/projects/resound/", name="diving48"
+        "Diving48",
+        "diving48",
+        48,
+        videos={"train": 15027, "val": 1970},
+        home="http://www.svcl.ucsd.edu/projects/resound/",
+        name="diving48",
     ),
     "demo": Dataset(
         "synthetic clips that differ only in temporal order",

@@ -17,7 +17,7 @@ Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
 Shift = Literal["bidirectional", "unidirectional", "none"]
 NonLocalMode = Literal["none", "gaussian", "embedded_gaussian", "dot_product"]
 SamplingKind = Literal["uniform", "dense"]
-Store = Literal["frames", "video"]
+Store = Literal["frames", "video", "zip"]
 Decoder = Literal["auto", "pyav", "decord"]
 
 
@@ -33,8 +33,9 @@ class DataConfig(Section):
     dataset: str = Field(
         "folder", description="a name of the catalog: k400, sthv1, sthv2, jester, diving48, demo, folder"
     )
-    store: Store = Field("video", description="video files, or folders of JPEG frames")
+    store: Store = Field("video", description="video files, folders of JPEG frames, or a ZIP of JPEG frames each")
     decoder: Decoder = Field("auto", description="video decoder; auto is PyAV")
+    timeout_sec: float = Field(120.0, ge=0, description="give up on a video after this long; 0: never")
 
     @field_validator("dataset")
     @classmethod

@@ -17,12 +17,12 @@ import torch
 from golden.test_models import golden_model
 from support import real_data
 
-from tsmcli.catalog import CATALOG
 from tsmcli.config import PROTOCOLS, AugmentConfig, DataConfig, Views
 from tsmcli.core.sampling import sample_test
 from tsmcli.core.tsm import normalize
 from tsmcli.data.decode import FrameFolder, open_reader
 from tsmcli.data.listfile import VideoRecord
+from tsmcli.data.location import Split
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Box, Frame, cut, eval_views, multi_scale_offsets, multi_scale_sizes
 from tsmcli.engine.scores import average_views, view_logits
@@ -48,7 +48,7 @@ def clip() -> Path:
 
 def read(path: Path, indices: np.ndarray, decoder: str = "pyav") -> list[Frame]:
     data = DataConfig(decoder=decoder)  # type: ignore[arg-type]
-    with open_reader(path.parent, VideoRecord(path.name, None, 0), data, CATALOG["folder"]) as reader:
+    with open_reader(Split([], path.parent, path), VideoRecord(path.name, None, 0), data) as reader:
         assert reader.num_frames == FRAMES
         return reader.read(indices)
 
@@ -109,7 +109,7 @@ def test_pixels_of_a_frame_folder(tmp_path: Path) -> None:
     with PyAVReader(clip()) as reader:
         for index, frame in zip(indices, reader.read(indices), strict=True):
             cv2.imwrite(str(tmp_path / f"img_{index + 1:05}.jpg"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    frames = FrameFolder(tmp_path, FRAMES, CATALOG["k400"]).read(indices)
+    frames = FrameFolder(tmp_path, FRAMES, "img_{:05}.jpg", 1).read(indices)
     values = flat(eval_views(frames, T, PROTOCOLS["efficient"]))
     sample = values[:: fact["sample_stride"]]
     assert np.abs(sample - NUMBERS["efficient_rawframes/sample"]).mean() < 0.005

@@ -14,6 +14,7 @@ from support import numbered_frames, write_frames
 from tsmcli.config import Config, Views
 from tsmcli.data.dataset import BadVideo, Sample, VideoDataset, collate, eval_loader, train_loader
 from tsmcli.data.listfile import VideoRecord, read_list
+from tsmcli.data.location import Split
 from tsmcli.data.shards import TrainOrder, eval_shard, train_order
 from tsmcli.presets import load_preset
 
@@ -21,7 +22,7 @@ from tsmcli.presets import load_preset
 def dataset(demo_data: Path, *sets: str, views: Views | None = None) -> VideoDataset:
     config = load_preset("demo", sets)
     records = read_list(demo_data / "demo_train_list_videos.txt", "video", 8)
-    return VideoDataset(records, demo_data / "videos", config, views)
+    return VideoDataset(Split(records, demo_data / "videos", demo_data), config, views)
 
 
 def epoch(data: VideoDataset, number: int) -> list[tuple[int, int, bytes]]:
@@ -57,8 +58,8 @@ def test_epochs_and_seeds_differ(demo_data: Path) -> None:
 
 def test_flips_swap_left_and_right(demo_data: Path) -> None:
     data = dataset(demo_data, "augment.flip_prob=1")
-    moving_right = next(i for i, record in enumerate(data.records) if record.label == 0)
-    growing = next(i for i, record in enumerate(data.records) if record.label == 4)
+    moving_right = next(i for i, record in enumerate(data.split.records) if record.label == 0)
+    growing = next(i for i, record in enumerate(data.split.records) if record.label == 4)
     flipped, same = data[moving_right], data[growing]
     assert isinstance(flipped, Sample)
     assert isinstance(same, Sample)
@@ -76,7 +77,8 @@ def test_shapes_and_memory_order(demo_data: Path) -> None:
 def test_frame_folders(tmp_path: Path) -> None:
     write_frames(tmp_path / "media" / "7", numbered_frames(9), "{:05}.jpg")
     config = Config.model_validate({"data": {"dataset": "jester", "store": "frames"}})
-    data = VideoDataset([VideoRecord("7", 9, 3)], tmp_path / "media", config, Views())
+    split = Split([VideoRecord("7", 9, 3)], tmp_path / "media", tmp_path, "{:05}.jpg")
+    data = VideoDataset(split, config, Views())
     sample = data[0]
     assert isinstance(sample, Sample)
     assert sample.views.shape == (1, 8, 224, 224, 3)
@@ -86,7 +88,7 @@ def test_frame_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_bad_videos_are_reported_and_not_replaced(demo_data: Path, tmp_path: Path, workers: int) -> None:
     data = dataset(demo_data, f"train.workers={workers}", "train.batch=4")
-    data.records = [*data.records[:5], VideoRecord("gone.mp4", None, 2), *data.records[5:7]]
+    data.split.records[5:] = [VideoRecord("gone.mp4", None, 2), *data.split.records[5:7]]
     order = TrainOrder(len(data), seed=0)
     seen, bad = [], []
     for batch in train_loader(data, order):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from support import make_folder_dataset, number_of, numbered_frames, real_data, write_frames, write_video
 
-from tsmcli.catalog import CATALOG
 from tsmcli.config import DataConfig
 from tsmcli.data.decode import DecordReader, FrameFolder, open_reader
 from tsmcli.data.listfile import VideoRecord
+from tsmcli.data.location import Split
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError
 
@@ -126,7 +126,7 @@ def test_broken_files(tmp_path: Path) -> None:
                 pytest.importorskip("decord")
             with (
                 pytest.raises(DataError, match=reason) as caught,
-                open_reader(tmp_path, VideoRecord(name, None, 0), data, CATALOG["folder"]) as reader,
+                open_reader(Split([], tmp_path, tmp_path), VideoRecord(name, None, 0), data) as reader,
             ):
                 reader.read(np.array([0]))
             assert str(path) in str(caught.value)
@@ -162,7 +162,7 @@ def test_a_cut_file_gives_right_frames_or_an_error(tmp_path: Path) -> None:
 def test_frame_folder(tmp_path: Path) -> None:
     frames = numbered_frames(6)
     write_frames(tmp_path / "v1", frames, "{:05}.jpg")
-    reader = FrameFolder(tmp_path / "v1", 6, CATALOG["jester"])
+    reader = FrameFolder(tmp_path / "v1", 6, "{:05}.jpg", 1)
     assert [number_of(frame) for frame in reader.read(np.array([5, 0, 0, 2]))] == [5, 0, 0, 2]
     (tmp_path / "v1" / "00003.jpg").unlink()
     with pytest.raises(DataError, match=r"v1/00003\.jpg: no such frame"):
@@ -171,7 +171,7 @@ def test_frame_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"v1/00003\.jpg: not a readable image"):
         reader.read(np.array([2]))
     with pytest.raises(DataError, match="no such folder of frames"):
-        FrameFolder(tmp_path / "v2", 6, CATALOG["jester"])
+        FrameFolder(tmp_path / "v2", 6, "{:05}.jpg", 1)
 
 
 def test_colours_are_red_green_blue(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_colours_are_red_green_blue(tmp_path: Path) -> None:
     red[..., 0] = 220
     write_frames(tmp_path / "v", [red])
     write_video(tmp_path / "v.mp4", [red] * 3)
-    folder = FrameFolder(tmp_path / "v", 1, CATALOG["k400"]).read(np.array([0]))[0]
+    folder = FrameFolder(tmp_path / "v", 1, "img_{:05}.jpg", 1).read(np.array([0]))[0]
     with PyAVReader(tmp_path / "v.mp4") as reader:
         for frame in (folder, reader.read(np.array([1]))[0]):
             assert frame[..., 0].mean() > 180

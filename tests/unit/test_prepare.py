@@ -84,7 +84,7 @@ def test_class_folders(tmp_path: Path) -> None:
     assert not {r.path for r in train} & {r.path for r in val}
     assert (tmp_path / "out/classes.txt").read_text() == "jump\nwave\n"
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
-    assert ((tmp_path / "out") / manifest["media"]).resolve() == source.resolve()
+    assert ((tmp_path / "out") / manifest["stores"]["video"]["media"]["val"]).resolve() == source.resolve()
 
 
 def test_groups_stay_in_one_split(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tsmcli.cli.app import app
 from tsmcli.cli.bench import bench
+from tsmcli.cli.data import data
 from tsmcli.cli.demo import demo
 from tsmcli.cli.doctor import doctor
 from tsmcli.cli.evaluate import evaluate
@@ -20,6 +21,7 @@ app.command()(demo)
 app.command()(doctor)
 app.add_typer(presets, name="presets")
 app.command("prepare-data")(prepare_data)
+app.add_typer(data, name="data")
 app.command(cls=ManyValues)(train)
 app.command(cls=ManyValues)(test)
 app.command("eval", cls=ManyValues)(evaluate)

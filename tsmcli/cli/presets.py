@@ -77,3 +77,12 @@ def copy(
     file.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(find(name), file)
     print_line(str(file))
+
+
+@presets.command()
+def schema() -> None:
+    """Print the JSON schema of a preset, for editors that complete and check YAML."""
+    from tsmcli.config import Config
+    from tsmcli.report.tables import print_json
+
+    print_json(Config.model_json_schema())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import cv2
@@ -17,6 +16,7 @@ from tsmcli.config import Config, Views
 from tsmcli.core.sampling import sample_test, sample_train
 from tsmcli.data.decode import open_reader
 from tsmcli.data.listfile import VideoRecord
+from tsmcli.data.location import Split
 from tsmcli.data.shards import TrainOrder
 from tsmcli.data.spatial import eval_views, train_view
 from tsmcli.errors import DataError
@@ -61,23 +61,21 @@ class VideoDataset(Dataset[Sample | BadVideo]):
     a sample does not depend on the worker that makes it.
 
     Args:
-        media: the folder that list paths are relative to.
         views: the test protocol; None draws random training clips.
     """
 
-    def __init__(self, records: Sequence[VideoRecord], media: Path, config: Config, views: Views | None) -> None:
-        self.records = records
-        self.media = media
+    def __init__(self, split: Split, config: Config, views: Views | None) -> None:
+        self.split = split
         self.config = config
         self.views = views
-        self.facts = CATALOG[config.data.dataset]
+        self.flip_map = CATALOG[config.data.dataset].flip_map
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.split.records)
 
     def __getitem__(self, key: tuple[int, int] | int) -> Sample | BadVideo:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        record = self.records[index]
+        record = self.split.records[index]
         try:
             views, label = self.load(record, np.random.default_rng([self.config.train.seed, epoch, index, 1]))
         except DataError as error:
@@ -91,16 +89,16 @@ class VideoDataset(Dataset[Sample | BadVideo]):
             DataError: the video cannot be read.
         """
         segments, augment = self.config.model.num_segments, self.config.augment
-        with open_reader(self.media, record, self.config.data, self.facts) as reader:
+        with open_reader(self.split, record, self.config.data) as reader:
             if self.views is None:
                 indices = sample_train(reader.num_frames, segments, augment, rng)
             else:
                 indices = sample_test(reader.num_frames, segments, self.views)
             frames = reader.read(indices.ravel())
         if len({frame.shape for frame in frames}) > 1:
-            raise DataError(f"{self.media / record.path}: its frames change size")
+            raise DataError(f"{self.split.media / record.path}: its frames change size")
         if self.views is None:
-            return train_view(frames, record.label, augment, self.facts.flip_map, rng)
+            return train_view(frames, record.label, augment, self.flip_map, rng)
         return eval_views(frames, segments, self.views), record.label
 
 

@@ -1,4 +1,4 @@
-"""Frames of a video by number: from a video file (PyAV or decord) or from a folder of JPEG files.
+"""Frames of a video by number: from a video file (PyAV or decord), a folder of JPEG files, or a ZIP of them.
 
 A reader has one thread, is opened where it is used, and is always closed. Frame i is the i-th frame in display
 order, exactly as a decoder that reads the file from its start would deliver it; whatever goes wrong is a
@@ -7,6 +7,7 @@ DataError that names the video.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from tsmcli.catalog import Dataset
 from tsmcli.config import DataConfig
 from tsmcli.core.sampling import Indices
 from tsmcli.data.listfile import VideoRecord
+from tsmcli.data.location import Split
 from tsmcli.data.pyav_reader import PyAVReader, check_file, unreadable
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError, EnvironmentProblem
@@ -36,23 +37,24 @@ class FrameReader(Protocol):
 
 
 @contextmanager
-def open_reader(media: Path, record: VideoRecord, data: DataConfig, dataset: Dataset) -> Iterator[FrameReader]:
+def open_reader(split: Split, record: VideoRecord, data: DataConfig) -> Iterator[FrameReader]:
     """Open the video of a list line.
 
-    Args:
-        media: the folder that list paths are relative to.
-
     Raises:
-        DataError: it is missing, is no video, or cannot be decoded.
+        DataError: it is in quarantine, missing, no video, or cannot be decoded.
     """
-    path = media / record.path
+    if record.path in split.quarantine:
+        raise DataError(f"{record.path}: {split.quarantine[record.path]}")
+    path = split.media / record.path
     reader: FrameReader
     if data.store == "frames":
-        reader = FrameFolder(path, record.num_frames or 0, dataset)
+        reader = FrameFolder(path, record.num_frames or 0, split.frame_template, split.start_index)
+    elif data.store == "zip":
+        reader = FrameZip(path)
     elif data.decoder == "decord":
         reader = DecordReader(path)
     else:
-        reader = PyAVReader(path)
+        reader = PyAVReader(path, timeout_sec=data.timeout_sec or None)
     try:
         yield reader
     finally:
@@ -62,13 +64,13 @@ def open_reader(media: Path, record: VideoRecord, data: DataConfig, dataset: Dat
 class FrameFolder:
     """A folder of JPEG frames, numbered from `start_index`."""
 
-    def __init__(self, path: Path, num_frames: int, dataset: Dataset) -> None:
+    def __init__(self, path: Path, num_frames: int, template: str, start_index: int) -> None:
         if not path.is_dir():
             raise DataError(f"{path}: no such folder of frames")
         self.path = path
         self.num_frames = num_frames
-        self.template = dataset.frame_template
-        self.start_index = dataset.start_index
+        self.template = template
+        self.start_index = start_index
 
     def read(self, indices: Indices) -> list[Frame]:
         cache = {int(i): self._frame(int(i)) for i in np.unique(indices)}
@@ -76,14 +78,57 @@ class FrameFolder:
 
     def _frame(self, index: int) -> Frame:
         path = self.path / self.template.format(index + self.start_index)
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
-            raise DataError(f"{path}: {'not a readable image' if path.is_file() else 'no such frame'}")
-        rgb: Frame = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return rgb
+        try:
+            data = path.read_bytes()
+        except OSError:
+            raise DataError(f"{path}: no such frame") from None
+        return decode_jpeg(data, path)
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+class FrameZip:
+    """A ZIP of JPEG frames; frame i is the i-th name in sorted order."""
+
+    def __init__(self, path: Path) -> None:
+        check_file(path)
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise unreadable(path, error) from error
+        self._names = sorted(self._zip.namelist())
+        self.num_frames = len(self._names)
+        if not self._names:
+            self.close()
+            raise DataError(f"{path}: holds no frames")
+
+    def read(self, indices: Indices) -> list[Frame]:
+        cache = {int(i): self._frame(int(i)) for i in np.unique(indices)}
+        return [cache[int(i)] for i in indices]
+
+    def _frame(self, index: int) -> Frame:
+        name = self._names[index]
+        try:
+            data = self._zip.read(name)
+        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+            raise unreadable(self.path / name, error) from error
+        return decode_jpeg(data, self.path / name)
+
+    def close(self) -> None:
+        self._zip.close()
+
+
+def decode_jpeg(data: bytes, path: Path) -> Frame:
+    """A picture [H, W, 3], RGB, from the bytes of an image file."""
+    if not data:
+        raise DataError(f"{path}: the image is empty (0 bytes)")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{path}: not a readable image")
+    rgb: Frame = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return rgb
 
 
 class DecordReader:

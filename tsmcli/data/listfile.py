@@ -75,7 +75,11 @@ def write_list(path: Path, records: Iterable[VideoRecord]) -> None:
     part.replace(path)
 
 
-_FORMAT = {"video": "<video file> <label>", "frames": "<folder> <number of frames> <label>"}
+_FORMAT = {
+    "video": "<video file> <label>",
+    "frames": "<folder> <number of frames> <label>",
+    "zip": "<zip file> <number of frames> <label>",
+}
 
 
 def _parse(line: str, store: Store, num_classes: int | None) -> VideoRecord | str:
@@ -91,6 +95,6 @@ def _parse(line: str, store: Store, num_classes: int | None) -> VideoRecord | st
     label = int(numbers[-1])
     if num_classes is not None and label >= num_classes:
         return f"label {label}, but there are {num_classes} classes (0 to {num_classes - 1})"
-    if store == "frames" and int(numbers[0]) < 1:
+    if store != "video" and int(numbers[0]) < 1:
         return "a video of 0 frames"
-    return VideoRecord(path, int(numbers[0]) if store == "frames" else None, label)
+    return VideoRecord(path, int(numbers[0]) if store != "video" else None, label)

@@ -4,17 +4,21 @@ Every prepared dataset is one folder:
 
     data/sthv1/sthv1_train_list_rawframes.txt    one line a video
     data/sthv1/sthv1_val_list_rawframes.txt
-    data/sthv1/rawframes/                        the media, or wherever `media` of manifest.json points
+    data/sthv1/rawframes/                        the media, or wherever manifest.json says
     data/sthv1/classes.txt                       class names in index order (optional for catalog datasets)
+    data/sthv1/manifest.json                     where the media lie, how frames are named (optional)
+    data/sthv1/quarantine.txt                    videos that are known to be broken (optional)
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tsmcli.catalog import CATALOG
+from tsmcli.catalog import CATALOG, Dataset
 from tsmcli.config import DataConfig
 from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.errors import DataError
@@ -42,11 +46,21 @@ class Places:
 
 @dataclass(frozen=True)
 class Split:
-    """The videos of a split and the folder their paths are relative to."""
+    """The videos of a split.
+
+    Attributes:
+        records: the lines of the list.
+        media: the folder that their paths are relative to.
+        frame_template, start_index: how frame files are named and numbered.
+        quarantine: path -> reason of videos that are not to be opened.
+    """
 
     records: list[VideoRecord]
     media: Path
     list_file: Path
+    frame_template: str = "img_{:05}.jpg"
+    start_index: int = 1
+    quarantine: dict[str, str] = field(default_factory=dict)
 
 
 def dataset_folder(data: DataConfig, places: Places) -> Path:
@@ -65,13 +79,21 @@ def find_split(data: DataConfig, places: Places, split: str, num_classes: int | 
     given = places.train_list if split == "train" else places.val_list
     list_file = given or folder / facts.list_name(data.store, split)
     if not list_file.exists():
-        raise DataError(f"no list file {list_file} for the {split} videos of {facts.title}", _how_to_make(data))
+        raise DataError(
+            f"no list file {list_file} for the {split} videos of {facts.title}", _how_to_make(data, folder)
+        )
     records = read_list(list_file, data.store, num_classes)
-    media = places.media or _media_of_manifest(folder) or folder / facts.media(data.store, split)
+    stored = read_manifest(folder).get("stores", {}).get(data.store, {})
+    told = stored.get("media", {}).get(split)
+    media = places.media or (folder / told if told else folder / facts.media(data.store, split))
     if not media.is_dir():
-        raise DataError(f"no media folder {media}, which the paths in {list_file} are relative to",
-                        hint=f"--media DIR says where it is\n{_how_to_make(data)}")  # fmt: skip
-    return Split(records, media, list_file)
+        raise DataError(
+            f"no media folder {media}, which the paths in {list_file} are relative to",
+            hint=f"--media DIR says where it is\n{_how_to_make(data, folder)}",
+        )
+    template = stored.get("frame_template", facts.frame_template)
+    start = stored.get("start_index", facts.start_index)
+    return Split(records, media, list_file, template, start, read_quarantine(folder))
 
 
 def find_classes(data: DataConfig, places: Places) -> list[str]:
@@ -80,8 +102,8 @@ def find_classes(data: DataConfig, places: Places) -> list[str]:
     Raises:
         DataError: there are none, or not as many as the dataset has.
     """
-    facts = CATALOG[data.dataset]
-    path = places.classes or dataset_folder(data, places) / "classes.txt"
+    facts, folder = CATALOG[data.dataset], dataset_folder(data, places)
+    path = places.classes or folder / "classes.txt"
     if path.is_file():
         names = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     elif places.classes:
@@ -89,7 +111,7 @@ def find_classes(data: DataConfig, places: Places) -> list[str]:
     elif (known := facts.class_names()) is not None:
         names = known
     else:
-        raise DataError(f"no file of class names {path}", hint=_how_to_make(data))
+        raise DataError(f"no file of class names {path}", hint=_how_to_make(data, folder))
     if facts.num_classes is not None and len(names) != facts.num_classes:
         raise DataError(f"{path}: {len(names)} class names, but {facts.title} has {facts.num_classes} classes")
     if len(names) < 2:
@@ -97,30 +119,60 @@ def find_classes(data: DataConfig, places: Places) -> list[str]:
     return names
 
 
-def write_manifest(folder: Path, manifest: dict[str, object]) -> None:
-    """Write `manifest.json`, whole or not at all."""
-    part = folder / "manifest.json.part"
-    part.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / "manifest.json")
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """`manifest.json` of a prepared dataset, or an empty one.
 
-
-def _media_of_manifest(folder: Path) -> Path | None:
-    """`media` of manifest.json, relative to the dataset's folder."""
+    Raises:
+        DataError: it is damaged.
+    """
     path = folder / "manifest.json"
     if not path.is_file():
-        return None
+        return {}
     try:
-        media = json.loads(path.read_text(encoding="utf-8")).get("media")
+        tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a manifest: {error}", hint="tsm prepare-data writes it anew") from None
-    return folder / media if media else None
+    if not isinstance(tree, dict):
+        raise DataError(f"{path}: not a manifest", hint="tsm prepare-data writes it anew")
+    return tree
 
 
-def _how_to_make(data: DataConfig) -> str:
-    facts = CATALOG[data.dataset]
+def write_manifest(folder: Path, dataset: Dataset, store: str, facts: dict[str, Any]) -> None:
+    """Put the facts of a store into `manifest.json`, keeping those of other stores."""
+    manifest = read_manifest(folder)
+    stores = {**manifest.get("stores", {}), store: facts}
+    text = json.dumps({"dataset": dataset.name, "stores": stores}, indent=2) + "\n"
+    write_text(folder / "manifest.json", text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def read_quarantine(folder: Path) -> dict[str, str]:
+    """`quarantine.txt`: a path and a reason a line, with a tab between them."""
+    path = folder / "quarantine.txt"
+    if not path.is_file():
+        return {}
+    lines = (line.partition("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    return {video: f"in quarantine ({path}): {reason or 'no reason given'}" for video, _, reason in lines}
+
+
+def _how_to_make(data: DataConfig, folder: Path) -> str:
+    other = [
+        s for s in ("frames", "video", "zip") if (folder / CATALOG[data.dataset].list_name(s, "train")).exists()
+    ]
+    if other and data.store not in other:
+        return f"{folder} is prepared as {other[0]}: --set data.store={other[0]}"
     if data.dataset == "demo":
         return "tsm prepare-data makes it"
     if data.dataset == "folder":
         return "tsm prepare-data folder --source DIR makes it from a folder of class folders"
-    home = f" (get the videos at {facts.home})" if facts.home else ""
-    return f"tsm prepare-data {data.dataset} says how to make it{home}"
+    home = CATALOG[data.dataset].home
+    return (
+        f"tsm prepare-data {data.dataset} --source DIR --store {data.store} makes it "
+        f"from the videos or frames and the official label files in DIR (get them at {home})"
+    )

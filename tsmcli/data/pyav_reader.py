@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import time
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -23,6 +25,9 @@ INDEXED_CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
 SKIPPABLE_CODECS = ("h264", "hevc")
 """Codecs whose decoder can leave out frames that no other frame refers to, without changing any other pixel."""
 
+_TRUE_LENGTHS: dict[Path, int] = {}
+"""Frames that files really hold which promise more."""
+
 
 class _Packet(NamedTuple):
     """What the container says of one shown frame."""
@@ -38,13 +43,21 @@ class PyAVReader:
     Where the container's index can be trusted, a read seeks to the key frame before a wanted frame, decodes what
     that frame depends on, and lets the decoder drop frames that nobody wants and nothing refers to. Everywhere
     else, and whenever a wanted frame does not turn up, the file is decoded from its start and frames are counted.
+    Some files promise more frames than they hold: a frame past the last one is that last one, and the right number
+    is remembered for the next time this process opens the file.
+
+    Args:
+        timeout_sec: give up on the file after this long; None: never. It ends slow reads and decodes, not a decoder
+            that hangs within a single frame.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout_sec: float | None = None) -> None:
         check_file(path)
         self.path = path
+        self._timeout_sec = timeout_sec
+        self._deadline = time.monotonic() + timeout_sec if timeout_sec else None
         try:
-            self._container = av.open(str(path), metadata_errors="ignore")
+            self._container = self._open()
         except (av.FFmpegError, ValueError) as error:
             raise unreadable(path, error) from error
         try:
@@ -53,11 +66,12 @@ class PyAVReader:
             self._stream = self._container.streams.video[0]
             self._codec = self._stream.codec_context
             self._codec.thread_count = 1
-            self._rgb = VideoReformatter()  # kept, so that its tables are built once
+            self.frame_rate = self._stream.average_rate or Fraction(25)
+            self._colours = VideoReformatter()  # kept, so that its tables are built once
             self._packets = self._scan()
             self._display = sorted(packet.pts for packet in self._packets)
             self._indexed = self._can_index()
-            self.num_frames = len(self._display) if self._indexed else self._count()
+            self.num_frames = _TRUE_LENGTHS.get(path) or (len(self._display) if self._indexed else self._count())
         except (av.FFmpegError, ValueError) as error:
             self.close()
             raise unreadable(path, error) from error
@@ -92,10 +106,22 @@ class PyAVReader:
             raise unreadable(self.path, error) from error
         return [found[int(i)] for i in indices]
 
+    def all_bgr(self) -> Iterator[Frame]:
+        """Every frame in order, upright, blue first as OpenCV writes pictures.
+
+        Raises:
+            DataError: a frame in the middle cannot be decoded.
+        """
+        try:
+            for frame in self._decode_all():
+                yield self._to_array(frame, "bgr24")
+        except (av.FFmpegError, ValueError) as error:
+            raise unreadable(self.path, error) from error
+
     def _scan(self) -> list[_Packet]:
         """The packets of all shown frames, in decoding order; nothing is decoded."""
         packets = []
-        for packet in self._container.demux(self._stream):
+        for packet in self._demux():
             if packet.size and not packet.is_discard:
                 if packet.pts is None:
                     return []
@@ -135,7 +161,7 @@ class PyAVReader:
         left = set(times)
         last = max(times)
         behind = 0
-        for packet in self._container.demux(self._stream):
+        for packet in self._demux():
             if skippable:
                 self._codec.skip_frame = "DEFAULT" if not packet.size or packet.pts in times else "NONREF"
             for frame in packet.decode():
@@ -148,16 +174,21 @@ class PyAVReader:
         self._codec.skip_frame = "DEFAULT"
 
     def _read_counting(self, wanted: Sequence[int]) -> dict[int, Frame]:
-        """Wanted frames by decoding from the start; an index past the last decodable frame is an error."""
+        """Wanted frames by decoding from the start; one past the last decodable frame is that last frame."""
         left = set(wanted)
         found = {}
-        for number, frame in enumerate(self._decode_all()):
-            if number in left:
-                left.remove(number)
-                found[number] = self._to_rgb(frame)
-            if not left:
-                return found
-        raise DataError(f"{self.path}: frame {min(left)} of {self.num_frames} cannot be decoded")
+        last, count = None, 0
+        for last in self._decode_all():
+            if count in left:
+                left.remove(count)
+                found[count] = self._to_rgb(last)
+                if not left:
+                    return found
+            count += 1
+        if last is None:
+            raise DataError(f"{self.path}: no frame can be decoded")
+        self.num_frames = _TRUE_LENGTHS[self.path] = count
+        return found | dict.fromkeys(left, self._to_rgb(last))
 
     def _count(self) -> int:
         return sum(1 for _ in self._decode_all())
@@ -166,7 +197,7 @@ class PyAVReader:
         """All frames in display order. A broken end is the end; a broken middle is an error."""
         self._reopen()
         broken: av.FFmpegError | None = None
-        for packet in self._container.demux(self._stream):
+        for packet in self._demux():
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
@@ -179,14 +210,27 @@ class PyAVReader:
     def _reopen(self) -> None:
         """A fresh decoder at the start of the file; seeking to time 0 is not exact in every container."""
         self._container.close()
-        self._container = av.open(str(self.path), metadata_errors="ignore")
+        self._container = self._open()
         self._stream = self._container.streams.video[0]
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1
 
+    def _open(self) -> av.container.InputContainer:
+        return av.open(str(self.path), metadata_errors="ignore", timeout=self._timeout_sec)
+
+    def _demux(self) -> Iterator[Any]:
+        """The stream's packets, until the time is up."""
+        for packet in self._container.demux(self._stream):
+            if self._deadline and time.monotonic() > self._deadline:
+                raise DataError(f"{self.path}: not decoded within {self._timeout_sec:g} s")
+            yield packet
+
     def _to_rgb(self, frame: Any) -> Frame:
+        return self._to_array(frame, "rgb24")
+
+    def _to_array(self, frame: Any, colours: str) -> Frame:
         """uint8 [H, W, 3], upright: turned as the file's display matrix asks."""
-        image: Any = self._rgb.reformat(frame, format="rgb24").to_ndarray()
+        image: Any = self._colours.reformat(frame, format=colours).to_ndarray()
         quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 

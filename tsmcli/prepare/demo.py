@@ -70,8 +70,10 @@ def make_demo(out: Path, *, seed: int = 0, train_clips: int = 60, val_clips: int
                 yield ClipWritten(done, total)
         write_list(part / facts.list_name("video", split), records)
     (part / "classes.txt").write_text("\n".join(facts.class_names() or []) + "\n", encoding="utf-8")
-    write_manifest(part, {"dataset": "demo", "seed": seed, "train": 8 * train_clips, "val": 8 * val_clips,
-                          "media": "videos", "tsm": __version__})  # fmt: skip
+    counts = {"train": 8 * train_clips, "val": 8 * val_clips}
+    media = {"train": "videos", "val": "videos"}
+    facts_of_store = {"media": media, "videos": counts, "seed": seed, "versions": {"tsm": __version__}}
+    write_manifest(part, facts, "video", facts_of_store)
     if out.exists():
         shutil.rmtree(out)
     part.replace(out)

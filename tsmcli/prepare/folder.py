@@ -20,10 +20,9 @@ import numpy as np
 from tsmcli import __version__
 from tsmcli.catalog import CATALOG
 from tsmcli.data.listfile import VideoRecord, write_list
-from tsmcli.data.location import write_manifest
+from tsmcli.data.location import write_manifest, write_text
 from tsmcli.errors import DataError, UsageError
-
-SUFFIXES = ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .ts .wmv .flv .3gp .ogv"
+from tsmcli.prepare.media import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -76,17 +75,22 @@ def prepare_folder(
     out.mkdir(parents=True, exist_ok=True)
     for split, lines in records.items():
         write_list(out / CATALOG["folder"].list_name("video", split), lines)
-    (out / "classes.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
-    write_manifest(out, {"dataset": "folder", "media": os.path.relpath(source, out), "classes": len(classes),
-                         "train": len(records["train"]), "val": len(records["val"]), "seed": seed,
-                         "tsm": __version__})  # fmt: skip
+    write_text(out / "classes.txt", "\n".join(classes) + "\n")
+    media = os.path.relpath(source, out)
+    facts = {
+        "media": {"train": media, "val": media},
+        "videos": {split: len(lines) for split, lines in records.items()},
+        "seed": seed,
+        "versions": {"tsm": __version__},
+    }
+    write_manifest(out, CATALOG["folder"], "video", facts)
     return Prepared(out, classes, counts)
 
 
 def _videos_by_class(source: Path) -> dict[str, list[Path]]:
     """Class name -> its videos at any depth, sorted."""
     return {
-        folder.name: sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES.split() and p.is_file())
+        folder.name: sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
         for folder in sorted(source.iterdir())
         if folder.is_dir() and not folder.name.startswith(".")
     }
@@ -105,7 +109,7 @@ def _class_names(source: Path, videos: dict[str, list[Path]]) -> list[str]:
     raise DataError(
         f"{source}: {len(classes)} class folders with videos; at least 2 are needed. Found {len(videos)} folders "
         f"and {seen}",
-        hint=f"expected {source}/<class name>/<video>, with videos ending in {SUFFIXES}",
+        hint=f"expected {source}/<class name>/<video>, with videos ending in {' '.join(sorted(VIDEO_SUFFIXES))}",
     )
 
 

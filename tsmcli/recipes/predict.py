@@ -13,6 +13,7 @@ from tsmcli.config import Config
 from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import VideoDataset
 from tsmcli.data.listfile import VideoRecord
+from tsmcli.data.location import Split
 from tsmcli.engine.scores import average_views, view_logits
 
 
@@ -23,11 +24,12 @@ def predict(model: TSM, config: Config, videos: Sequence[Path | str]) -> NDArray
         DataError: a video cannot be read; it is named.
     """
     config = config.model_copy(update={"data": config.data.model_copy(update={"store": "video"})})
-    dataset = VideoDataset([VideoRecord(str(v), None, 0) for v in videos], Path(), config, config.test)
+    split = Split([VideoRecord(str(v), None, 0) for v in videos], Path(), Path())
+    dataset = VideoDataset(split, config, config.test)
     device = next(model.parameters()).device
     model.eval()
     scores = []
-    for record in dataset.records:
+    for record in split.records:
         views, _ = dataset.load(record, np.random.default_rng(0))
         logits = view_logits(model, torch.from_numpy(views).movedim(-1, 2), device)
         scores.append(average_views(logits, config.test.average).numpy())

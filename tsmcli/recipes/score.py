@@ -30,7 +30,7 @@ def score_split(
         DataError: no video could be read.
     """
     yield Scoring("scoring", len(split.records))
-    loader = eval_loader(VideoDataset(split.records, split.media, config, views), eval_shard(len(split.records)))
+    loader = eval_loader(VideoDataset(split, config, views), eval_shard(len(split.records)))
     scored: dict[int, Any] = {}
     bad: dict[int, BadVideo] = {}
     for event in score_videos(model, loader, device, views.average):

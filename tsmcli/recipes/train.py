@@ -79,7 +79,7 @@ def train(
     lr = scaled_lr(config.train)
     optimizer = make_optimizer(model, config.train, lr)
     order = TrainOrder(len(train_split.records), seed=config.train.seed)
-    loader = train_loader(VideoDataset(train_split.records, train_split.media, config, None), order)
+    loader = train_loader(VideoDataset(train_split, config, None), order)
 
     run = make_run_folder(run, preset)
     log = run / "log.jsonl"

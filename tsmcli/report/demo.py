@@ -45,7 +45,7 @@ def demo_sheet(result: DemoResult) -> Path:
     """Write the contact sheet: the first validation clip of every class."""
     config = load_preset("demo")
     split = find_split(config.data, Places(folder=result.data), "val", 8)
-    dataset = VideoDataset(split.records, split.media, config, config.test)
+    dataset = VideoDataset(split, config, config.test)
     names = result.tsm.meta["class_names"]
     rows = []
     for label in range(len(names)):

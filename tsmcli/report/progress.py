@@ -20,6 +20,9 @@ from tsmcli.data.dataset import BadVideo
 from tsmcli.engine.loop import StepDone, VideosSkipped
 from tsmcli.engine.scores import VideoScored
 from tsmcli.prepare.demo import ClipWritten
+from tsmcli.prepare.extract import Extracted
+from tsmcli.prepare.official import ExtractionStarted
+from tsmcli.prepare.verify import CheckStarted, VideoChecked
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
 
 
@@ -53,6 +56,7 @@ class _Drawing:
         self.scoring: TaskID | None = None
         self.writing: TaskID | None = None
         self.epochs = 0
+        self.count = 0
         self.log_every = 1
 
     def line(self, text: str) -> None:
@@ -65,6 +69,12 @@ class _Drawing:
                 self.line(title)
                 for detail in details:
                     self.line(f"  {detail}")
+            case ExtractionStarted(total) | CheckStarted(total):
+                self.writing = self.bar.add_task("videos", total=total, facts="")
+            case Extracted():
+                self._advance(event.error)
+            case VideoChecked(problem):
+                self._advance(f"{problem.path}: {problem.detail}" if problem else "")
             case ClipWritten(done, total):
                 if self.writing is None:
                     self.writing = self.bar.add_task("clips", total=total, facts="")
@@ -104,6 +114,15 @@ class _Drawing:
             self.bar.update(self.training, facts=facts)
         if not self.console.is_terminal and (event.step % self.log_every == 0 or event.step == event.steps):
             self.line(f"  step {event.step}/{event.steps} of {facts}")
+
+    def _advance(self, trouble: str) -> None:
+        if self.writing is not None:
+            self.bar.advance(self.writing)
+        if trouble:
+            self.line(f"  {trouble}")
+        self.count += 1
+        if not self.console.is_terminal and self.count % 1000 == 0:
+            self.line(f"  {self.count} videos")
 
     def _close(self) -> None:
         for task in (self.training, self.scoring, self.writing):

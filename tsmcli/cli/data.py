@@ -1,0 +1,39 @@
+"""tsm data show"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsmcli.cli.shared import Data, DataRoot, ManyValues, Media, Set, places
+
+data = typer.Typer(no_args_is_help=True, help="Look at what the network will see.")
+
+
+@data.command(cls=ManyValues)
+def show(
+    target: Annotated[str, typer.Argument(help="train, val, a list file, or a video.")] = "val",
+    preset: Annotated[str, typer.Option(help="Preset name, MMAction2 config name, or a .yaml file.")] = "demo",
+    sets: Set = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="train, or a test protocol [default: train for `train`, else the preset's].")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many videos.")] = 6,
+    data_root: DataRoot = Path("data"),
+    data: Data = None,
+    media: Media = None,
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("clips.png"),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Write a picture of the frames, crops, flips and labels that the network will see."""
+    from tsmcli.presets import resolve
+
+    config = resolve(preset, [*(sets or ()), f"train.seed={seed}"]).config
+
+    from tsmcli.report.clips import write_clips
+    from tsmcli.report.tables import print_line
+
+    rows = write_clips(config, places(data_root, data, media=media), target, protocol, count, out)
+    print_line(f"{out}: {rows} views")

@@ -1,0 +1,112 @@
+"""What lies in a folder: video files, and folders of numbered pictures, found by looking at all of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+VIDEO_SUFFIXES = frozenset(
+    [".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".ogv"]
+)
+_FRAME = re.compile(r"(.*?)(\d+)\.jpe?g$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """A folder of frames, numbered without gaps.
+
+    Attributes:
+        path: relative to the folder that was searched.
+        template: of the file names, such as `img_{:05}.jpg`.
+    """
+
+    path: Path
+    count: int
+    start_index: int
+    template: str
+
+
+@dataclass
+class Media:
+    """Everything found below a folder; keys are file stems and folder names in lower case.
+
+    Attributes:
+        videos: name -> paths relative to `root`, several where names repeat in different folders.
+        frames: the same for folders of frames.
+        gaps: frame folders whose numbering has holes -> what is wrong.
+        suffixes: how many files of each suffix there are.
+    """
+
+    root: Path
+    videos: dict[str, list[Path]] = field(default_factory=dict)
+    frames: dict[str, list[FrameSet]] = field(default_factory=dict)
+    gaps: dict[Path, str] = field(default_factory=dict)
+    suffixes: Counter[str] = field(default_factory=Counter)
+
+    def find_video(self, names: Iterable[str], prefer: Iterable[str]) -> Path | None:
+        """The video of the first name that is there; of several, one below a folder named as in `prefer`."""
+        paths = next((self.videos[n.lower()] for n in names if n.lower() in self.videos), [])
+        return _preferred(paths, prefer, lambda path: path)
+
+    def find_frames(self, names: Iterable[str], prefer: Iterable[str]) -> FrameSet | None:
+        """The frame folder of the first name that is there, likewise."""
+        sets = next((self.frames[n.lower()] for n in names if n.lower() in self.frames), [])
+        return _preferred(sets, prefer, lambda frames: frames.path)
+
+    def summary(self) -> str:
+        """What was found, in words."""
+        files = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in self.suffixes.most_common(6))
+        videos, frames = (sum(map(len, found.values())) for found in (self.videos, self.frames))
+        return f"{videos} videos and {frames} folders of frames ({files or 'no files at all'})"
+
+
+def _preferred(items: Sequence[T], prefer: Iterable[str], path_of: Callable[[T], Path]) -> T | None:
+    """The first item below a preferred folder, else the first."""
+    wanted = {name.lower() for name in prefer}
+    ranked = sorted(items, key=lambda item: not wanted & {part.lower() for part in path_of(item).parts[:-1]})
+    return ranked[0] if ranked else None
+
+
+def scan(root: Path) -> Media:
+    """Look through a folder, following links, in a fixed order."""
+    media = Media(root)
+    for where, folders, files in os.walk(root, followlinks=True):
+        folders.sort()
+        folder = Path(where).relative_to(root)
+        pictures = []
+        for name in sorted(files):
+            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122  a Path per file of a million is slow
+            media.suffixes[suffix] += 1
+            if suffix in VIDEO_SUFFIXES:
+                media.videos.setdefault(name[: -len(suffix)].lower(), []).append(folder / name)
+            elif suffix in (".jpg", ".jpeg"):
+                pictures.append(name)
+        if pictures and folder.name:
+            _add_frames(media, folder, pictures)
+    return media
+
+
+def _add_frames(media: Media, folder: Path, pictures: list[str]) -> None:
+    matches = [match for name in pictures if (match := _FRAME.match(name))]
+    by_prefix = Counter(match[1] for match in matches)
+    if not by_prefix:
+        return
+    # flow_x_00001.jpg and img_00001.jpg may share a folder: RGB frames are img_, image_ or plain numbers
+    prefix = min(by_prefix, key=lambda p: (p.startswith("flow"), -by_prefix[p], p))
+    frames = sorted((int(match[2]), match) for match in matches if match[1] == prefix)
+    numbers = [number for number, _ in frames]
+    digits, suffix = len(frames[0][1][2]), os.path.splitext(frames[0][1][0])[1]  # noqa: PTH122
+    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        missing = next(n for n in range(numbers[0], numbers[-1]) if n not in set(numbers))
+        media.gaps[folder] = f"frame {missing} of {numbers[0]} to {numbers[-1]} is missing"
+        return
+    template = f"{prefix}{{:0{digits}}}{suffix}"
+    found = FrameSet(folder, len(numbers), numbers[0], template)
+    media.frames.setdefault(folder.name.lower(), []).append(found)

@@ -1,0 +1,177 @@
+"""Open every video of a prepared dataset and say what is wrong. Nothing is deleted or changed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tsmcli.config import DataConfig
+from tsmcli.data.decode import FrameFolder, open_reader
+from tsmcli.data.listfile import VideoRecord
+from tsmcli.data.location import Places, Split, find_classes, find_split, write_text
+from tsmcli.errors import DataError
+
+_PROBES = 8
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a video or a list.
+
+    Attributes:
+        kind: unreadable, frame count, short, duplicate, empty class.
+        broken: the video cannot be used: it belongs in quarantine.
+    """
+
+    split: str
+    path: str
+    kind: str
+    detail: str
+    broken: bool = False
+
+
+@dataclass(frozen=True)
+class CheckStarted:
+    """`total` videos are to be opened."""
+
+    total: int
+
+
+@dataclass(frozen=True)
+class VideoChecked:
+    """A video was opened; `problem` is None when it is fine."""
+
+    problem: Problem | None
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """All that was found."""
+
+    folder: Path
+    videos: int
+    problems: list[Problem]
+
+
+def check(
+    data: DataConfig, folder: Path, *, num_segments: int, full: bool, workers: int
+) -> Iterator[CheckStarted | VideoChecked | CheckReport]:
+    """Check the lists of a prepared dataset and open all their videos.
+
+    Args:
+        num_segments: T; shorter videos are reported, as their frames will repeat.
+        full: decode every frame, instead of the first, the last and some between them.
+
+    Raises:
+        DataError: a list is missing or malformed.
+    """
+    places = Places(folder=folder)
+    classes = find_classes(data, places)
+    splits: dict[str, Split] = {}
+    for name in ("train", "val"):
+        split = find_split(data, places, name, len(classes))
+        splits[name] = Split(split.records, split.media, split.list_file, split.frame_template, split.start_index)
+    problems = _check_lists(splits, classes)
+    tasks = [
+        (name, split, record, data, num_segments, full)
+        for name, split in splits.items()
+        for record in split.records
+    ]
+    yield CheckStarted(len(tasks))
+    for problem in _each(tasks, workers):
+        if problem:
+            problems.append(problem)
+        yield VideoChecked(problem)
+    yield CheckReport(folder, len(tasks), problems)
+
+
+def _each(tasks: list[Any], workers: int) -> Iterator[Problem | None]:
+    # A task carries its split's facts but not its records: they would be sent with every task.
+    small = [
+        (name, Split([], s.media, s.list_file, s.frame_template, s.start_index), *rest) for name, s, *rest in tasks
+    ]
+    if workers <= 1:
+        yield from map(_check_video, small)
+        return
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(0,)
+    ) as pool:
+        yield from pool.map(_check_video, small, chunksize=8)
+
+
+def _check_lists(splits: dict[str, Split], classes: list[str]) -> list[Problem]:
+    problems = []
+    for name, split in splits.items():
+        seen = Counter(record.path for record in split.records)
+        problems += [
+            Problem(name, path, "duplicate", f"{n} times in the list") for path, n in seen.items() if n > 1
+        ]
+        labels = {record.label for record in split.records}
+        problems += [
+            Problem(name, "", "empty class", f"no video of class {i} ({classes[i]})")
+            for i in range(len(classes))
+            if i not in labels
+        ]
+    if splits["train"].media.resolve() == splits["val"].media.resolve():
+        both = {r.path for r in splits["train"].records} & {r.path for r in splits["val"].records}
+        problems += [Problem("val", path, "duplicate", "in the training list, too") for path in sorted(both)]
+    return problems
+
+
+def _check_video(task: tuple[str, Split, VideoRecord, DataConfig, int, bool]) -> Problem | None:
+    name, split, record, data, num_segments, full = task
+    try:
+        with open_reader(split, record, data) as reader:
+            promised = reader.num_frames
+            if full:
+                indices = np.arange(promised)
+            else:
+                indices = np.unique(np.linspace(0, promised - 1, min(_PROBES, promised)).astype(np.int64))
+            for part in np.array_split(indices, max(1, len(indices) // 64)):  # a little at a time: memory
+                reader.read(part)
+            held = _files(reader) if isinstance(reader, FrameFolder) else reader.num_frames
+    except DataError as error:
+        return Problem(name, record.path, "unreadable", str(error), broken=True)
+    listed = record.num_frames if record.num_frames is not None else promised
+    if held != listed:
+        return Problem(name, record.path, "frame count", f"{listed} frames are promised, {held} are there")
+    if held < num_segments:
+        return Problem(name, record.path, "short", f"{held} frames, fewer than the {num_segments} of a clip")
+    return None
+
+
+def _files(reader: FrameFolder) -> int:
+    """Frame files of this naming in a folder."""
+    prefix, suffix = reader.template.split("{")[0], Path(reader.template).suffix
+    return sum(1 for p in reader.path.iterdir() if p.name.startswith(prefix) and p.suffix == suffix)
+
+
+def write_quarantine(report: CheckReport) -> Path:
+    """Write `quarantine.txt`, which training and testing read: they count these videos without opening them."""
+    path = report.folder / "quarantine.txt"
+    broken = [p for p in report.problems if p.broken]
+    text = "".join(f"{p.path}\t{' '.join(p.detail.split())}\n" for p in broken)
+    if text:
+        write_text(path, text)
+    else:
+        path.unlink(missing_ok=True)
+    return path
+
+
+def write_csv(report: CheckReport, path: Path) -> None:
+    """All problems, one a row."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(("split", "video", "kind", "detail"))
+    writer.writerows((p.split, p.path, p.kind, p.detail) for p in report.problems)
+    write_text(path, buffer.getvalue())
