@@ -7,7 +7,6 @@ DataError that names the video.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from tsmcli.config import DataConfig
 from tsmcli.core.sampling import Indices
+from tsmcli.data.frame_zip import FrameZipIndex
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.pyav_reader import PyAVReader, check_file, unreadable
@@ -92,43 +92,29 @@ class FrameZip:
     """A ZIP of JPEG frames; frame i is the i-th name in sorted order."""
 
     def __init__(self, path: Path) -> None:
-        check_file(path)
+        self._index = FrameZipIndex(path)
         self.path = path
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise unreadable(path, error) from error
-        self._names = sorted(self._zip.namelist())
-        self.num_frames = len(self._names)
-        if not self._names:
-            self.close()
-            raise DataError(f"{path}: holds no frames")
+        self.num_frames = self._index.num_frames
 
     def read(self, indices: Indices) -> list[Frame]:
         cache = {int(i): self._frame(int(i)) for i in np.unique(indices)}
         return [cache[int(i)] for i in indices]
 
     def _frame(self, index: int) -> Frame:
-        name = self._names[index]
-        try:
-            data = self._zip.read(name)
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-            raise unreadable(self.path / name, error) from error
-        return decode_jpeg(data, self.path / name)
+        return decode_jpeg(self._index.read(index), f"{self.path}, frame {index}")
 
     def close(self) -> None:
-        self._zip.close()
+        self._index.close()
 
 
-def decode_jpeg(data: bytes, path: Path) -> Frame:
+def decode_jpeg(data: bytes, where: object) -> Frame:
     """A picture [H, W, 3], RGB, from the bytes of an image file."""
     if not data:
-        raise DataError(f"{path}: the image is empty (0 bytes)")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        raise DataError(f"{where}: the image is empty (0 bytes)")
+    image: Frame | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
-        raise DataError(f"{path}: not a readable image")
-    rgb: Frame = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-    return rgb
+        raise DataError(f"{where}: not a readable image")
+    return image
 
 
 class DecordReader:

@@ -30,10 +30,9 @@ _TRUE_LENGTHS: dict[Path, int] = {}
 
 
 class _Packet(NamedTuple):
-    """What the container says of one shown frame."""
+    """What the container says of one shown frame: its presentation time, and whether it is a key frame."""
 
     pts: int
-    dts: int
     key: bool
 
 
@@ -125,9 +124,7 @@ class PyAVReader:
             if packet.size and not packet.is_discard:
                 if packet.pts is None:
                     return []
-                packets.append(
-                    _Packet(packet.pts, packet.pts if packet.dts is None else packet.dts, packet.is_keyframe)
-                )
+                packets.append(_Packet(packet.pts, packet.is_keyframe))
         return packets
 
     def _can_index(self) -> bool:
@@ -154,24 +151,32 @@ class PyAVReader:
         return found
 
     def _decode_from(self, key: _Packet, times: set[int]) -> Iterator[Any]:
-        """The frames with these presentation times, decoding from a key frame on."""
-        by_dts = "mp4" in self._container.format.name
-        self._container.seek(key.dts if by_dts else key.pts, stream=self._stream, backward=True)
+        """The frames with these presentation times, decoding from a key frame on.
+
+        Once the last wanted packet is in, the decoder is drained: what it holds back comes out without decoding
+        the packets that would push it out.
+        """
+        self._container.seek(key.pts, stream=self._stream, backward=True)
         skippable = self._codec.name in SKIPPABLE_CODECS
-        left = set(times)
-        last = max(times)
-        behind = 0
+        to_send, left, last = set(times), set(times), max(times)
+        skipping = False
         for packet in self._demux():
-            if skippable:
-                self._codec.skip_frame = "DEFAULT" if not packet.size or packet.pts in times else "NONREF"
-            for frame in packet.decode():
+            wanted = packet.pts in to_send
+            if skippable and skipping == wanted:
+                skipping = not wanted
+                self._codec.skip_frame = "NONREF" if skipping else "DEFAULT"
+            frames = packet.decode()
+            to_send.discard(packet.pts)
+            if not to_send:
+                frames += self._codec.decode(None)
+            for frame in frames:
                 if frame.pts in left:
                     left.remove(frame.pts)
                     yield frame
-                behind += frame.pts is not None and frame.pts > last
-            if not left or behind > 2:  # past them all: a frame that is still missing will not come
+            if not to_send or (packet.is_keyframe and packet.pts > last):
                 break
         self._codec.skip_frame = "DEFAULT"
+        self._codec.flush_buffers()
 
     def _read_counting(self, wanted: Sequence[int]) -> dict[int, Frame]:
         """Wanted frames by decoding from the start; one past the last decodable frame is that last frame."""

@@ -29,8 +29,8 @@ from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError
 
 Target = Literal["frames", "zip", "seekable"]
-JPEG_QUALITY = 95
-"""OpenCV's default, which the published frames were written with."""
+_QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 95)
+"""OpenCV's default, which MMAction2's extraction uses."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,8 @@ def _write_frames(job: Job, part: Path) -> int:
     count = 0
     for count, picture in enumerate(_pictures(job), 1):
         name = job.template.format(count - 1 + job.start_index)
-        (part / name).write_bytes(_jpeg(picture))
+        if not cv2.imwrite(f"{part}/{name}", picture, _QUALITY):
+            raise OSError(f"cannot write {part / name}")
     return count
 
 
@@ -207,7 +208,7 @@ def _write_seekable(job: Job, part: Path) -> int:
 
 
 def _jpeg(picture: Frame) -> bytes:
-    return bytes(cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1])
+    return cv2.imencode(".jpg", picture, _QUALITY)[1].tobytes()
 
 
 def _start_worker() -> None:
