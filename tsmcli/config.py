@@ -68,6 +68,8 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _combinations(self) -> ModelConfig:
+        if round(64 * self.width) < self.shift_div:
+            raise ValueError(f"width: {self.width} leaves fewer than {self.shift_div} channels to shift")
         resnet = self.backbone.startswith("resnet")
         if self.non_local != "none" and self.backbone != "resnet50":
             raise ValueError(f"non_local: {self.non_local} needs backbone: resnet50, not {self.backbone}")
@@ -160,8 +162,9 @@ class Views(Section):
         for name, views in PROTOCOLS.items():
             if views == self:
                 return name
+        resize = "" if self.resize_px == 256 else f"-of-{self.resize_px}px" if self.resize_px else "-unscaled"
         average = "" if self.average == "prob" else "-score"
-        return f"{self.sampling}-{self.clips}x{self.crops}-{self.crop_px}px{average}"
+        return f"{self.sampling}-{self.clips}x{self.crops}-{self.crop_px}px{resize}{average}"
 
 
 PROTOCOLS: dict[str, Views] = {}
@@ -195,7 +198,7 @@ class TrainConfig(Section):
     log_every: int = Field(20, ge=1, description="steps between lines of the log")
     workers: int = Field(2, ge=0, description="data loading processes")
     max_bad_videos: int = Field(100, ge=0, description="stop after this many unreadable videos in one epoch")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
 
     @model_validator(mode="after")
     def _steps_rise(self) -> TrainConfig:
@@ -215,3 +218,10 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     val: Views = Field(Views(), description="views scored during training; a protocol name or its values")
     test: Views = Field(Views(), description="views scored by `tsm test`; a protocol name or its values")
+
+    @model_validator(mode="after")
+    def _dense_clips_fit(self) -> Config:
+        dense = "dense" in (self.augment.sampling, self.val.sampling, self.test.sampling)
+        if dense and self.model.num_segments > 64:
+            raise ValueError(f"dense sampling takes frames from 64, not {self.model.num_segments}")
+        return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tsmcli.errors import DataError
+from tsmcli.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def save_results(path: Path, results: Results) -> None:
     """Write a `.npz` (compact) or `.json` (readable) file, whole or not at all.
 
     Raises:
-        DataError: another suffix.
+        UsageError: another suffix.
     """
     check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ def save_results(path: Path, results: Results) -> None:
     head = {"num_listed": results.num_listed, "bad": results.bad, "meta": results.meta}
     if path.suffix == ".json":
         videos = [
-            {"path": video, "label": int(label), "scores": [float(f"{s:.8g}") for s in scores]}
+            {"path": video, "label": int(label), "scores": [float(f"{s:.9g}") for s in scores]}
             for video, label, scores in zip(results.paths, results.labels, results.scores, strict=True)
         ]
         part.write_text(json.dumps({**head, "videos": videos}), encoding="utf-8")
@@ -69,9 +70,9 @@ def save_results(path: Path, results: Results) -> None:
 
 
 def check_suffix(path: Path) -> None:
-    """Raise DataError unless results can be written under this name."""
+    """Raise UsageError unless results can be written under this name."""
     if path.suffix not in (".npz", ".json"):
-        raise DataError(f"{path}: results are saved as .npz or .json, not {path.suffix or 'without a suffix'}")
+        raise UsageError(f"{path}: results are saved as .npz or .json, not {path.suffix or 'without a suffix'}")
 
 
 def load_results(path: Path) -> Results:
@@ -92,11 +93,20 @@ def load_results(path: Path) -> Results:
                 head = json.loads(str(file["head"]))
                 paths, labels, scores = file["paths"].tolist(), file["labels"], file["scores"]
         results = Results(
-            paths, labels, scores, head["num_listed"], [(p, r) for p, r in head["bad"]], head.get("meta", {})
+            paths, labels, scores, head["num_listed"], [(p, r) for p, r in head["bad"]], dict(head.get("meta", {}))
         )
     except FileNotFoundError:
         raise DataError(f"no results file {path}", hint="tsm test writes one") from None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise DataError(f"{path}: not a results file: {error}", hint="tsm test writes one") from None
     _check(path, results)
     return results

@@ -64,15 +64,16 @@ def test_train_then_test_then_eval(here: Path) -> None:
     assert "16 of 16 videos" in trained.err
     tested = tsm("test", "--checkpoint", run / "best.pt", "--out", "result.json", "--json").json()
     assert {*tested} == {"top1", "top5", "mean_class", "videos", "complete", "protocol", "preset", "scores"}
-    assert tested["protocol"] == "uniform-1x1-56px"
+    assert tested["protocol"] == "uniform-1x1-56px-unscaled"
     results = load_results(Path("result.json"))
     assert results.scores.shape == (16, 8)
     assert np.allclose(results.scores.sum(1), 1, atol=1e-5)
     again = tsm("eval", "--metrics", "top_k", "mean_class", "--json").json()
+    assert Path(again.pop("scores")) == Path(tested.pop("scores")).resolve()
     assert again == tested
     table = tsm("eval", "--metrics", "top_k", "mean_class")
     assert f"{100 * tested['top1']:.2f} %" in table.out
-    assert "protocol uniform-1x1-56px, 16 of 16 videos" in table.out
+    assert "protocol uniform-1x1-56px-unscaled, 16 of 16 videos" in table.out
     assert {*tsm("eval", "--metrics", "top_k", "--topk", "1", "3", "--json").json()} >= {"top1", "top3"}
     assert "top1" not in tsm("eval", "result.json", "--metrics", "mean_class_accuracy", "--json").json()
 
@@ -100,6 +101,36 @@ def test_weights_of_mmaction2_need_a_preset(here: Path) -> None:
     )
 
 
+def test_authors_class_order_is_put_right(here: Path) -> None:
+    """A file in the authors' layout for Jester: its classes are alphabetical, the scores are not."""
+    import numpy as np
+    from support import numbered_frames, write_frames, write_lists
+
+    from tsmcli.catalog import CATALOG
+    from tsmcli.data.listfile import VideoRecord
+
+    write_frames(here / "data/jester/rawframes/1", numbered_frames(8), "{:05}.jpg")
+    write_lists(here / "data/jester", "jester", [VideoRecord("1", 8, 0)], "rawframes")
+    model = build_model(load_preset("r50-jester-8f"), seed=0)
+    torch.nn.init.zeros_(model.fc.weight)
+    model.fc.bias.data = torch.arange(27.0)  # the authors' last class, in the alphabet, scores highest
+    torch.save({"state_dict": export_state(model, "mit")}, "theirs.pth")
+    tsm(
+        "test",
+        "--checkpoint",
+        "theirs.pth",
+        "--preset",
+        "r50-jester-8f",
+        "--protocol",
+        "efficient",
+        "--out",
+        "s.json",
+    ).err
+    scores = load_results(Path("s.json")).scores[0]
+    names = CATALOG["jester"].class_names() or []
+    assert names[int(np.argmax(scores))] == sorted(names)[-1]
+
+
 def test_fine_tuning_starts_from_a_file(trained: Path, here: Path) -> None:
     done = tsm("train", "--preset", "demo", "--set", *QUICK, "--init", trained / "last.pt", "--json")
     assert done.code == 0
@@ -114,8 +145,15 @@ def test_own_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = ["model.backbone=resnet18", "model.init=none", "augment.resize_px=48", "augment.crop_px=32",
              "val.resize_px=48", "val.crop_px=32", "test.resize_px=48", "test.crop_px=32"]  # fmt: skip
     done = tsm("train", "--preset", "mbv2-folder", "--set", *QUICK, *small, "--json").json()
-    names = tsm("test", "--checkpoint", done["best"], "--json").json()
-    assert names["videos"] == "2 of 2 videos"
+    tested = tsm("test", "--checkpoint", done["best"], "--json").json()
+    assert tested["videos"] == "2 of 2 videos"
+    assert {*tsm("eval", "--metrics", "top_k", "mean_class", "--json").json()} >= {"top1", "mean_class"}
+    assert tsm("eval", "--topk", "5").code == 2
+    (tmp_path / "data/folder/classes.txt").write_text("jump\nzebra\n")
+    other = tsm("test", "--checkpoint", done["best"])
+    assert other.code == 3
+    assert "class 1 is 'zebra', not 'wave'" in other.err
+    (tmp_path / "data/folder/classes.txt").write_text("jump\nwave\n")
     lists = tsm(
         "train", "--preset", "mbv2-folder", "--set", *QUICK, *small, "--train-list", "data/folder/folder_train_list_videos.txt",
         "--val-list", "data/folder/folder_val_list_videos.txt", "--media", "clips", "--classes", "data/folder/classes.txt",
@@ -136,7 +174,7 @@ def test_prepare_data_makes_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_bench(here: Path) -> None:
     result = tsm("bench", "demo", "--seconds", "0", "--json").json()
     assert result["views"] == 1
-    assert result["videos_per_sec"] == pytest.approx(1 / result["latency_sec"][0])
+    assert result["videos_per_sec"] == pytest.approx(1 / result["latency_sec"])
     assert result["peak_memory_mb"] > 10
     assert "videos/s" in tsm("bench", "demo", "--seconds", "0").out
 
@@ -167,7 +205,7 @@ def test_doctor(here: Path) -> None:
     assert torch.__version__.startswith(findings["torch"]["value"])
     assert findings["decoder: PyAV"]["ok"] is True
     assert findings["data: demo"]["ok"] is True
-    assert findings["data: sthv1"]["fix"] == "tsm prepare-data sthv1"
+    assert findings["data: sthv1"]["fix"] == "tsm prepare-data sthv1 --source DIR"
 
 
 def test_predict_from_python(trained: Path, demo_data: Path) -> None:
@@ -202,6 +240,10 @@ REFUSALS: dict[str, tuple[list[str], int, list[str]]] = {
     "broken checkpoint": (["test", "--checkpoint", "label.txt"], 4, ["label.txt: cannot be read as a checkpoint"]),
     "nothing tested yet": (["eval", "--metrics", "top_k", "mean_class"], 3, ["nothing was tested yet", "hint: tsm test --checkpoint"]),
     "unknown metric": (["eval", "--metrics", "speed"], 2, ["no metric named 'speed'", "hint: choose from top_k, mean_class"]),
+    "a device of no use": (["bench", "demo", "--device", "meta"], 5, ["no device named 'meta'"]),
+    "a file in the way": (["prepare-data", "--out", "label.txt"], 2, ["is no demo dataset"]),
+    "seed too large": (["train", "--preset", "demo", "--set", "train.seed=5000000000"], 2, ["train.seed should be less than or equal to"]),
+    "results of unknown kind": (["test", "--checkpoint", "label.txt", "--out", "x.txt"], 2, ["saved as .npz or .json"]),
     "no device": (["train", "--preset", "demo", "--device", "cuda:99"], 5, ["--device cuda:99: torch sees"]),
     "recipe not trainable yet": (["train", "--preset", "r50-sthv1-mixup"], 2, ["cannot train with augment.mix: mixup"]),
     "no source": (["prepare-data", "folder"], 2, ["needs --source DIR"]),
@@ -259,6 +301,8 @@ def test_missing_and_broken_videos_in_a_test(trained: Path, here: Path) -> None:
     for name, reason in (("right_000", "no such video"), ("down_000", "empty"), ("grow_000", "cannot be decoded")):
         assert any(name in line and reason in line for line in refused.err.splitlines())
     assert tsm("test", "--checkpoint", trained / "last.pt", "--allow-missing").code == 0
+    assert tsm("eval").code == 3
+    assert tsm("eval", "--allow-missing").code == 0
 
 
 def test_broken_videos_in_training_are_skipped_and_counted(here: Path) -> None:
@@ -269,6 +313,9 @@ def test_broken_videos_in_training_are_skipped_and_counted(here: Path) -> None:
     stopped = tsm("train", "--preset", "demo", "--set", *QUICK, "train.max_bad_videos=0")
     assert stopped.code == 3
     assert "1 videos of this epoch could not be read" in stopped.err
+    assert "1 times a video could not be read" in done.out
+    log = next(Path("runs/demo").glob("*/log.jsonl")).read_text()
+    assert '"skipped/videos": ["train/right_000.mp4"]' in log
 
 
 def test_a_run_is_not_overwritten(trained: Path, here: Path) -> None:

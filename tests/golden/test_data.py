@@ -10,9 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
+import yaml
 
 from tsmcli.config import AugmentConfig, Views
 from tsmcli.core.sampling import sample_test, sample_train
+from tsmcli.core.tsm import normalize
 from tsmcli.data.spatial import (
     center_crop,
     eval_boxes,
@@ -22,6 +25,7 @@ from tsmcli.data.spatial import (
     short_side_size,
     ten_crops,
     three_crops,
+    train_view,
 )
 from tsmcli.errors import DataError
 
@@ -107,6 +111,30 @@ def test_test_crops() -> None:
 def test_short_side_sizes() -> None:
     for key, (w, h, *_) in golden("resize")["sizes"]["cases"].items():
         assert short_side_size(*map(int, key.split("x")), 256) == (w, h), key
+
+
+def test_exact_box_sizes_and_flips() -> None:
+    """Flip and label map; and normalisation on the pixels of the golden picture."""
+    facts = golden("resize")
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for key, expected in facts["flip"].items():
+        ratio, mapping, label = key.removeprefix("ratio").split("_", 2)
+        pairs = (
+            {}
+            if mapping == "mapNone"
+            else {int(k): v for k, v in yaml.safe_load(mapping.removeprefix("map")).items()}
+        )
+        config = AugmentConfig(resize_px=None, crop_px=64, flip_prob=float(ratio), flip_swaps_labels=bool(pairs))
+        _, ours = train_view([picture], int(label.removeprefix("label")), config, pairs, np.random.default_rng(1))
+        assert ours == expected["label"], key
+
+
+def test_normalisation() -> None:
+    expected = golden("resize")["normalize"]
+    source = np.random.Generator(np.random.PCG64(11)).integers(0, 256, (100, 176, 3), np.uint8)
+    ours = normalize(torch.from_numpy(source).permute(2, 0, 1)).permute(1, 2, 0).contiguous().numpy().ravel()
+    stride = len(ours) // 200
+    assert np.abs(ours[::stride][: len(expected["sample"])] - np.array(expected["sample"])).max() < 1e-6
 
 
 def test_resized_pixels() -> None:

@@ -46,6 +46,20 @@ def test_the_same_clips_with_any_number_of_workers(demo_data: Path) -> None:
         assert epoch(dataset(demo_data, f"train.workers={workers}"), 3) == expected
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_same_clips_with_any_way_to_start_workers(demo_data: Path, method: str) -> None:
+    data = dataset(demo_data, "train.workers=1")
+    loader = train_loader(data, TrainOrder(len(data), seed=0))
+    loader.multiprocessing_context = method
+    numbers = [int(n) for batch in loader for n in batch.numbers]
+    pixels = [
+        batch.views.sum(dtype=torch.int64).item()
+        for batch in train_loader(dataset(demo_data, "train.workers=0"), TrainOrder(len(data), seed=0))
+    ]
+    assert numbers == [int(n) for _, n in TrainOrder(len(data), seed=0)]
+    assert [batch.views.sum(dtype=torch.int64).item() for batch in loader] == pixels
+
+
 def test_epochs_and_seeds_differ(demo_data: Path) -> None:
     data = dataset(demo_data, "train.workers=0")
     first, second = epoch(data, 0), epoch(data, 1)

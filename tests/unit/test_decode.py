@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -10,8 +12,9 @@ import numpy as np
 import pytest
 from support import make_folder_dataset, number_of, numbered_frames, real_data, write_frames, write_video
 
-from tsmcli.config import DataConfig
-from tsmcli.data.decode import DecordReader, FrameFolder, open_reader
+from tsmcli.config import Config, DataConfig, Views
+from tsmcli.data.dataset import BadVideo, VideoDataset
+from tsmcli.data.decode import DecordReader, FrameFolder, FrameZip, open_reader
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.pyav_reader import PyAVReader
@@ -104,6 +107,60 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
         assert [number_of(frame) for frame in reader.read(indices)] == indices.tolist()
 
 
+def remux_from_third_key(source: Path, target: Path) -> Path:
+    """A stream copy that starts at a key frame of open GOPs: its first packets cannot be decoded."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        keys = 0
+        for packet in old.demux(video=0):
+            if packet.dts is None:
+                continue
+            keys += packet.is_keyframe
+            if keys >= 3:
+                packet.stream = stream
+                new.mux(packet)
+    return target
+
+
+def test_a_cut_copy_of_open_gops_counts_what_can_be_decoded(videos: Path, tmp_path: Path) -> None:
+    path = remux_from_third_key(videos / FILES["open GOP"][0], tmp_path / "cut.mkv")
+    with av.open(str(path)) as container:
+        truth = [number_of(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    assert truth[0] > 10
+    with PyAVReader(path) as reader:
+        assert reader.num_frames == len(truth)
+        indices = np.array([0, 1, 5, len(truth) - 1])
+        assert [number_of(frame) for frame in reader.read(indices)] == [truth[i] for i in indices]
+
+
+def test_a_length_that_is_too_long_ends_at_the_last_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that promises more than it holds: the last frame stands in, and the length is remembered."""
+    path = write_video(tmp_path / "v.mp4", numbered_frames(20), g="5", bf="0")
+    scan = PyAVReader._scan
+
+    def too_long(self: PyAVReader) -> list[object]:
+        packets = scan(self)
+        step = packets[1].pts - packets[0].pts
+        return [*packets, *(packets[-1]._replace(pts=packets[-1].pts + step * i, key=False) for i in range(1, 6))]
+
+    monkeypatch.setattr(PyAVReader, "_scan", too_long)
+    with PyAVReader(path) as reader:
+        assert reader.num_frames == 25
+        assert [number_of(f) for f in reader.read(np.array([3, 19, 23]))] == [3, 19, 19]
+        assert reader.num_frames == 20
+    with PyAVReader(path) as reader:
+        assert reader.num_frames == 20
+
+
+@pytest.mark.parametrize("timeout_sec", [1e-6, 0.02])
+def test_time_is_limited(tmp_path: Path, timeout_sec: float) -> None:
+    """Whether opening or decoding takes too long: an error that says so."""
+    path = write_video(tmp_path / "long.mp4", numbered_frames(300, 192, 352), g="300")
+    with pytest.raises(DataError, match=f"long.mp4: took longer than {timeout_sec:g} s"):
+        with PyAVReader(path, timeout_sec=timeout_sec) as reader:
+            reader.read(np.array([299]))
+
+
 def test_a_frame_beyond_the_end_is_an_error(videos: Path) -> None:
     with PyAVReader(videos / "a.mp4") as reader, pytest.raises(DataError, match="no frame 75: there are 75"):
         reader.read(np.array([0, 75]))
@@ -157,6 +214,158 @@ def test_a_cut_file_gives_right_frames_or_an_error(tmp_path: Path) -> None:
             assert 0 < reader.num_frames < 60
             for index in (0, reader.num_frames // 2, reader.num_frames - 2):
                 assert number_of(reader.read(np.array([index]))[0]) == index
+
+
+def broken_files(folder: Path) -> dict[str, Path]:
+    """25 kinds of file that are no whole video."""
+    frames = numbered_frames(40)
+    mp4 = write_video(folder / "good.mp4", frames, g="10").read_bytes()
+    mkv = write_video(folder / "good.mkv", frames, g="10").read_bytes()
+    webm = write_video(
+        folder / "good.webm", frames[:20], "libvpx-vp9", **{"cpu-used": "8", "deadline": "realtime"}
+    ).read_bytes()
+    avi = write_video(folder / "good.avi", frames, "mpeg4").read_bytes()
+    rng = np.random.default_rng(0)
+
+    def flipped(data: bytes, share: float) -> bytes:
+        array = np.frombuffer(data, np.uint8).copy()
+        where = rng.integers(1000, len(array), max(1, int(share * len(array))))
+        array[where] ^= rng.integers(1, 256, len(where)).astype(np.uint8)
+        return array.tobytes()
+
+    def zeroed(data: bytes) -> bytes:
+        return data[: len(data) // 3] + bytes(len(data) // 3) + data[2 * len(data) // 3 :]
+
+    jpeg = cv2.imencode(".jpg", frames[0])[1].tobytes()
+    contents = {
+        "empty.mp4": b"", "one_byte.mp4": b"x", "text.mp4": b"hello\n" * 99, "html.mp4": b"<html>404</html>" * 50,
+        "random.mp4": rng.bytes(20_000), "zeros.mp4": bytes(20_000), "header.mp4": mp4[:200],
+        "cut_early.mp4": mp4[:2000], "cut_half.mp4": mp4[: len(mp4) // 2], "cut_late.mp4": mp4[:-100],
+        "flip_few.mp4": flipped(mp4, 0.0005), "flip_many.mp4": flipped(mp4, 0.05), "zeroed.mp4": zeroed(mp4),
+        "cut_half.mkv": mkv[: len(mkv) // 2], "cut_late.mkv": mkv[:-500], "flip_few.mkv": flipped(mkv, 0.0005),
+        "zeroed.mkv": zeroed(mkv), "cut_half.webm": webm[: len(webm) // 2], "flip_few.webm": flipped(webm, 0.0005),
+        "cut_half.avi": avi[: len(avi) // 2], "flip_few.avi": flipped(avi, 0.0005), "jpeg.mp4": jpeg,
+        "mkv_named.mp4": mkv, "tail.mp4": mp4[-5000:],
+    }  # fmt: skip
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    (folder / "folder.mp4").mkdir()
+    return {name: folder / name for name in [*contents, "folder.mp4"]}
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_no_kind_of_broken_file_does_harm(tmp_path: Path, decoder: str) -> None:
+    """A clear error or frames of this very video; never a hang or another exception.
+
+    decord does not notice all damage: only its kind of failure is checked.
+    """
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    files = broken_files(tmp_path)
+    assert len(files) == 25
+    errors = 0
+    for name, path in files.items():
+        data = VideoDataset(
+            Split([VideoRecord(name, None, 0)], tmp_path, path),
+            small_config(decoder),
+            Views(crop_px=96, resize_px=None),
+        )
+        item = data[0]
+        if isinstance(item, BadVideo):
+            errors += 1
+            assert str(path) in item.reason
+            assert len(item.reason.splitlines()) == 1
+        elif decoder == "pyav" and not name.startswith(("flip", "zeroed")):
+            with PyAVReader(path) as reader:
+                index = reader.num_frames // 2
+                assert number_of(reader.read(np.array([index]))[0]) == index, name
+    assert errors >= 13
+
+
+def small_config(decoder: str) -> Config:
+    return Config.model_validate({"data": {"dataset": "folder", "decoder": decoder}})
+
+
+@pytest.mark.slow
+def test_a_thousand_opens_leave_no_memory_behind(videos: Path) -> None:
+    def resident() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("no /proc here")
+
+    def rounds(count: int) -> None:
+        for i in range(count):
+            with PyAVReader(videos / "b.mp4") as reader:
+                reader.read(np.array([i % COUNT]))
+
+    rounds(200)
+    before = resident()
+    rounds(1000)
+    assert resident() - before < 5
+
+
+@pytest.mark.slow
+def test_a_thousand_random_accesses(tmp_path: Path) -> None:
+    """More than 20 files of different codec, GOP and container; not one wrong frame."""
+    frames = numbered_frames(COUNT)
+    kinds = dict(FILES)
+    for gop in ("5", "17", "40"):
+        for suffix in ("mp4", "mkv", "mov"):
+            kinds[f"{suffix} {gop}"] = (f"x{gop}.{suffix}", "libx264", {"g": gop, "bf": "2"})
+    rng = np.random.default_rng(1)
+    files = [
+        write_video(tmp_path / name, frames, codec, **o)
+        for name, codec, o in kinds.values()
+        if codec in av.codecs_available
+    ]
+    assert len(files) >= 20
+    wrong = 0
+    for path in files:
+        for _ in range(50):
+            with PyAVReader(path) as reader:
+                index = int(rng.integers(COUNT))
+                wrong += number_of(reader.read(np.array([index]))[0]) != index
+    assert wrong == 0
+
+
+def read_all(path: Path) -> None:
+    with closing(FrameZip(path)) as reader:
+        reader.read(np.arange(12))
+
+
+def test_frame_zip(tmp_path: Path) -> None:
+    """Our own ZIP files by their directory's stride, anybody's by the standard library; the same frames."""
+    frames = numbered_frames(12)
+    pictures = {f"img_{i:05}.jpg": cv2.imencode(".jpg", f[..., ::-1])[1].tobytes() for i, f in enumerate(frames, 1)}
+    for name, compression, order in (
+        ("ours", zipfile.ZIP_STORED, 1),
+        ("packed", zipfile.ZIP_DEFLATED, 1),
+        ("shuffled", zipfile.ZIP_STORED, -1),
+    ):
+        path = tmp_path / f"{name}.zip"
+        with zipfile.ZipFile(path, "w", compression) as file:
+            for key in list(pictures)[::order]:
+                file.writestr(key, pictures[key])
+        reader = FrameZip(path)
+        assert (reader._index._zip is None) == (name == "ours")
+        assert reader.num_frames == 12
+        assert [number_of(f) for f in reader.read(np.array([11, 0, 4, 4]))] == [11, 0, 4, 4]
+        reader.close()
+    broken = (tmp_path / "ours.zip").read_bytes()
+    for name, content in (
+        ("cut", broken[:-50]),
+        ("text", b"hello"),
+        ("holes", broken[:200] + bytes(5000) + broken[5200:]),
+    ):
+        path = tmp_path / f"{name}.zip"
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}.zip"):
+            read_all(path)
+    with zipfile.ZipFile(tmp_path / "none.zip", "w"):
+        pass
+    with pytest.raises(DataError, match="holds no frames"):
+        FrameZip(tmp_path / "none.zip")
 
 
 def test_frame_folder(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
 from tsmcli.engine.optim import lr_factor, make_optimizer, param_groups, scaled_lr, set_lr
 from tsmcli.engine.runtime import choose_device
 from tsmcli.engine.scores import VideoScored, average_views, score_videos, view_logits
-from tsmcli.errors import DataError, EnvironmentProblem, TsmError, WeightsError
+from tsmcli.errors import ConfigError, DataError, EnvironmentProblem, WeightsError
 from tsmcli.presets import load_preset
 
 CPU = torch.device("cpu")
@@ -97,9 +97,27 @@ def test_a_loss_that_is_not_finite_stops_before_it_does_harm() -> None:
     optimizer = make_optimizer(model, TrainConfig(), lr=0.01)
     torch.nn.init.constant_(model.fc.weight, torch.inf)
     kept = model.backbone.conv1.weight.clone()
-    with pytest.raises(TsmError, match=r"the loss is nan at epoch 1, step 1, .* videos \[7, 9\]"):
+    with pytest.raises(ConfigError, match=r"the loss is nan and .* at epoch 1, step 1, .* videos \[7, 9\]"):
         list(train_epoch(model, optimizer, [batch([7, 9])], TrainConfig(), CPU, 0))  # type: ignore[arg-type]
     assert torch.equal(model.backbone.conv1.weight, kept)
+
+
+def test_an_infinite_gradient_takes_no_step_either() -> None:
+    model = build_model(MODEL, 3, seed=0)
+    optimizer = make_optimizer(model, TrainConfig(), lr=0.01)
+    model.fc.weight.register_hook(lambda gradient: gradient * torch.inf)
+    kept = model.backbone.conv1.weight.clone()
+    with pytest.raises(ConfigError, match="its gradient's norm"):
+        list(train_epoch(model, optimizer, [batch([7, 9])], TrainConfig(), CPU, 0))  # type: ignore[arg-type]
+    assert torch.equal(model.backbone.conv1.weight, kept)
+
+
+def test_an_epoch_without_a_step_is_an_error() -> None:
+    model = build_model(MODEL, 3, seed=0)
+    optimizer = make_optimizer(model, TrainConfig(), lr=0.01)
+    nothing = [Batch(*batch([])[:3], bad=[BadVideo(0, "a", "broken")])]
+    with pytest.raises(DataError, match="epoch 1 had nothing to train on: none of its 1 videos"):
+        list(train_epoch(model, optimizer, nothing, TrainConfig(), CPU, 0))  # type: ignore[arg-type]
 
 
 def test_views_are_averaged_as_asked() -> None:

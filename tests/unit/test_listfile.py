@@ -26,6 +26,13 @@ def test_round_trip_with_spaces_in_paths(tmp_path: Path, lines: list[tuple[str, 
         assert read_list(tmp_path / "list.txt", store) == records  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("path", ["#one/a.mp4", " a.mp4", "a\nb.mp4", "a\u2028b.mp4", "a\udcff.mp4"])
+def test_paths_that_could_not_be_read_back_are_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(DataError, match="rename|cannot stand|not valid"):
+        write_list(tmp_path / "list.txt", [VideoRecord(path, None, 0)])
+    assert not (tmp_path / "list.txt").exists()
+
+
 def test_empty_lines_and_comments_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("# my videos\n\n a b.mp4   3 \n")
     assert read_list(tmp_path / "list.txt", "video") == [VideoRecord("a b.mp4", None, 3)]

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import make_folder_dataset
 
+from tsmcli.config import DataConfig
 from tsmcli.data.listfile import read_list
+from tsmcli.data.location import Places, find_split
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError, UsageError
 from tsmcli.prepare.demo import FRAMES, MOTIONS, make_demo
@@ -70,6 +72,22 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no demo dataset"):
         list(make_demo(tmp_path, train_clips=1, val_clips=1))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_demo_data_beside_other_things_are_not_overwritten(tmp_path: Path) -> None:
+    list(make_demo(tmp_path / "demo", train_clips=1, val_clips=1))
+    (tmp_path / "demo" / "my_list.txt").touch()
+    with pytest.raises(UsageError, match="holds other things, too: my_list.txt"):
+        list(make_demo(tmp_path / "demo", train_clips=1, val_clips=1))
+
+
+def test_media_are_found_behind_a_link(tmp_path: Path) -> None:
+    source = make_folder_dataset(tmp_path / "clips", videos=3)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    prepare_folder(source, tmp_path / "link" / "out")
+    split = find_split(DataConfig(), Places(folder=tmp_path / "link" / "out"), "val", 2)
+    assert all((split.media / record.path).is_file() for record in split.records)
 
 
 def test_class_folders(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tsmcli.errors import DataError
+from tsmcli.errors import DataError, UsageError
 from tsmcli.results import Results, load_results, save_results
 
 RESULTS = Results(
@@ -42,11 +42,12 @@ def test_wrong_files(tmp_path: Path) -> None:
         ("b.json", b"{"),
         ("c.json", b"[1, 2]"),
         ("d.json", b'{"videos": 3}'),
+        ("e.npz", b""),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match="not a results file"):
             load_results(tmp_path / name)
-    with pytest.raises(DataError, match=r"saved as \.npz or \.json, not \.txt"):
+    with pytest.raises(UsageError, match=r"saved as \.npz or \.json, not \.txt"):
         save_results(tmp_path / "scores.txt", RESULTS)
 
 

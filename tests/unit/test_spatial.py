@@ -36,7 +36,7 @@ def inside(box: tuple[int, ...], w: int, h: int) -> bool:
     )
 
 
-@given(st.integers(224, 700), st.integers(224, 700), seeds)
+@given(sides, sides, seeds)
 def test_multi_scale_crop_is_inside(w: int, h: int, seed: int) -> None:
     assert inside(multi_scale_crop(w, h, 224, np.random.default_rng(seed)), w, h)
 

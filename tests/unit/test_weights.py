@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from support import real_data
 from torch import Tensor
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import ModelConfig
 from tsmcli.core.layouts import LAYOUTS, Layout, layout_names
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.core.weights import describe, export_state, load_state, match_state, mit_class_order
+from tsmcli.core.weights import describe, export_state, load_state, match_state, mit_class_order, reorder_classes
 from tsmcli.errors import WeightsError
 
 CONFIGS = {
@@ -112,6 +115,38 @@ def test_old_mmaction_layout_names() -> None:
     assert names["backbone.layer1.0.conv1.weight"] == "backbone.layer1.0.conv1.net.weight"
     assert names["backbone.layer1.0.bn1.weight"] == "backbone.layer1.0.bn1.weight"
     assert names["fc.weight"] == "cls_head.fc_cls.weight"
+
+
+def test_older_and_online_variants_of_the_authors_names() -> None:
+    """A classifier called base_model.classifier, and bare MobileNetV2 names without wrappers."""
+    model = fresh("mbv2")
+    usual = export_state(model, "mit")
+    older = {key.replace("new_fc.", "base_model.classifier."): value for key, value in usual.items()}
+    bare = {
+        key.removeprefix("base_model.").replace(".net.", ".").replace("new_fc.", "classifier."): value
+        for key, value in usual.items()
+    }
+    assert "features.3.conv.0.weight" in bare
+    for state in (older, bare):
+        other = build_model(CONFIGS["mbv2"], 6, seed=77)
+        assert load_state(other, state).layout == "mit"
+        assert all(torch.equal(other.state_dict()[key], value) for key, value in model.state_dict().items())
+
+
+def test_names_of_a_real_checkpoint_of_the_online_demo() -> None:
+    path = real_data() / "weights" / "mit_mobilenetv2_jester_online_keys.json"
+    state = {name: torch.zeros(fact["shape"]) for name, fact in json.loads(path.read_text()).items()}
+    model = build_model(CONFIGS["mbv2"], state["classifier.weight"].shape[0])
+    report, _ = match_state(model, state)
+    assert report.complete, report.summary()
+
+
+def test_classes_are_put_into_another_order() -> None:
+    model = fresh("r18")
+    weight, bias = model.fc.weight.clone(), model.fc.bias.clone()
+    reorder_classes(model, [5, 0, 1, 2, 3, 4])
+    assert torch.equal(model.fc.weight[0], weight[5])
+    assert torch.equal(model.fc.bias[1:], bias[:5])
 
 
 def test_class_order_of_the_authors_files() -> None:

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from tsmcli import __version__
-from tsmcli.errors import TsmError
+from tsmcli.errors import EnvironmentProblem, TsmError
 
 
 class ErrorBoundary(TyperGroup):
@@ -25,6 +25,11 @@ class ErrorBoundary(TyperGroup):
             for line in filter(None, error.hint.splitlines()):
                 sys.stderr.write(f"hint: {line}\n")
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
+                raise
+            sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}\n")
+            raise typer.Exit(EnvironmentProblem.exit_code) from error
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
             raise typer.Exit(130) from None

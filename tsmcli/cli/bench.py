@@ -36,13 +36,18 @@ def bench(
     if as_json:
         print_json(asdict(result))
         return
-    median, slowest, fastest = result.latency_sec
     rows = [
         ("videos/s", f"{result.videos_per_sec:.2f}"),
         ("clips/s", f"{result.clips_per_sec:.2f}"),
         ("frames/s", f"{result.frames_per_sec:.1f}"),
-        ("latency of a video", f"{1e3 * median:.1f} ms (fastest {1e3 * fastest:.1f}, slowest {1e3 * slowest:.1f})"),
-        ("peak memory", f"{result.peak_memory_mb:.0f} MB, {result.memory_kind}"),
+        (
+            "latency of a video",
+            f"{ms(result.latency_sec)} (from {ms(result.fastest_sec)} to {ms(result.slowest_sec)})",
+        ),
+        (
+            "peak memory",
+            f"{result.peak_memory_mb:.0f} MB, {result.memory_kind}" if result.peak_memory_mb else "unknown",
+        ),
         ("parameters", f"{result.parameters:,}"),
     ]
     title = (
@@ -51,3 +56,8 @@ def bench(
         f"({result.environment['threads']} threads), torch {result.environment['torch']}"
     )
     print_table(("", "value"), rows, title)
+
+
+def ms(seconds: float) -> str:
+    """0.1234 -> 123.4 ms."""
+    return f"{1e3 * seconds:.1f} ms"

@@ -18,7 +18,7 @@ def evaluate(
         Path | None, typer.Argument(help="A results file [default: the newest below runs/].")
     ] = None,
     metrics: Annotated[list[str], typer.Option(help="top_k mean_class")] = ["top_k", "mean_class"],  # noqa: B006
-    topk: Annotated[list[int], typer.Option(help="The k of top_k.")] = [1, 5],  # noqa: B006
+    topk: Annotated[list[int] | None, typer.Option(min=1, help="The k of top_k [default: 1 5].")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Test this checkpoint first.")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset of bare weights.")] = None,
     data_root: DataRoot = Path("data"),
@@ -33,7 +33,7 @@ def evaluate(
 
     Example: tsm eval --metrics top_k mean_class
     """
-    from tsmcli.errors import UsageError
+    from tsmcli.errors import DataError, UsageError
     from tsmcli.recipes.evaluate import check_metrics
     from tsmcli.recipes.evaluate import evaluate as run
 
@@ -41,7 +41,12 @@ def evaluate(
     if checkpoint is None:
         if preset:
             raise UsageError("--preset needs --checkpoint", hint="a preset alone has no weights to test")
-        print_evaluation(run(results, metrics, topk), as_json=as_json)
+        if data or device != "auto":
+            raise UsageError("--data and --device are for --checkpoint", hint="saved scores need neither")
+        evaluation = run(results, metrics, topk)
+        print_evaluation(evaluation, as_json=as_json)
+        if not evaluation.complete and not allow_missing:
+            raise DataError(f"this is the accuracy on {evaluation.coverage}", hint="--allow-missing accepts that")
         return
     if results:
         raise UsageError("name a results file or --checkpoint, not both")

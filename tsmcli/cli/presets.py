@@ -64,8 +64,7 @@ def copy(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Copy a preset to a file of your own, to be edited and used with --preset FILE."""
-    import shutil
-
+    from tsmcli.data.location import write_text
     from tsmcli.errors import UsageError
     from tsmcli.presets import find
     from tsmcli.report.tables import print_line
@@ -75,7 +74,7 @@ def copy(
     if file.exists() and not force:
         raise UsageError(f"{file} already exists", hint="--force overwrites it")
     file.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(find(name), file)
+    write_text(file, find(name).read_text(encoding="utf-8"))
     print_line(str(file))
 
 

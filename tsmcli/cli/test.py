@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tsmcli.recipes.test import Tested
 
 Metrics = Annotated[list[str], typer.Option(help="top_k mean_class")]
-TopK = Annotated[list[int], typer.Option(help="The k of top_k.")]
+TopK = Annotated[list[int] | None, typer.Option(min=1, help="The k of top_k [default: 1 5].")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Exit 0 although videos could not be read.")]
 
 
@@ -28,7 +28,7 @@ def test(
         typer.Option(help="efficient, accurate, dense10, dense10x3, ten-crop, val or test [default: test]."),
     ] = None,
     metrics: Metrics = ["top_k", "mean_class"],  # noqa: B006
-    topk: TopK = [1, 5],  # noqa: B006
+    topk: TopK = None,
     data_root: DataRoot = Path("data"),
     data: Data = None,
     list_file: Annotated[Path | None, typer.Option("--list", help="List of the videos to test on.")] = None,
@@ -60,14 +60,15 @@ def test(
     finish_test(tested, metrics, topk, allow_missing=allow_missing, as_json=as_json)
 
 
-def finish_test(tested: Tested, metrics: list[str], topk: list[int], *, allow_missing: bool, as_json: bool) -> None:
+def finish_test(
+    tested: Tested, metrics: list[str], topk: list[int] | None, *, allow_missing: bool, as_json: bool
+) -> None:
     """Print the metrics of a test and exit 3 if videos were missing."""
     from tsmcli.cli.evaluate import print_evaluation
     from tsmcli.errors import DataError
     from tsmcli.recipes.evaluate import summarise
 
     results = tested.results
-    topk = [k for k in topk if k <= results.scores.shape[1]]
     print_evaluation(summarise(results, metrics, topk, str(tested.files[0])), as_json=as_json)
     if results.bad and not allow_missing:
         names = "\n".join(f"  {path}: {reason}" for path, reason in results.bad)

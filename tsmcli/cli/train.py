@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tsmcli.cli.shared import Classes, Data, DataRoot, Device, Json, Media, Set, places
+
+if TYPE_CHECKING:
+    from tsmcli.data.location import Places
 
 
 def train(
@@ -45,14 +49,14 @@ def train(
                     "best_top1": done.best_top1, "seconds": round(done.seconds, 1)})  # fmt: skip
         return
     print_line(f"val/top1 {percent(done.top1)} after the last epoch, {percent(done.best_top1)} at best")
+    if done.skipped:
+        print_line(f"{done.skipped} times a video could not be read and was skipped; log.jsonl names them")
     print_line(f"{done.run}: config.yaml, log.jsonl, last.pt, best.pt ({done.seconds:.0f} s)")
     print_line(f"next:  tsm test --checkpoint {done.best}{_data_options(where)}")
 
 
-def _data_options(where: object) -> str:
+def _data_options(where: Places) -> str:
     """The options that `tsm test` needs to find the same data."""
-    names = {"folder": "--data", "val_list": "--list", "media": "--media"}
-    given = {option: getattr(where, name) for name, option in names.items()}
-    root = getattr(where, "data_root", Path("data"))
-    given = ({"--data-root": root} if root != Path("data") else {}) | given
-    return "".join(f" {option} {value}" for option, value in given.items() if value)
+    root = where.data_root if where.data_root != Path("data") else None
+    given = {"--data-root": root, "--data": where.folder, "--list": where.val_list, "--media": where.media}
+    return "".join(f" {option} {shlex.quote(str(value))}" for option, value in given.items() if value)

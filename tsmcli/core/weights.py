@@ -15,6 +15,7 @@ from tsmcli.errors import WeightsError
 
 _COUNTER = "num_batches_tracked"
 _TORCHVISION_HEADS = ("classifier.1.weight", "classifier.1.bias")
+_FLAT_UNIT = re.compile(r"features\.\d+\.conv\.[4-7]\.")
 _MIT_EXTRA_BIAS = re.compile(r"(.*\.nl\.W)\.0\.bias$")
 
 
@@ -81,7 +82,7 @@ def match_state(
     model: TSM, state: Mapping[str, Tensor], *, new_classifier: bool = False
 ) -> tuple[LoadReport, dict[str, Tensor]]:
     """Match a state dict in any known layout against a network: (report, the tensors under our names)."""
-    state = fold_mit_bias(strip_prefix(state))
+    state = fold_mit_bias(authors_variants(model, strip_prefix(state)))
     layout = detect_layout(model, state)
     names = layout_names(model, layout)
     ours_state = model.state_dict()
@@ -157,6 +158,29 @@ def mit_class_order(names: Sequence[str]) -> list[int]:
     """
     rank = {name: row for row, name in enumerate(sorted(names))}
     return [rank[name] for name in names]
+
+
+def reorder_classes(model: TSM, rows: Sequence[int]) -> None:
+    """Put the rows of the classifier into another order: row i becomes the old row `rows[i]`."""
+    with torch.no_grad():
+        for parameter in (model.fc.weight, model.fc.bias):
+            parameter.copy_(parameter[list(rows)])
+
+
+def authors_variants(model: TSM, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring two variants of the authors' names to their usual ones.
+
+    Older MobileNetV2 files call the classifier `base_model.classifier`. The files of their online demo have neither
+    `base_model.` nor `.net`.
+    """
+    if any(_FLAT_UNIT.match(key) for key in state):
+        renamed = dict(state)
+        for usual in layout_names(model, "mit").values():
+            bare = usual.removeprefix("base_model.").replace(".net.", ".").replace("new_fc.", "classifier.")
+            if bare in renamed:
+                renamed[usual] = renamed.pop(bare)
+        return renamed
+    return {key.replace("base_model.classifier.", "new_fc."): value for key, value in state.items()}
 
 
 def describe(state: Mapping[str, Tensor]) -> str:

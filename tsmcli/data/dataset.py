@@ -17,6 +17,7 @@ from tsmcli.core.sampling import sample_test, sample_train
 from tsmcli.data.decode import open_reader
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
+from tsmcli.data.pyav_reader import unreadable
 from tsmcli.data.shards import TrainOrder
 from tsmcli.data.spatial import eval_views, train_view
 from tsmcli.errors import DataError
@@ -88,6 +89,12 @@ class VideoDataset(Dataset[Sample | BadVideo]):
         Raises:
             DataError: the video cannot be read.
         """
+        try:
+            return self._load(record, rng)
+        except (OSError, ValueError, cv2.error) as error:  # whatever a library says of a strange file
+            raise unreadable(self.split.media / record.path, error) from error
+
+    def _load(self, record: VideoRecord, rng: np.random.Generator) -> tuple[Any, int]:
         segments, augment = self.config.model.num_segments, self.config.augment
         with open_reader(self.split, record, self.config.data) as reader:
             if self.views is None:

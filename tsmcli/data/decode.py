@@ -7,6 +7,7 @@ DataError that names the video.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,12 @@ def open_reader(split: Split, record: VideoRecord, data: DataConfig) -> Iterator
         yield reader
     finally:
         reader.close()
+
+
+def check_decoder(data: DataConfig) -> None:
+    """Raise EnvironmentProblem, before any work is done, where the chosen decoder is not installed."""
+    if data.store == "video" and data.decoder == "decord" and not importlib.util.find_spec("decord"):
+        raise EnvironmentProblem("decord is not installed", hint="--set data.decoder=pyav")
 
 
 class FrameFolder:
@@ -121,10 +128,8 @@ class DecordReader:
     """decord with one thread, given sorted unique indices (unsorted ones make it decode again and again)."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            import decord
-        except ImportError as error:
-            raise EnvironmentProblem("decord is not installed", hint="--set data.decoder=pyav") from error
+        import decord
+
         check_file(path)
         try:
             self._video = decord.VideoReader(str(path), num_threads=1)

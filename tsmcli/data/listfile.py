@@ -66,12 +66,24 @@ def read_list(path: Path, store: Store, num_classes: int | None = None) -> list[
 
 
 def write_list(path: Path, records: Iterable[VideoRecord]) -> None:
-    """Write a list file, whole or not at all."""
+    """Write a list file, whole or not at all.
+
+    Raises:
+        DataError: a path that could not be read back: it starts with # or a blank, or holds a line break.
+    """
+    records = list(records)
+    for record in records:
+        if record.path != record.path.strip() or record.path.startswith("#") or len(record.path.splitlines()) != 1:
+            raise DataError(f"{record.path!r} cannot stand in a list: # or a blank first, or a line break",
+                            hint="rename the file or folder")  # fmt: skip
     lines = [
         f"{r.path} {r.label}" if r.num_frames is None else f"{r.path} {r.num_frames} {r.label}" for r in records
     ]
     part = path.with_name(path.name + ".part")
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    try:
+        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: a file name is not valid UTF-8: {error}", hint="rename the file") from None
     part.replace(path)
 
 

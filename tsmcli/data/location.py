@@ -105,7 +105,10 @@ def find_classes(data: DataConfig, places: Places) -> list[str]:
     facts, folder = CATALOG[data.dataset], dataset_folder(data, places)
     path = places.classes or folder / "classes.txt"
     if path.is_file():
-        names = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        try:
+            names = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read as class names: {error}") from None
     elif places.classes:
         raise DataError(f"no file of class names {path}")
     elif (known := facts.class_names()) is not None:

@@ -58,12 +58,14 @@ class PyAVReader:
         try:
             self._container = self._open()
         except (av.FFmpegError, ValueError) as error:
-            raise unreadable(path, error) from error
+            raise self._failed(error) from error
         try:
             if not self._container.streams.video:
                 raise DataError(f"{path}: no video stream in this file")
             self._stream = self._container.streams.video[0]
             self._codec = self._stream.codec_context
+            if self._codec is None:
+                raise DataError(f"{path}: its codec is not known to this FFmpeg")
             self._codec.thread_count = 1
             self.frame_rate = self._stream.average_rate or Fraction(25)
             self._colours = VideoReformatter()  # kept, so that its tables are built once
@@ -73,7 +75,7 @@ class PyAVReader:
             self.num_frames = _TRUE_LENGTHS.get(path) or (len(self._display) if self._indexed else self._count())
         except (av.FFmpegError, ValueError) as error:
             self.close()
-            raise unreadable(path, error) from error
+            raise self._failed(error) from error
         except DataError:
             self.close()
             raise
@@ -102,7 +104,7 @@ class PyAVReader:
             if len(found) < len(wanted):
                 found = self._read_counting(wanted)
         except (av.FFmpegError, ValueError) as error:
-            raise unreadable(self.path, error) from error
+            raise self._failed(error) from error
         return [found[int(i)] for i in indices]
 
     def all_bgr(self) -> Iterator[Frame]:
@@ -115,7 +117,7 @@ class PyAVReader:
             for frame in self._decode_all():
                 yield self._to_array(frame, "bgr24")
         except (av.FFmpegError, ValueError) as error:
-            raise unreadable(self.path, error) from error
+            raise self._failed(error) from error
 
     def _scan(self) -> list[_Packet]:
         """The packets of all shown frames, in decoding order; nothing is decoded."""
@@ -134,6 +136,7 @@ class PyAVReader:
             and self._codec.name.removeprefix("lib").startswith((*INDEXED_CODECS, "dav1d"))
             and len(set(self._display)) == len(self._display) > 0
             and self._packets[0].key
+            and self._packets[0].pts == self._display[0]  # else undecodable frames lead
         )
 
     def _read_indexed(self, wanted: Sequence[int]) -> dict[int, Frame]:
@@ -220,6 +223,13 @@ class PyAVReader:
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1
 
+    def _too_long(self) -> DataError:
+        return DataError(f"{self.path}: took longer than {self._timeout_sec:g} s to decode")
+
+    def _failed(self, error: Exception) -> DataError:
+        """What an error of FFmpeg means; its own clock ends it with an ExitError."""
+        return self._too_long() if isinstance(error, av.error.ExitError) else unreadable(self.path, error)
+
     def _open(self) -> av.container.InputContainer:
         return av.open(str(self.path), metadata_errors="ignore", timeout=self._timeout_sec)
 
@@ -227,7 +237,7 @@ class PyAVReader:
         """The stream's packets, until the time is up."""
         for packet in self._container.demux(self._stream):
             if self._deadline and time.monotonic() > self._deadline:
-                raise DataError(f"{self.path}: not decoded within {self._timeout_sec:g} s")
+                raise self._too_long()
             yield packet
 
     def _to_rgb(self, frame: Any) -> Frame:
@@ -236,13 +246,17 @@ class PyAVReader:
     def _to_array(self, frame: Any, colours: str) -> Frame:
         """uint8 [H, W, 3], upright: turned as the file's display matrix asks."""
         image: Any = self._colours.reformat(frame, format=colours).to_ndarray()
-        quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
+        quarter_turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 
 
 def check_file(path: Path) -> None:
     """Raise DataError for a path that is no file with content."""
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    if not there:
         raise DataError(f"{path}: no such video")
     if path.is_dir():
         raise DataError(f"{path}: a folder, not a video file")

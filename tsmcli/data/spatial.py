@@ -60,6 +60,7 @@ def multi_scale_crop(w: int, h: int, crop_px: int, rng: np.random.Generator) -> 
     """A random multi-scale crop of a w x h picture (TSN's corner cropping with scale jitter)."""
     sizes = multi_scale_sizes(w, h, crop_px)
     crop_w, crop_h = sizes[rng.integers(len(sizes))]
+    crop_w, crop_h = min(crop_w, w), min(crop_h, h)  # a side of crop_px - 1 snaps up, beyond the picture
     offsets = multi_scale_offsets(w, h, crop_w, crop_h)
     return Box(*offsets[rng.integers(len(offsets))], crop_w, crop_h)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         WeightsError: the file is missing, damaged, not one of ours, or from a newer tsm.
     """
     tree = read_file(path)
-    if "format" not in tree:
+    if not _is_ours(tree):
         raise WeightsError(
             f"{path}: weights without a configuration, not a checkpoint of tsm",
             hint="say which network it is: --preset NAME",
@@ -93,7 +94,11 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
 
 def is_checkpoint(path: Path | str) -> bool:
     """Whether a file is one of our checkpoints rather than bare weights."""
-    return "format" in read_file(path)
+    return _is_ours(read_file(path))
+
+
+def _is_ours(tree: Mapping[str, Any]) -> bool:
+    return isinstance(tree.get("format"), int)
 
 
 def load_checkpoint(path: Path | str) -> tuple[TSM, Config]:
@@ -124,7 +129,7 @@ def load_weights(
         return load_state(model, source, new_classifier=new_classifier)
     tree = read_file(source)
     state = next((tree[key] for key in ("state_dict", "model") if isinstance(tree.get(key), Mapping)), tree)
-    state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    state = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
         raise WeightsError(f"{source}: no weights in this file")
     try:
@@ -143,7 +148,7 @@ def imagenet_weights(config: Config) -> Mapping[str, Tensor]:
 
     weights = torchvision.models.get_model_weights(config.model.backbone).IMAGENET1K_V1
     try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+        state: Mapping[str, Tensor] = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True)
     except (OSError, RuntimeError) as error:
         raise WeightsError(
             f"the ImageNet weights of {config.model.backbone} cannot be fetched from {weights.url}: {error}",

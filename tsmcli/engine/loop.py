@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tsmcli.config import TrainConfig
 from tsmcli.core.tsm import TSM, normalize
 from tsmcli.data.dataset import BadVideo, Batch
-from tsmcli.errors import DataError, TsmError
+from tsmcli.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ def train_epoch(
     """Train on every batch of the loader once.
 
     Raises:
-        DataError: more than `train.max_bad_videos` videos could not be read.
-        TsmError: the loss is not finite.
+        DataError: more than `train.max_bad_videos` videos could not be read, or not one could.
+        ConfigError: the loss or its gradient is not finite.
     """
     model.train()
-    bad, steps, start = 0, len(loader), time.perf_counter()
+    bad, taken, steps, start = 0, 0, len(loader), time.perf_counter()
     for step, batch in enumerate(loader, 1):
         waited = time.perf_counter() - start
         if batch.bad:
@@ -76,8 +76,9 @@ def train_epoch(
         if not len(batch.numbers):
             continue
         loss, logits, norm = train_step(model, optimizer, batch, config, device)
-        if not torch.isfinite(loss):
-            raise _not_finite(loss, batch, optimizer, epoch, step)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise _not_finite(loss, norm, batch, optimizer, epoch, step)
+        taken += 1
         now = time.perf_counter()
         top1 = (logits.argmax(1).cpu() == batch.labels).float().mean().item()
         lr = optimizer.param_groups[2]["lr"]
@@ -85,6 +86,8 @@ def train_epoch(
             epoch, step, steps, loss.item(), top1, lr, norm.item(), len(batch.numbers), waited, now - start
         )
         start = time.perf_counter()
+    if not taken:
+        raise DataError(f"epoch {epoch + 1} had nothing to train on: none of its {bad} videos could be read")
 
 
 def train_step(
@@ -98,13 +101,16 @@ def train_step(
 def optimize(
     model: TSM, optimizer: torch.optim.Optimizer, clips: Tensor, labels: Tensor, clip_norm: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of cross entropy on normalised clips; a loss that is not finite changes nothing."""
+    """One step of cross entropy on normalised clips: (loss, logits [N, K], gradient norm).
+
+    No step is taken where the loss or the gradient is not finite; the running statistics have then seen the batch.
+    """
     logits = model(clips)
     loss = F.cross_entropy(logits, labels)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    if torch.isfinite(loss):
+    if torch.isfinite(loss) and torch.isfinite(norm):
         optimizer.step()
     return loss.detach(), logits.detach(), norm
 
@@ -116,10 +122,12 @@ def _too_many(bad: int, config: TrainConfig, last: BadVideo) -> DataError:
     )
 
 
-def _not_finite(loss: Tensor, batch: Batch, optimizer: torch.optim.Optimizer, epoch: int, step: int) -> TsmError:
+def _not_finite(
+    loss: Tensor, norm: Tensor, batch: Batch, optimizer: torch.optim.Optimizer, epoch: int, step: int
+) -> ConfigError:
     lr = optimizer.param_groups[2]["lr"]
-    return TsmError(
-        f"the loss is {loss.item()} at epoch {epoch + 1}, step {step}, learning rate {lr:g}, "
-        f"with videos {batch.numbers.tolist()} of the training list (0-based)",
+    return ConfigError(
+        f"the loss is {loss.item()} and its gradient's norm {norm.item()} at epoch {epoch + 1}, step {step}, "
+        f"learning rate {lr:g}, with videos {batch.numbers.tolist()} of the training list (0-based)",
         hint="lower train.lr, or look at these videos",
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tsmcli.catalog import CATALOG
 from tsmcli.errors import DataError
 
 
@@ -34,11 +35,13 @@ class Annotations:
         classes: class names in official order.
         items: every annotated video of the train and val splits.
         files: the label files that were read.
+        notes: what is unusual about them.
     """
 
     classes: list[str]
     items: list[Item]
     files: list[Path]
+    notes: tuple[str, ...] = ()
 
 
 def find_file(root: Path, names: Sequence[str], what: str, *, needed: bool = True) -> Path | None:
@@ -103,6 +106,23 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if absent:
         raise DataError(f"{path}:1: no column {', '.join(absent)}; the columns are {', '.join(header) or 'none'}")
     return [{str(key).strip(): (value or "").strip() for key, value in row.items()} for row in rows]
+
+
+def zoo_order(dataset: str, names: list[str], path: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Class names in the order of the published checkpoints, and a note if a label file has another one.
+
+    Copies of a label file circulate whose lines are in another order (of Jester's, classes 4 and 5). The same names
+    get the catalog's order, so that labels mean what they mean to the checkpoints; other names keep their own.
+    """
+    known = CATALOG[dataset].class_names() or []
+    if names == known:
+        return names, ()
+    if sorted(names) != sorted(known):
+        return names, (f"{path.name}: its {len(names)} class names are not the {len(known)} official ones",)
+    first = next(i for i, (a, b) in enumerate(zip(names, known, strict=True)) if a != b)
+    return known, (
+        f"{path.name}: its order is not the published one, first at line {first + 1}; the published one is used",
+    )
 
 
 def label_index(classes: Sequence[str], path: Path) -> dict[str, int]:

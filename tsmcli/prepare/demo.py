@@ -52,8 +52,12 @@ def make_demo(out: Path, *, seed: int = 0, train_clips: int = 60, val_clips: int
         UsageError: `out` holds something else, which would be lost.
     """
     facts = CATALOG["demo"]
+    out = out.resolve()
+    names = {"videos", "classes.txt", "manifest.json", *(facts.list_name("video", s) for s in ("train", "val"))}
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_demo(out))):
         raise UsageError(f"{out} exists and is no demo dataset", hint="choose another folder")
+    if out.exists() and (others := sorted({path.name for path in out.iterdir()} - names)):
+        raise UsageError(f"{out} holds other things, too: {', '.join(others[:3])}", hint="choose another folder")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     total, done = 2 * len(MOTIONS) * (train_clips + val_clips), 0

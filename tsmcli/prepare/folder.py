@@ -76,7 +76,7 @@ def prepare_folder(
     for split, lines in records.items():
         write_list(out / CATALOG["folder"].list_name("video", split), lines)
     write_text(out / "classes.txt", "\n".join(classes) + "\n")
-    media = os.path.relpath(source, out)
+    media = os.path.relpath(source.resolve(), out.resolve())
     facts = {
         "media": {"train": media, "val": media},
         "videos": {split: len(lines) for split, lines in records.items()},
@@ -150,4 +150,4 @@ def _group_key(path: Path, group: re.Pattern[str]) -> str:
     match = group.search(path.name)
     if not match:
         raise UsageError(f"--group {group.pattern} does not match {path.name}")
-    return match[1] if match.groups() else match[0]
+    return (match[1] if match.groups() else match[0]) or ""

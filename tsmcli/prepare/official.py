@@ -224,7 +224,9 @@ def _write_facts(plan: Plan, counts: dict[str, int]) -> None:
     write_text(plan.out / "classes.txt", "\n".join(plan.annotations.classes) + "\n")
     example = next((f.frames for f in plan.found if f.frames), None)
     media = {
-        split: facts.media(plan.store, split) if plan.target else os.path.relpath(plan.source, plan.out)
+        split: facts.media(plan.store, split)
+        if plan.target
+        else os.path.relpath(plan.source.resolve(), plan.out.resolve())
         for split in ("train", "val")
     }
     manifest = {
@@ -255,12 +257,7 @@ def differences(plan: Plan, counts: dict[str, int]) -> list[str]:
         lines.append(
             f"{len(plan.missing)} annotated videos were not found: {names}{', ...' * (len(plan.missing) > 5)}"
         )
-    official_names = facts.class_names()
-    if official_names is not None and plan.annotations.classes != official_names:
-        wrong = [i for i, pair in enumerate(zip(plan.annotations.classes, official_names)) if pair[0] != pair[1]]  # noqa: B905
-        lines.append(
-            f"class names differ from the official ones, first at index {wrong[0] if wrong else 'the end'}"
-        )
+    lines += plan.annotations.notes
     used = {(f.frames.template, f.frames.start_index) for f in plan.found if f.frames}
     if len(used) > 1:
         lines.append(f"frame folders are named in {len(used)} ways: {sorted(used)[:3]}; only the first is read")

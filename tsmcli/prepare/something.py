@@ -13,6 +13,7 @@ from tsmcli.prepare.annotations import (
     look_up,
     read_json,
     read_lines,
+    zoo_order,
 )
 
 _V2_FILES = {
@@ -23,19 +24,21 @@ _V2_FILES = {
 
 
 def read_sthv1(root: Path) -> Annotations:
-    """Something-Something V1: class i is line i of the labels file."""
-    return _read_csv(root, "something-something-v1")
+    """Something-Something V1: the labels file holds a class name a line."""
+    return _read_csv(root, "sthv1", "something-something-v1")
 
 
 def read_jester(root: Path) -> Annotations:
-    """Jester: class i is line i of the labels file."""
-    return _read_csv(root, "jester-v1")
+    """Jester: the labels file holds a class name a line."""
+    return _read_csv(root, "jester", "jester-v1")
 
 
-def _read_csv(root: Path, prefix: str) -> Annotations:
+def _read_csv(root: Path, dataset: str, prefix: str) -> Annotations:
     labels = find_file(root, (f"{prefix}-labels.csv",), "labels file")
     assert labels
-    classes = [line.strip() for line in read_lines(labels)]
+    names = [line.strip() for line in read_lines(labels)]
+    label_index(names, labels)
+    classes, notes = zoo_order(dataset, names, labels)
     index = label_index(classes, labels)
     items, files = [], [labels]
     for split, name in (("train", "train"), ("val", "validation")):
@@ -49,7 +52,7 @@ def _read_csv(root: Path, prefix: str) -> Annotations:
                 raise DataError(f"{path}:{number}: expected `id;label`, got {line.strip()!r}")
             where = f"{path}:{number}"
             items.append(Item(split, (video.strip(),), look_up(index, label.strip(), where)))
-    return Annotations(classes, items, files)
+    return Annotations(classes, items, files, notes)
 
 
 def read_sthv2(root: Path) -> Annotations:
@@ -64,6 +67,8 @@ def read_sthv2(root: Path) -> Annotations:
     classes = sorted(index, key=index.__getitem__)
     if [index[name] for name in classes] != list(range(len(classes))):
         raise DataError(f"{labels}: the class numbers are not 0 to {len(classes) - 1}")
+    classes, notes = zoo_order("sthv2", classes, labels)
+    index = label_index(classes, labels)
     items, files = [], [labels]
     for split in ("train", "val"):
         path = find_file(root, _V2_FILES[split], f"{split} file", needed=False)
@@ -78,4 +83,4 @@ def read_sthv2(root: Path) -> Annotations:
             items.append(Item(split, (str(entry["id"]),), look_up(index, name, where)))
     if not items:
         raise DataError(f"{root}: no train or validation file: looked for {_V2_FILES['train'] + _V2_FILES['val']}")
-    return Annotations(classes, items, files)
+    return Annotations(classes, items, files, notes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import sys
 import time
@@ -26,7 +25,7 @@ class BenchResult:
 
     Attributes:
         views: V, views of a video, scored one batch.
-        latency_sec: median, slowest and fastest time of one video.
+        latency_sec, fastest_sec, slowest_sec: of one video; latency is the median.
         videos_per_sec, clips_per_sec, frames_per_sec: from the median.
         peak_memory_mb: allocated on the GPU, or the process's largest resident size on a CPU; 10^6 bytes.
         parameters: of the network.
@@ -39,11 +38,13 @@ class BenchResult:
     crop_px: int
     num_segments: int
     runs: int
-    latency_sec: tuple[float, float, float]
+    latency_sec: float
+    fastest_sec: float
+    slowest_sec: float
     videos_per_sec: float
     clips_per_sec: float
     frames_per_sec: float
-    peak_memory_mb: float
+    peak_memory_mb: float | None
     memory_kind: str
     parameters: int
     environment: dict[str, Any]
@@ -59,9 +60,7 @@ def bench(
     """
     config, device = preset.config, choose_device(device_name)
     views = views or config.test
-    model = build_model(
-        config, config.model.num_classes or 400 if config.data.dataset == "folder" else None, seed=0
-    )
+    model = build_model(config, 400 if config.data.dataset == "folder" else None, seed=0)
     use_channels_last(model.eval().to(device))
     shape = (views.views, config.model.num_segments, views.crop_px, views.crop_px, 3)
     video = torch.randint(0, 256, shape, dtype=torch.uint8).movedim(-1, 2)
@@ -71,7 +70,7 @@ def bench(
     begin = time.perf_counter()
     while len(times) < WARM_UP + 3 or (time.perf_counter() - begin < seconds and len(times) < 1000):
         times.append(_time_video(model, video, device))
-    latency = statistics.median(times[WARM_UP:])
+    latency, peak = statistics.median(times[WARM_UP:]), _peak_memory(device)
     return BenchResult(
         preset=preset.name,
         protocol=views.name,
@@ -80,11 +79,13 @@ def bench(
         crop_px=views.crop_px,
         num_segments=config.model.num_segments,
         runs=len(times) - WARM_UP,
-        latency_sec=(latency, max(times[WARM_UP:]), min(times[WARM_UP:])),
+        latency_sec=latency,
+        fastest_sec=min(times[WARM_UP:]),
+        slowest_sec=max(times[WARM_UP:]),
         videos_per_sec=1 / latency,
         clips_per_sec=views.views / latency,
         frames_per_sec=views.views * config.model.num_segments / latency,
-        peak_memory_mb=_peak_memory(device) / 1e6,
+        peak_memory_mb=peak / 1e6 if peak else None,
         memory_kind="GPU memory allocated" if device.type == "cuda" else "resident size of the process",
         parameters=sum(p.numel() for p in model.parameters()),
         environment=environment(),
@@ -109,8 +110,13 @@ def _synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _peak_memory(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int | None:
+    """Bytes, or None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -42,8 +42,9 @@ def examine(data_root: Path) -> list[Finding]:
     for name, dataset in CATALOG.items():
         folder = data_root / dataset.folder
         found = folder.is_dir() and any(folder.glob("*_list_*.txt"))
-        findings.append(Finding(f"data: {name}", True if found else None, str(folder) if found else "not prepared",
-                                "" if found else f"tsm prepare-data {name}"))  # fmt: skip
+        make = "tsm prepare-data" if name == "demo" else f"tsm prepare-data {name} --source DIR"
+        fact = Finding(f"data: {name}", True, str(folder)) if found else None
+        findings.append(fact or Finding(f"data: {name}", None, "not prepared", make))
     return findings
 
 
@@ -55,8 +56,10 @@ def _package(name: str) -> Finding:
 
 
 def _devices() -> Finding:
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding("devices", False, f"torch cannot be loaded: {error}", "pip install --force-reinstall torch")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         names.append("mps")

@@ -27,8 +27,11 @@ class Evaluation:
     source: str
 
 
-def evaluate(file: Path | None, metrics: Sequence[str], topk: Sequence[int] = (1, 5)) -> Evaluation:
+def evaluate(file: Path | None, metrics: Sequence[str], topk: Sequence[int] | None = None) -> Evaluation:
     """Metrics of a results file, by default of the newest test run.
+
+    Args:
+        topk: the k of top_k; None: 1, and 5 where there are as many classes.
 
     Raises:
         DataError: there is no such file, or it is broken.
@@ -38,16 +41,17 @@ def evaluate(file: Path | None, metrics: Sequence[str], topk: Sequence[int] = (1
     return summarise(load_results(path), metrics, topk, str(path))
 
 
-def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int], source: str) -> Evaluation:
+def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int] | None, source: str) -> Evaluation:
     """Compute the requested metrics; see `evaluate`."""
     values: dict[str, float] = {}
     for metric in check_metrics(metrics):
         if metric == "mean_class":
             values["mean_class"] = mean_class(results.scores, results.labels)
             continue
-        for k in topk:
-            if not 1 <= k <= results.scores.shape[1]:
-                raise UsageError(f"top-{k} of {results.scores.shape[1]} classes", hint="choose --topk")
+        classes = results.scores.shape[1]
+        for k in topk or [k for k in (1, 5) if k <= classes]:
+            if not 1 <= k <= classes:
+                raise UsageError(f"top-{k} of {classes} classes", hint="choose another --topk")
             values[f"top{k}"] = top_k(results.scores, results.labels, k)
     meta = results.meta
     return Evaluation(
@@ -73,13 +77,20 @@ def check_metrics(metrics: Sequence[str]) -> list[str]:
     return names
 
 
+LATEST = "latest-scores"
+"""File below `runs/` that holds the path of the last results, wherever they were written."""
+
+
 def newest_results(root: Path = Path("runs")) -> Path:
-    """The results file that was written last.
+    """The results file that was written last, below `runs/` or where `runs/latest-scores` points.
 
     Raises:
         DataError: there is none.
     """
-    files = sorted(root.glob("**/scores*.npz"), key=lambda path: path.stat().st_mtime)
+    pointer = root / LATEST
+    pointed = [Path(pointer.read_text(encoding="utf-8").strip())] if pointer.is_file() else []
+    candidates = [*root.glob("**/scores*.npz"), *(path for path in pointed if path.is_file())]
+    files = sorted(candidates, key=lambda path: path.stat().st_mtime)
     if not files:
         raise DataError(
             f"no saved scores below {root.resolve()}: nothing was tested yet",

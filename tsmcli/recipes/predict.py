@@ -33,4 +33,4 @@ def predict(model: TSM, config: Config, videos: Sequence[Path | str]) -> NDArray
         views, _ = dataset.load(record, np.random.default_rng(0))
         logits = view_logits(model, torch.from_numpy(views).movedim(-1, 2), device)
         scores.append(average_views(logits, config.test.average).numpy())
-    return np.stack(scores)
+    return np.stack(scores) if scores else np.empty((0, model.fc.out_features), np.float32)

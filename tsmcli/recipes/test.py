@@ -10,11 +10,14 @@ from pathlib import Path
 
 from tsmcli.config import PROTOCOLS, Config, Views
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.data.location import Places, find_classes, find_split
-from tsmcli.engine.checkpoint import is_checkpoint, load_checkpoint, load_weights, read_checkpoint
+from tsmcli.core.weights import load_state, mit_class_order, reorder_classes
+from tsmcli.data.decode import check_decoder
+from tsmcli.data.location import Places, dataset_folder, find_classes, find_split, write_text
+from tsmcli.engine.checkpoint import Checkpoint, is_checkpoint, load_weights, read_checkpoint
 from tsmcli.engine.runtime import choose_device, environment, use_channels_last
-from tsmcli.errors import UsageError, WeightsError
+from tsmcli.errors import DataError, UsageError, WeightsError
 from tsmcli.presets import Preset
+from tsmcli.recipes.evaluate import LATEST
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.score import ScoreEvent, score_split
 from tsmcli.recipes.train import check_classes
@@ -51,13 +54,14 @@ def test(
     """
     if out:
         check_suffix(out)
-    config, name, own_classes = describe_checkpoint(checkpoint, preset)
+    own = open_checkpoint(checkpoint)
+    config, name = choose_config(checkpoint, own, preset)
     views = choose_protocol(config, protocol)
     device = choose_device(device_name)
-    classes = own_classes or find_classes(config.data, places)
-    check_classes(config, classes)
+    check_decoder(config.data)
+    classes = choose_classes(config, places, own)
     split = find_split(config.data, places, "val", len(classes))
-    model = load_network(checkpoint, config, len(classes))
+    model = load_network(checkpoint, own, config, classes)
     use_channels_last(model.to(device))
     started = time.perf_counter()
     yield Stage(
@@ -76,27 +80,33 @@ def test(
     }
     results = yield from score_split(model, split, config, views, device, meta)
     results.meta["seconds"] = round(time.perf_counter() - started, 3)
-    files = (results_file(checkpoint, name, views), *([out] if out else []))
+    files = (results_file(checkpoint, name, views, places.val_list), *([out] if out else []))
     for file in files:
         save_results(file, results)
+    Path("runs").mkdir(exist_ok=True)
+    write_text(Path("runs") / LATEST, f"{files[0].resolve()}\n")
     yield Tested(results, files)
 
 
-def describe_checkpoint(path: Path, preset: Preset | None) -> tuple[Config, str, list[str]]:
-    """The configuration to test with, its name, and the class names if the checkpoint has them.
+def open_checkpoint(path: Path) -> Checkpoint | None:
+    """One of our checkpoints, or None for bare weights, which `load_network` reads."""
+    return read_checkpoint(path) if is_checkpoint(path) else None
+
+
+def choose_config(path: Path, own: Checkpoint | None, preset: Preset | None) -> tuple[Config, str]:
+    """The configuration to test with, and its name.
 
     Raises:
         WeightsError: bare weights without a preset, or a preset with another network than the checkpoint's.
     """
-    if not is_checkpoint(path):
+    if own is None:
         if preset is None:
             raise WeightsError(f"{path} does not say which network it is of", hint="add --preset NAME")
-        return preset.config, preset.name, []
-    checkpoint = read_checkpoint(path)
+        return preset.config, preset.name
     if preset is None:
-        return checkpoint.config, checkpoint.preset, checkpoint.class_names
+        return own.config, own.preset
     ours, theirs = (
-        c.model.model_dump(exclude={"dropout", "init", "num_classes"}) for c in (checkpoint.config, preset.config)
+        c.model.model_dump(exclude={"dropout", "init", "num_classes"}) for c in (own.config, preset.config)
     )
     wrong = [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]
     if wrong:
@@ -104,7 +114,34 @@ def describe_checkpoint(path: Path, preset: Preset | None) -> tuple[Config, str,
             f"{path} is of another network than preset {preset.name}: it has {', '.join(wrong)}",
             hint="leave --preset out: the checkpoint knows its own configuration",
         )
-    return preset.config, preset.name, checkpoint.class_names
+    return preset.config, preset.name
+
+
+def choose_classes(config: Config, places: Places, own: Checkpoint | None) -> list[str]:
+    """The class names: the checkpoint's, which must be those of the data where the data have any.
+
+    Raises:
+        DataError: they differ, or there are none.
+    """
+    if own is None:
+        classes = find_classes(config.data, places)
+        check_classes(config, classes)
+        return classes
+    there = places.classes or dataset_folder(config.data, places) / "classes.txt"
+    if there.is_file():
+        names = find_classes(config.data, places)
+        if names != own.class_names:
+            i = next((i for i, (a, b) in enumerate(zip(names, own.class_names, strict=False)) if a != b), None)
+            what = (
+                f"class {i} is {names[i]!r}, not {own.class_names[i]!r}"
+                if i is not None
+                else f"{len(names)} classes"
+            )
+            raise DataError(
+                f"{there}: not the {len(own.class_names)} classes the checkpoint was trained on: {what}",
+                hint="labels would mean other things; prepare the data with the same classes",
+            )
+    return own.class_names
 
 
 def choose_protocol(config: Config, name: str | None) -> Views:
@@ -123,22 +160,30 @@ def choose_protocol(config: Config, name: str | None) -> Views:
     return PROTOCOLS[name]
 
 
-def load_network(path: Path, config: Config, num_classes: int) -> TSM:
-    """The network with the weights of a file, in evaluation mode."""
-    if is_checkpoint(path):
-        return load_checkpoint(path)[0]
-    model = build_model(config, num_classes)
-    load_weights(model, path)
+def load_network(path: Path, own: Checkpoint | None, config: Config, classes: list[str]) -> TSM:
+    """The network with the weights of a file, in evaluation mode.
+
+    The authors' files of Something-Something V1 and Jester have their classes in alphabetical order; they are put
+    into the official one.
+    """
+    model = build_model(config, len(classes))
+    if own:
+        load_state(model, own.model)
+    else:
+        report = load_weights(model, path)
+        if report.layout == "mit" and config.data.dataset in ("sthv1", "jester"):
+            reorder_classes(model, mit_class_order(classes))
     return model.eval()
 
 
-def results_file(checkpoint: Path, name: str, views: Views) -> Path:
+def results_file(checkpoint: Path, name: str, views: Views, list_file: Path | None) -> Path:
     """Beside a checkpoint of one of our runs, else in a run folder of its own."""
     if (checkpoint.parent / "config.yaml").exists():
         folder = checkpoint.parent
     else:
         folder = Path("runs") / name / f"{time.strftime('%Y%m%d-%H%M%S')}-test"
-    return folder / f"scores-{checkpoint.stem}-{views.name}.npz"
+    of_list = f"-{list_file.stem}" if list_file else ""
+    return folder / f"scores-{checkpoint.stem}-{views.name}{of_list}.npz"
 
 
 def sha256(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import torch
 from tsmcli.config import Config
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.data.dataset import BadVideo, VideoDataset, train_loader
-from tsmcli.data.location import Places, Split, find_classes, find_split
+from tsmcli.data.decode import check_decoder
+from tsmcli.data.location import Places, Split, find_classes, find_split, write_text
 from tsmcli.data.shards import TrainOrder
 from tsmcli.engine.checkpoint import Checkpoint, imagenet_weights, load_weights, save_checkpoint
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
@@ -25,18 +26,19 @@ from tsmcli.errors import ConfigError
 from tsmcli.metrics import mean_class, top_k
 from tsmcli.presets import Preset, to_yaml
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
-from tsmcli.recipes.score import score_split
+from tsmcli.recipes.score import ScoreEvent, score_split
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The end of a training run; `top1` is of the last validation."""
+    """The end of a training run; `top1` is of the last validation, `skipped` counts unreadable videos."""
 
     run: Path
     last: Path
     best: Path
     top1: float
     best_top1: float
+    skipped: int
     seconds: float
 
 
@@ -67,15 +69,13 @@ def train(
     config, started = preset.config, time.perf_counter()
     check_trainable(config)
     device = choose_device(device_name)
+    check_decoder(config.data)
     classes = find_classes(config.data, places)
     check_classes(config, classes)
     train_split = find_split(config.data, places, "train", len(classes))
     val_split = find_split(config.data, places, "val", len(classes))
 
-    seed_everything(config.train.seed)
-    model = build_model(config, len(classes), seed=config.train.seed)
-    started_from = initialise(model, config, init or config.model.init)
-    use_channels_last(model.to(device))
+    model, started_from = build_network(config, len(classes), init or config.model.init, device)
     lr = scaled_lr(config.train)
     optimizer = make_optimizer(model, config.train, lr)
     order = TrainOrder(len(train_split.records), seed=config.train.seed)
@@ -83,41 +83,59 @@ def train(
 
     run = make_run_folder(run, preset)
     log = run / "log.jsonl"
-    yield Stage(
-        f"training {preset.name} in {run}", describe_run(config, train_split, val_split, device, lr, started_from)
-    )
+    facts = describe_run(config, train_split, val_split, device, lr, started_from)
+    yield Stage(f"training {preset.name} in {run}", facts)
     yield Training(preset.name, len(loader) * config.train.epochs, config.train.epochs, config.train.log_every)
-    best, top1 = -1.0, 0.0
+    best, top1, skipped = -1.0, 0.0, 0
     for epoch in range(config.train.epochs):
         order.set_epoch(epoch)
         set_lr(optimizer, lr_factor(config.train, epoch))
         for event in train_epoch(model, optimizer, loader, config.train, device, epoch):
-            if isinstance(event, StepDone) and (
-                event.step % config.train.log_every == 0 or event.step == event.steps
-            ):
-                write_log(log, "train", asdict(event))
+            if isinstance(event, VideosSkipped):
+                skipped += len(event.videos)
+            log_training(log, event, epoch, config.train.log_every)
             yield event
         done, improved = epoch + 1, False
         if done % config.train.val_every == 0 or done == config.train.epochs:
-            results = yield from score_split(model, val_split, config, config.val, device, {})
-            top1 = top_k(results.scores, results.labels)
-            top5 = top_k(results.scores, results.labels, 5) if len(classes) > 5 else None
-            validated = Validated(epoch, top1, top5, mean_class(results.scores, results.labels), results.coverage)
+            validated = yield from validate(model, val_split, config, device, epoch)
             write_log(log, "val", asdict(validated))
             yield validated
+            top1 = validated.top1
             best, improved = max(best, top1), top1 > best
         if improved or done % config.train.save_every == 0 or done == config.train.epochs:
+            state, momentum = model.state_dict(), optimizer.state_dict()
             checkpoint = Checkpoint(
-                preset.name,
-                config,
-                classes,
-                done,
-                best if best >= 0 else None,
-                model.state_dict(),
-                optimizer.state_dict(),
+                preset.name, config, classes, done, best if best >= 0 else None, state, momentum
             )
             yield from save(run, checkpoint, improved=improved)
-    yield Trained(run, run / "last.pt", run / "best.pt", top1, best, time.perf_counter() - started)
+    yield Trained(run, run / "last.pt", run / "best.pt", top1, best, skipped, time.perf_counter() - started)
+
+
+def build_network(config: Config, num_classes: int, init: str, device: torch.device) -> tuple[TSM, str]:
+    """The network at its starting weights, on its device, and in words where they came from."""
+    seed_everything(config.train.seed)
+    model = build_model(config, num_classes, seed=config.train.seed)
+    started_from = initialise(model, config, init)
+    use_channels_last(model.to(device))
+    return model, started_from
+
+
+def validate(
+    model: TSM, split: Split, config: Config, device: torch.device, epoch: int
+) -> Generator[ScoreEvent, None, Validated]:
+    """Score the validation list; yields an event a video and returns the accuracies."""
+    results = yield from score_split(model, split, config, config.val, device, {})
+    scores, labels = results.scores, results.labels
+    top5 = top_k(scores, labels, 5) if scores.shape[1] > 5 else None
+    return Validated(epoch, top_k(scores, labels), top5, mean_class(scores, labels), results.coverage)
+
+
+def log_training(log: Path, event: StepDone | VideosSkipped, epoch: int, log_every: int) -> None:
+    """Log every n-th step, the last step of an epoch, and every video that was skipped."""
+    if isinstance(event, VideosSkipped):
+        write_log(log, "skipped", {"epoch": epoch, "videos": [video.path for video in event.videos]})
+    elif event.step % log_every == 0 or event.step == event.steps:
+        write_log(log, "train", asdict(event))
 
 
 def save(run: Path, checkpoint: Checkpoint, *, improved: bool) -> Iterator[Saved]:
@@ -182,13 +200,26 @@ def make_run_folder(run: Path | None, preset: Preset) -> Path:
     """Create the folder of a run, with its configuration and environment."""
     if run is None:
         base = Path("runs") / preset.name / time.strftime("%Y%m%d-%H%M%S")
-        run = next(p for i in range(1000) if not (p := base.with_name(base.name + (f"-{i}" if i else ""))).exists())
+        base.parent.mkdir(parents=True, exist_ok=True)
+        run = _new_folder(base)
     if (run / "config.yaml").exists():
         raise ConfigError(f"{run} already holds a run", hint="choose another --work-dir")
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.yaml").write_text(to_yaml(preset), encoding="utf-8")
-    (run / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+    write_text(run / "config.yaml", to_yaml(preset))
+    write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
     return run
+
+
+def _new_folder(base: Path) -> Path:
+    """`base`, or `base-1`, ... : the first that this process could make."""
+    for i in range(1000):
+        folder = base.with_name(base.name + (f"-{i}" if i else ""))
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise ConfigError(f"{base} and a thousand more exist already", hint="choose --work-dir")
 
 
 def write_log(path: Path, kind: str, values: dict[str, Any]) -> None:
