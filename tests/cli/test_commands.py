@@ -115,7 +115,7 @@ def test_authors_class_order_is_put_right(here: Path) -> None:
     torch.nn.init.zeros_(model.fc.weight)
     model.fc.bias.data = torch.arange(27.0)  # the authors' last class, in the alphabet, scores highest
     torch.save({"state_dict": export_state(model, "mit")}, "theirs.pth")
-    tsm(
+    done = tsm(
         "test",
         "--checkpoint",
         "theirs.pth",
@@ -125,7 +125,8 @@ def test_authors_class_order_is_put_right(here: Path) -> None:
         "efficient",
         "--out",
         "s.json",
-    ).err
+    )
+    assert done.code == 0, done.err
     scores = load_results(Path("s.json")).scores[0]
     names = CATALOG["jester"].class_names() or []
     assert names[int(np.argmax(scores))] == sorted(names)[-1]

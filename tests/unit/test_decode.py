@@ -152,13 +152,15 @@ def test_a_length_that_is_too_long_ends_at_the_last_frame(tmp_path: Path, monkey
         assert reader.num_frames == 20
 
 
-@pytest.mark.parametrize("timeout_sec", [1e-6, 0.02])
+@pytest.mark.parametrize("timeout_sec", [1e-6, 1e-3])
 def test_time_is_limited(tmp_path: Path, timeout_sec: float) -> None:
     """Whether opening or decoding takes too long: an error that says so."""
     path = write_video(tmp_path / "long.mp4", numbered_frames(300, 192, 352), g="300")
-    with pytest.raises(DataError, match=f"long.mp4: took longer than {timeout_sec:g} s"):
-        with PyAVReader(path, timeout_sec=timeout_sec) as reader:
-            reader.read(np.array([299]))
+    with (
+        pytest.raises(DataError, match=f"long.mp4: took longer than {timeout_sec:g} s"),
+        PyAVReader(path, timeout_sec=timeout_sec) as reader,
+    ):
+        reader.read(np.array([299]))
 
 
 def test_a_frame_beyond_the_end_is_an_error(videos: Path) -> None:
