@@ -33,6 +33,8 @@ FILES = {
     "MPEG-4": ("j.avi", "mpeg4", {"g": "12", "bf": "2"}),
     "motion JPEG": ("k.avi", "mjpeg", {}),
     "VP9": ("l.webm", "libvpx-vp9", {"g": "30", "cpu-used": "8", "deadline": "realtime"}),
+    "AV1": ("n.mp4", "libsvtav1", {"g": "30", "preset": "12", "svtav1-params": "lp=1"}),
+    "AV1 in Matroska": ("o.mkv", "libsvtav1", {"g": "30", "preset": "12", "svtav1-params": "lp=1"}),
     "HEVC": ("m.mp4", "libx265", {"g": "30", "x265-params": "log-level=none:pools=1"}),
 }
 COUNT = 75
@@ -131,6 +133,35 @@ def test_a_cut_copy_of_open_gops_counts_what_can_be_decoded(videos: Path, tmp_pa
         assert reader.num_frames == len(truth)
         indices = np.array([0, 1, 5, len(truth) - 1])
         assert [number_of(frame) for frame in reader.read(indices)] == [truth[i] for i in indices]
+
+
+def remux_with_edit_list(source: Path, target: Path, dropped: int) -> Path:
+    """A stream copy whose first frames lie before time 0: an edit list hides them."""
+    with (
+        av.open(str(source)) as old,
+        av.open(str(target), "w", container_options={"avoid_negative_ts": "disabled"}) as new,
+    ):
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.dts is not None]
+        shift = sorted(packet.pts for packet in packets)[dropped]
+        for packet in packets:
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            packet.stream = stream
+            new.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("kind", ["long GOP with B-frames", "short GOP"])
+def test_edit_lists_are_obeyed(videos: Path, tmp_path: Path, kind: str) -> None:
+    path = remux_with_edit_list(videos / FILES[kind][0], tmp_path / "edited.mp4", dropped=20)
+    with av.open(str(path)) as container:
+        truth = [number_of(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    assert truth[0] > 0
+    assert truth[-1] == COUNT - 1
+    with PyAVReader(path) as reader:
+        assert reader.num_frames == len(truth)
+        for indices in (np.array([0]), np.array([3, 30, len(truth) - 1]), np.arange(len(truth))):
+            assert [number_of(frame) for frame in reader.read(indices)] == [truth[i] for i in indices]
 
 
 def test_a_length_that_is_too_long_ends_at_the_last_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

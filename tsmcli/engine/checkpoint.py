@@ -73,32 +73,41 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         WeightsError: the file is missing, damaged, not one of ours, or from a newer tsm.
     """
-    tree = read_file(path)
-    if not _is_ours(tree):
+    checkpoint = open_checkpoint(path)
+    if checkpoint is None:
         raise WeightsError(
             f"{path}: weights without a configuration, not a checkpoint of tsm",
             hint="say which network it is: --preset NAME",
         )
+    return checkpoint
+
+
+def open_checkpoint(path: Path | str) -> Checkpoint | None:
+    """One of our checkpoints, or None for a readable file that is none: bare weights, say.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or from a newer tsm.
+    """
+    tree = read_file(path)
+    if not isinstance(tree.get("format"), int):
+        return None
     if tree["format"] > FORMAT:
-        raise WeightsError(f"{path}: checkpoint format {tree['format']}; this tsm reads up to {FORMAT}",
-                           hint="pip install --upgrade tsmcli")  # fmt: skip
+        raise WeightsError(
+            f"{path}: checkpoint format {tree['format']}; this tsm reads up to {FORMAT}",
+            hint="pip install --upgrade tsmcli",
+        )
     try:
-        config = Config.model_validate_json(tree["config"])
         return Checkpoint(
-            tree["preset"], config, tree["class_names"], tree["epoch"], tree["best_top1"], tree["model"],
-            tree["optimizer"],
-        )  # fmt: skip
+            preset=tree["preset"],
+            config=Config.model_validate_json(tree["config"]),
+            class_names=tree["class_names"],
+            epoch=tree["epoch"],
+            best_top1=tree["best_top1"],
+            model=tree["model"],
+            optimizer=tree["optimizer"],
+        )
     except (KeyError, ValidationError) as error:
         raise WeightsError(f"{path}: the checkpoint is incomplete: {error}") from None
-
-
-def is_checkpoint(path: Path | str) -> bool:
-    """Whether a file is one of our checkpoints rather than bare weights."""
-    return _is_ours(read_file(path))
-
-
-def _is_ours(tree: Mapping[str, Any]) -> bool:
-    return isinstance(tree.get("format"), int)
 
 
 def load_checkpoint(path: Path | str) -> tuple[TSM, Config]:

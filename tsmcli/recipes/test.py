@@ -13,7 +13,7 @@ from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state, mit_class_order, reorder_classes
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, dataset_folder, find_classes, find_split, write_text
-from tsmcli.engine.checkpoint import Checkpoint, is_checkpoint, load_weights, read_checkpoint
+from tsmcli.engine.checkpoint import Checkpoint, load_weights, open_checkpoint
 from tsmcli.engine.runtime import choose_device, environment, use_channels_last
 from tsmcli.errors import DataError, UsageError, WeightsError
 from tsmcli.presets import Preset
@@ -86,11 +86,6 @@ def test(
     Path("runs").mkdir(exist_ok=True)
     write_text(Path("runs") / LATEST, f"{files[0].resolve()}\n")
     yield Tested(results, files)
-
-
-def open_checkpoint(path: Path) -> Checkpoint | None:
-    """One of our checkpoints, or None for bare weights, which `load_network` reads."""
-    return read_checkpoint(path) if is_checkpoint(path) else None
 
 
 def choose_config(path: Path, own: Checkpoint | None, preset: Preset | None) -> tuple[Config, str]:
