@@ -16,6 +16,7 @@ class ErrorBoundary(TyperGroup):
     """Print `error:` and `hint:` on stderr and exit with the error's code; --debug shows where it came from."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command; a known failure never shows a traceback."""
         try:
             return super().invoke(ctx)
         except TsmError as error:

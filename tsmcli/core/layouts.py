@@ -42,6 +42,7 @@ class _Places:
 
     @classmethod
     def of(cls, model: TSM) -> _Places:
+        """Read them off the modules of a network."""
         modules = dict(model.backbone.named_modules())
         owner = {kind: frozenset(n.rpartition(".")[0] for n, m in modules.items() if isinstance(m, kind))
                  for kind in (TemporalShift, NonLocal)}  # fmt: skip

@@ -96,6 +96,11 @@ class PyAVReader:
         self._container.close()
 
     def read(self, indices: Indices) -> list[Frame]:
+        """Frames uint8 [H, W, 3] in the order of the indices; each is decoded once.
+
+        Raises:
+            DataError: there is no such frame, or it cannot be decoded, or it takes too long.
+        """
         wanted = sorted({int(i) for i in indices})
         if wanted[0] < 0 or wanted[-1] >= self.num_frames:
             raise DataError(f"{self.path}: no frame {wanted[-1]}: there are {self.num_frames}")

@@ -105,11 +105,13 @@ def run_jobs(jobs: list[Job], workers: int) -> Iterator[Extracted]:
     if workers <= 1:
         yield from map(do_job, todo)
         return
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
+    try:
         futures = [pool.submit(do_job, job) for job in todo]
         for future in as_completed(futures):
             yield future.result()
+    finally:  # interrupted: finish the videos in work, start no other
+        pool.shutdown(cancel_futures=True)
 
 
 def stored_frames(job: Job) -> int | None:
@@ -211,7 +213,8 @@ def _jpeg(picture: Frame) -> bytes:
     return cv2.imencode(".jpg", picture, _QUALITY)[1].tobytes()
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """One thread a process, which leaves Ctrl-C to its parent and does not outlive it."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops; its workers go with it
     if sys.platform == "linux":

@@ -12,7 +12,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from tsmcli.config import DataConfig
@@ -20,6 +19,7 @@ from tsmcli.data.decode import FrameFolder, open_reader
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Places, Split, find_classes, find_split, write_text
 from tsmcli.errors import DataError
+from tsmcli.prepare.extract import start_worker
 
 _PROBES = 8
 
@@ -103,10 +103,11 @@ def _each(tasks: list[Any], workers: int) -> Iterator[Problem | None]:
     if workers <= 1:
         yield from map(_check_video, small)
         return
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(0,)
-    ) as pool:
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
+    try:
         yield from pool.map(_check_video, small, chunksize=8)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _check_lists(splits: dict[str, Split], classes: list[str]) -> list[Problem]:

@@ -63,6 +63,7 @@ class _Drawing:
         self.bar.console.print(text, markup=False, soft_wrap=True)
 
     def draw(self, event: Any) -> None:
+        """Show one event; unknown ones, such as results, are left alone."""
         match event:
             case Stage(title, details):
                 self._close()
