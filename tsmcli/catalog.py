@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MEDIA_NAMES = {"frames": "rawframes", "video": "videos", "zip": "zips"}
-"""Store -> its part of folder and list names."""
+MEDIA_NAMES = {"frames": "rawframes", "video": "videos", "zip": "zips", "seekable": "seekable"}
+"""Store, or kind of conversion -> its part of folder and list names."""
 
 
 @dataclass(frozen=True)

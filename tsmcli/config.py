@@ -111,6 +111,10 @@ class AugmentConfig(Section):
         False, description="a mirror image exchanges the labels that the catalog pairs (left and right)"
     )
     rand_augment: bool = Field(False, description="two of 15 image operations per clip, magnitude 9 of 10")
+    rand_augment_signs: Literal["clip", "run"] = Field(
+        "clip",
+        description="directions of shears, shifts and rotations: drawn per clip, or once per run as published",
+    )
     mix: Literal["none", "mixup", "cutmix"] = Field("none", description="blend the clips of a batch")
     mix_alpha: float = Field(0.2, gt=0, description="both parameters of the Beta distribution of mix")
 

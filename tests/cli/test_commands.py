@@ -246,7 +246,6 @@ REFUSALS: dict[str, tuple[list[str], int, list[str]]] = {
     "seed too large": (["train", "--preset", "demo", "--set", "train.seed=5000000000"], 2, ["train.seed should be less than or equal to"]),
     "results of unknown kind": (["test", "--checkpoint", "label.txt", "--out", "x.txt"], 2, ["saved as .npz or .json"]),
     "no device": (["train", "--preset", "demo", "--device", "cuda:99"], 5, ["--device cuda:99: torch sees"]),
-    "recipe not trainable yet": (["train", "--preset", "r50-sthv1-mixup"], 2, ["cannot train with augment.mix: mixup"]),
     "no source": (["prepare-data", "folder"], 2, ["needs --source DIR"]),
     "unknown dataset": (["prepare-data", "imagenet"], 2, ["no dataset named 'imagenet'", "k400"]),
     "set without preset": (["test", "--checkpoint", "x.pt", "--set", "train.lr=1"], 2, ["--set needs --preset"]),
@@ -317,6 +316,14 @@ def test_broken_videos_in_training_are_skipped_and_counted(here: Path) -> None:
     assert "1 times a video could not be read" in done.out
     log = next(Path("runs/demo").glob("*/log.jsonl")).read_text()
     assert '"skipped/videos": ["train/right_000.mp4"]' in log
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_augmentations_train(here: Path, mix: str) -> None:
+    done = tsm("train", "--preset", "demo", "--set", *QUICK, f"augment.mix={mix}", "augment.rand_augment=true")
+    assert done.code == 0, done.err
+    log = next(Path("runs/demo").glob("*/log.jsonl")).read_text().splitlines()
+    assert json.loads(log[0])["train/top1"] is None
 
 
 def test_a_run_is_not_overwritten(trained: Path, here: Path) -> None:

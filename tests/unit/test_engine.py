@@ -73,7 +73,7 @@ def test_an_epoch_yields_a_step_a_batch_and_learns() -> None:
     data = [batch([0, 1, 2, 3, 4, 5])]
     losses = []
     for epoch in range(8):
-        events = list(train_epoch(model, optimizer, data, config, CPU, epoch))  # type: ignore[arg-type]
+        events = list(train_epoch(model, optimizer, data, Config(train=config), CPU, epoch))  # type: ignore[arg-type]
         assert [type(e) for e in events] == [StepDone]
         losses.append(events[0].loss)  # type: ignore[union-attr]
         assert events[0].grad_norm > 0  # type: ignore[union-attr]
@@ -86,10 +86,10 @@ def test_bad_videos_are_skipped_counted_and_bounded() -> None:
     optimizer = make_optimizer(model, config, lr=0.01)
     broken = [BadVideo(i, f"{i}.mp4", f"{i}.mp4: broken") for i in range(3)]
     fine = [batch([1, 2], broken[:1]), Batch(*batch([])[:3], bad=broken[1:2])]
-    events = list(train_epoch(model, optimizer, fine, config, CPU, 0))  # type: ignore[arg-type]
+    events = list(train_epoch(model, optimizer, fine, Config(train=config), CPU, 0))  # type: ignore[arg-type]
     assert [type(e) for e in events] == [VideosSkipped, StepDone, VideosSkipped]
     with pytest.raises(DataError, match=r"3 videos of this epoch could not be read, the last one: 2\.mp4: broken"):
-        list(train_epoch(model, optimizer, [batch([0], broken)], config, CPU, 0))  # type: ignore[arg-type]
+        list(train_epoch(model, optimizer, [batch([0], broken)], Config(train=config), CPU, 0))  # type: ignore[arg-type]
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_does_harm() -> None:
@@ -98,7 +98,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_does_harm() -> None:
     torch.nn.init.constant_(model.fc.weight, torch.inf)
     kept = model.backbone.conv1.weight.clone()
     with pytest.raises(ConfigError, match=r"the loss is nan and .* at epoch 1, step 1, .* videos \[7, 9\]"):
-        list(train_epoch(model, optimizer, [batch([7, 9])], TrainConfig(), CPU, 0))  # type: ignore[arg-type]
+        list(train_epoch(model, optimizer, [batch([7, 9])], Config(), CPU, 0))  # type: ignore[arg-type]
     assert torch.equal(model.backbone.conv1.weight, kept)
 
 
@@ -108,7 +108,7 @@ def test_an_infinite_gradient_takes_no_step_either() -> None:
     model.fc.weight.register_hook(lambda gradient: gradient * torch.inf)
     kept = model.backbone.conv1.weight.clone()
     with pytest.raises(ConfigError, match="its gradient's norm"):
-        list(train_epoch(model, optimizer, [batch([7, 9])], TrainConfig(), CPU, 0))  # type: ignore[arg-type]
+        list(train_epoch(model, optimizer, [batch([7, 9])], Config(), CPU, 0))  # type: ignore[arg-type]
     assert torch.equal(model.backbone.conv1.weight, kept)
 
 
@@ -117,7 +117,7 @@ def test_an_epoch_without_a_step_is_an_error() -> None:
     optimizer = make_optimizer(model, TrainConfig(), lr=0.01)
     nothing = [Batch(*batch([])[:3], bad=[BadVideo(0, "a", "broken")])]
     with pytest.raises(DataError, match="epoch 1 had nothing to train on: none of its 1 videos"):
-        list(train_epoch(model, optimizer, nothing, TrainConfig(), CPU, 0))  # type: ignore[arg-type]
+        list(train_epoch(model, optimizer, nothing, Config(), CPU, 0))  # type: ignore[arg-type]
 
 
 def test_views_are_averaged_as_asked() -> None:

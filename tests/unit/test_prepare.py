@@ -17,7 +17,7 @@ from tsmcli.data.location import Places, find_split
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError, UsageError
 from tsmcli.prepare.demo import FRAMES, MOTIONS, make_demo
-from tsmcli.prepare.folder import _choose, prepare_folder
+from tsmcli.prepare.folder import choose, prepare_folder
 
 
 def decoded(path: Path) -> list[np.ndarray]:
@@ -147,6 +147,6 @@ def test_a_class_needs_a_video_for_both_splits(tmp_path: Path) -> None:
 
 @given(st.integers(2, 50), st.floats(0.01, 0.99), st.integers(0, 1000))
 def test_both_parts_get_something(count: int, share: float, seed: int) -> None:
-    chosen = _choose([str(i) for i in range(count)], share, np.random.default_rng(seed))
+    chosen = choose([str(i) for i in range(count)], share, np.random.default_rng(seed))
     assert 1 <= len(chosen) <= count - 1
     assert len({*chosen}) == len(chosen)

@@ -328,6 +328,74 @@ def test_sizes() -> None:
     assert Size().of(11, 7) == (11, 7)
 
 
+def test_videos_of_one_name_in_different_folders_stay_apart(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    rows = ["path,label"]
+    for label in ("jump", "wave"):
+        (source / label).mkdir(parents=True)
+        for i in range(3):
+            write_video(source / label / f"00{i}.mp4", FRAMES[i:])
+            rows.append(f"{label}/00{i}.mp4,{label}")
+    (source / "annotations.csv").write_text("\n".join(rows) + "\n")
+    command = (
+        "prepare-data",
+        "csv",
+        "--source",
+        source,
+        "--store",
+        "zip",
+        "--out",
+        source,
+        "--workers",
+        "1",
+        "--json",
+    )
+    assert tsm(*command).json()["videos"] == {"train": 4, "val": 2}
+    found = {r for rows in lists(source, "folder", "zip").values() for r in rows}
+    assert found == {
+        (f"{label}/00{i}.zip", 12 - i, n) for n, label in enumerate(("jump", "wave")) for i in range(3)
+    }
+    before = snapshot(source)
+    assert tsm(*command).code == 0  # what it made itself is no source
+    assert snapshot(source) == before
+    other = tsm(*command, "--short-side", "32")
+    assert other.code == 2
+    assert "already holds zip of size: original, not short side 32" in other.err
+
+
+def test_nothing_of_the_users_is_deleted(tmp_path: Path) -> None:
+    """Files that look half-written but belong to no job stay; half-written ones of a job go."""
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("a", "b", "walk.part-1"):
+        write_video(source / f"{name}.mp4", FRAMES)
+    (source / "annotations.csv").write_text("path,label,split\na.mp4,x,train\nb.mp4,y,val\n")
+    (source / "rawframes" / "a.part-77").mkdir(parents=True)
+    (source / "rawframes" / "note.part-1").touch()
+    assert tsm("prepare-data", "csv", "--source", source, "--store", "frames", "--out", source).code == 0
+    assert (source / "walk.part-1.mp4").exists()
+    assert (source / "rawframes" / "note.part-1").exists()
+    assert not (source / "rawframes" / "a.part-77").exists()
+
+
+def test_frame_folders_named_differently_are_left_out_with_a_reason(tmp_path: Path) -> None:
+    make_sthv1(tmp_path / "in")
+    write_frames(tmp_path / "in" / "20bn" / "frames" / "202", FRAMES[:5], "img_{:05}.jpg", start=0)
+    done = tsm("prepare-data", "sthv1", "--source", tmp_path / "in", "--out", tmp_path / "out", "--json")
+    assert done.code == 3
+    assert json.loads(done.out)["videos"] == {"train": 2, "val": 1}
+    assert "not named as those of most" in (tmp_path / "out/failures.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    "options", [("--dry-run",), ("--store", "zip"), ("--full",), ("--size", "0x64"), ("--shard", "3/2")]
+)
+def test_options_that_do_not_apply_are_refused(tmp_path: Path, options: tuple[str, ...]) -> None:
+    refused = tsm("prepare-data", "--out", tmp_path / "out", *options)
+    assert refused.code == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     make_kinetics(tmp_path / "in")
     facts = tsm(

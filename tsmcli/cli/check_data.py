@@ -6,6 +6,8 @@ from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 
+_SHOWN = 20
+
 
 def check_data(
     dataset: str,
@@ -33,19 +35,24 @@ def check_data(
     data = DataConfig.model_validate({"dataset": name, "store": (prepared or stores)[0]})
     result = follow(check(data, folder, num_segments=8, full=full, workers=workers))
     if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
         write_csv(result, report)
     if as_json:
         print_json(
             {"folder": str(folder), "videos": result.videos, "problems": [asdict(p) for p in result.problems]}
         )
     elif result.problems:
-        rows = [(p.split, p.path, p.kind, p.detail) for p in result.problems]
-        print_table(("list", "video", "kind", "what"), rows, f"{result.videos} videos of {folder}")
+        rows = [(p.split, p.path, p.kind, p.detail) for p in result.problems[:_SHOWN]]
+        print_table(("list", "video", "kind", "what"), rows, f"{result.videos} videos of {folder} ({data.store})")
+        if len(result.problems) > _SHOWN:
+            print_line(f"and {len(result.problems) - _SHOWN} more; --report FILE has them all")
     else:
         print_line(f"{result.videos} videos of {folder}: nothing wrong")
     broken = sum(p.broken for p in result.problems)
     if quarantine:
-        print_line(f"{broken} videos in {write_quarantine(result)}") if not as_json else write_quarantine(result)
+        path = write_quarantine(result)
+        if broken and not as_json:
+            print_line(f"{broken} videos in {path}")
     if result.problems:
         hint = (
             ""

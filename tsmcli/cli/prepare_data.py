@@ -51,7 +51,9 @@ def prepare_data(
     source: Annotated[
         Path | None, typer.Option(help="Folder of downloaded media and label files, or of class folders.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write [default: data/DATASET].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write [default: data/DATASET; csv: data/folder].")
+    ] = None,
     annotations: Annotated[
         Path | None, typer.Option(help="Folder of the label files [default: --source]; csv: the table.")
     ] = None,
@@ -110,9 +112,13 @@ def prepare_data(
 
         check_data(dataset, out, full, quarantine, report, workers, store, as_json)
         return
+    if full or quarantine or report:
+        raise UsageError("--full, --quarantine and --report are for --check")
     if sum(option is not None for option in (short_side, size, height)) > 1:
         raise UsageError("choose one of --short-side, --size and --height")
     wanted = Size(short_side, height, parse_pair(size, "x", "--size 340x256") if size else None)
+    if wanted.exact and min(wanted.exact) < 16:
+        raise UsageError(f"--size {size}: at least 16 pixels each way")
     part = parse_pair(shard, "/", "--shard 1/4")
     if not 1 <= part[0] <= part[1]:
         raise UsageError(f"--shard {shard}: part {part[0]} of {part[1]}")
@@ -120,6 +126,8 @@ def prepare_data(
         dataset, source, out, annotations, store, wanted, workers, part, val_share, group, seed, dry_run, as_json
     )
     if dataset == "demo":
+        if dry_run or store or size or short_side or height or source or annotations or group or shard != "1/1":
+            raise UsageError("prepare-data demo takes --out and --seed only", hint="name the dataset you mean")
         _demo(request)
     elif source is None:
         raise UsageError(f"prepare-data {dataset} needs --source DIR", hint=_what_is_needed(dataset))
@@ -134,7 +142,7 @@ def parse_pair(words: str, separator: str, example: str) -> tuple[int, int]:
     from tsmcli.errors import UsageError
 
     first, _, second = words.partition(separator)
-    if not (first.isdigit() and second.isdigit() and int(second) > 0):
+    if not (first.isdigit() and second.isdigit() and int(first) > 0 and int(second) > 0):
         raise UsageError(f"{words!r} is not of the form {example}")
     return int(first), int(second)
 
@@ -181,7 +189,8 @@ def _folder(request: Request, source: Path) -> None:
     from tsmcli.prepare.folder import prepare_folder
     from tsmcli.report.tables import print_json, print_line, print_table
 
-    if request.store not in (None, Store.video) or str(request.size) != "original" or request.dry_run:
+    changed = request.store not in (None, Store.video) or str(request.size) != "original"
+    if changed or request.dry_run or request.shard != (1, 1):
         raise UsageError(
             "prepare-data folder uses the videos as they are", hint="csv can convert: --store, --short-side"
         )
@@ -212,7 +221,8 @@ def _read_annotations(request: Request, source: Path) -> Annotations:
 
 
 def _annotated(request: Request, source: Path) -> None:
-    from tsmcli.prepare.official import estimate_bytes, make_plan, prepare
+    from tsmcli.prepare.official import estimate_bytes, prepare
+    from tsmcli.prepare.plan import make_plan
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import print_json
 

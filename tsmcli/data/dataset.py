@@ -18,6 +18,7 @@ from tsmcli.data.decode import open_reader
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.pyav_reader import unreadable
+from tsmcli.data.rand_augment import draw_signs, rand_augment
 from tsmcli.data.shards import TrainOrder
 from tsmcli.data.spatial import eval_views, train_view
 from tsmcli.errors import DataError
@@ -70,6 +71,8 @@ class VideoDataset(Dataset[Sample | BadVideo]):
         self.config = config
         self.views = views
         self.flip_map = CATALOG[config.data.dataset].flip_map
+        run = config.augment.rand_augment_signs == "run"
+        self.signs = draw_signs(np.random.default_rng([config.train.seed, 2])) if run else None
 
     def __len__(self) -> int:
         return len(self.split.records)
@@ -105,7 +108,10 @@ class VideoDataset(Dataset[Sample | BadVideo]):
         if len({frame.shape for frame in frames}) > 1:
             raise DataError(f"{self.split.media / record.path}: its frames change size")
         if self.views is None:
-            return train_view(frames, record.label, augment, self.flip_map, rng)
+            views, label = train_view(frames, record.label, augment, self.flip_map, rng)
+            if augment.rand_augment:
+                rand_augment(views[0], rng, self.signs)
+            return views, label
         return eval_views(frames, segments, self.views), record.label
 
 

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tsmcli.config import TrainConfig
+from tsmcli.config import Config, TrainConfig
 from tsmcli.core.tsm import TSM, normalize
+from tsmcli.data.blend import blend
 from tsmcli.data.dataset import BadVideo, Batch
 from tsmcli.errors import ConfigError, DataError
 
@@ -24,7 +26,7 @@ class StepDone:
 
     Attributes:
         epoch, step, steps: 0-based epoch; 1-based step of that many.
-        loss, top1: of this batch, in training mode.
+        loss, top1: of this batch, in training mode; top1 is None where MixUp or CutMix blends labels.
         lr: of the ordinary weights.
         grad_norm: L2 norm of all gradients, before clipping.
         videos: clips in the batch.
@@ -35,7 +37,7 @@ class StepDone:
     step: int
     steps: int
     loss: float
-    top1: float
+    top1: float | None
     lr: float
     grad_norm: float
     videos: int
@@ -54,7 +56,7 @@ def train_epoch(
     model: TSM,
     optimizer: torch.optim.Optimizer,
     loader: DataLoader[Any],
-    config: TrainConfig,
+    config: Config,
     device: torch.device,
     epoch: int,
 ) -> Iterator[StepDone | VideosSkipped]:
@@ -71,16 +73,18 @@ def train_epoch(
         if batch.bad:
             bad += len(batch.bad)
             yield VideosSkipped(tuple(batch.bad))
-            if bad > config.max_bad_videos:
-                raise _too_many(bad, config, batch.bad[-1])
+            if bad > config.train.max_bad_videos:
+                raise _too_many(bad, config.train, batch.bad[-1])
         if not len(batch.numbers):
             continue
-        loss, logits, norm = train_step(model, optimizer, batch, config, device)
+        rng = np.random.default_rng([config.train.seed, epoch, step, 3])
+        loss, logits, norm = train_step(model, optimizer, batch, config, device, rng)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             raise _not_finite(loss, norm, batch, optimizer, epoch, step)
         taken += 1
         now = time.perf_counter()
-        top1 = (logits.argmax(1).cpu() == batch.labels).float().mean().item()
+        hits = (logits.argmax(1).cpu() == batch.labels).float()
+        top1 = hits.mean().item() if config.augment.mix == "none" else None
         lr = optimizer.param_groups[2]["lr"]
         yield StepDone(
             epoch, step, steps, loss.item(), top1, lr, norm.item(), len(batch.numbers), waited, now - start
@@ -91,17 +95,27 @@ def train_epoch(
 
 
 def train_step(
-    model: TSM, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig, device: torch.device
+    model: TSM,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    config: Config,
+    device: torch.device,
+    rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Forward, backward, clip, step: (loss, logits [N, K], gradient norm)."""
+    """Blend, forward, backward, clip, step: (loss, logits [N, K], gradient norm)."""
     clips = normalize(batch.views.to(device, non_blocking=True).flatten(0, 1))  # [N, T, 3, h, w]
-    return optimize(model, optimizer, clips, batch.labels.to(device), config.clip_norm)
+    labels = batch.labels.to(device)
+    if config.augment.mix != "none":
+        clips, labels = blend(clips, labels, model.fc.out_features, config.augment, rng)
+    return optimize(model, optimizer, clips, labels, config.train.clip_norm)
 
 
 def optimize(
     model: TSM, optimizer: torch.optim.Optimizer, clips: Tensor, labels: Tensor, clip_norm: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One step of cross entropy on normalised clips: (loss, logits [N, K], gradient norm).
+
+    Labels are int64 [N], or soft ones [N, K].
 
     No step is taken where the loss or the gradient is not finite; the running statistics have then seen the batch.
     """

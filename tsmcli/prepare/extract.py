@@ -9,12 +9,14 @@ from __future__ import annotations
 import ctypes
 import io
 import os
+import re
 import shutil
 import signal
 import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +28,7 @@ import numpy as np
 
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Frame
-from tsmcli.errors import DataError
+from tsmcli.errors import DataError, EnvironmentProblem
 
 Target = Literal["frames", "zip", "seekable"]
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 95)
@@ -51,13 +53,16 @@ class Size:
         """Stored (width, height) of a picture; the other side is rounded down, as MMAction2's extraction does."""
         if self.exact:
             return self.exact
+        scale = 1.0
         if self.short_side:
             scale = self.short_side / min(width, height)
-            return (
-                (self.short_side, int(scale * height)) if width < height else (int(scale * width), self.short_side)
-            )
+        elif self.height:
+            scale = self.height / height
+        scaled = (max(int(scale * width), 2), max(int(scale * height), 2))
         if self.height:
-            return int(self.height / height * width), self.height
+            return scaled[0], self.height
+        if self.short_side:
+            return (self.short_side, scaled[1]) if width < height else (scaled[0], self.short_side)
         return width, height
 
     def __str__(self) -> str:
@@ -110,6 +115,11 @@ def run_jobs(jobs: list[Job], workers: int) -> Iterator[Extracted]:
         futures = [pool.submit(do_job, job) for job in todo]
         for future in as_completed(futures):
             yield future.result()
+    except BrokenProcessPool:
+        raise EnvironmentProblem(
+            "a converting process was killed, perhaps for want of memory",
+            hint="run the same command with fewer --workers; it goes on where it stopped",
+        ) from None
     finally:  # interrupted: finish the videos in work, start no other
         pool.shutdown(cancel_futures=True)
 
@@ -121,8 +131,11 @@ def stored_frames(job: Job) -> int | None:
     if job.kind == "frames":
         return sum(1 for _ in job.target.iterdir())
     if job.kind == "zip":
-        with zipfile.ZipFile(job.target) as file:
-            return len(file.namelist())
+        try:
+            with zipfile.ZipFile(job.target) as file:
+                return len(file.namelist())
+        except (zipfile.BadZipFile, OSError):
+            return None  # damaged since: made anew
     return 0  # lists of videos hold no frame counts
 
 
@@ -138,16 +151,20 @@ def do_job(job: Job) -> Extracted:
     except DataError as error:
         remove(part)
         return Extracted(job, 0, str(error))
-    except OSError as error:
+    except (OSError, ValueError, IndexError, cv2.error) as error:
         remove(part)
-        return Extracted(job, 0, f"{job.target}: cannot be written: {error.strerror or error}")
+        return Extracted(job, 0, f"{job.source}: cannot be converted to {job.target}: {error}")
     return Extracted(job, frames)
 
 
-def remove_parts(folder: Path) -> None:
-    """Delete what an interrupted run left half-written."""
-    for part in list(folder.rglob("*.part-*")):
-        remove(part)
+def remove_parts(jobs: list[Job]) -> None:
+    """Delete what an interrupted run of these jobs left half-written, and nothing else."""
+    targets = {job.target for job in jobs}
+    for folder in {target.parent for target in targets}:
+        for path in list(folder.iterdir()) if folder.is_dir() else []:
+            match = re.fullmatch(r"(.+)\.part-\d+", path.name)
+            if match and folder / match[1] in targets:
+                remove(path)
 
 
 def remove(path: Path) -> None:

@@ -128,19 +128,19 @@ def _split(
     val_groups: set[str] = set()
     if group:
         groups = sorted({_group_key(path, group) for paths in videos.values() for path in paths})
-        val_groups = set(_choose(groups, val_share, rng))
+        val_groups = set(choose(groups, val_share, rng))
     split: dict[str, dict[str, list[Path]]] = {"train": {}, "val": {}}
     for name, paths in videos.items():
         if group:
             val = {path for path in paths if _group_key(path, group) in val_groups}
         else:
-            val = {paths[int(i)] for i in _choose([str(i) for i in range(len(paths))], val_share, rng)}
+            val = {paths[int(i)] for i in choose([str(i) for i in range(len(paths))], val_share, rng)}
         split["train"][name] = [path for path in paths if path not in val]
         split["val"][name] = [path for path in paths if path in val]
     return split
 
 
-def _choose(items: list[str], share: float, rng: np.random.Generator) -> list[str]:
+def choose(items: list[str], share: float, rng: np.random.Generator) -> list[str]:
     """At least one of two or more, never all."""
     count = min(max(1, round(share * len(items))), len(items) - 1)
     return [items[i] for i in rng.permutation(len(items))[:count]]

@@ -37,7 +37,9 @@ def read(root: Path) -> Annotations:
                 label = look_up(index, name.replace("_", " ") if name not in index else name, f"{path}:{line}")
                 items.append(_item(split, row, label, classes, f"{path}:{line}"))
     if not any(item.split == "val" for item in items):
-        path = find_file(root, _LISTS, "Kinetics validation list", needed=not files)
+        path = find_file(root, _LISTS, "", needed=False)
+        if path is None and not files:
+            find_file(root, (*_FILES["train"], *_FILES["val"], *_LISTS), "Kinetics CSV or validation list")
         if path:
             files.append(path)
             _check_index(root, index)

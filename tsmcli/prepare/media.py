@@ -74,11 +74,11 @@ def _preferred(items: Sequence[T], prefer: Iterable[str], path_of: Callable[[T],
     return ranked[0] if ranked else None
 
 
-def scan(root: Path) -> Media:
-    """Look through a folder, following links, in a fixed order."""
+def scan(root: Path, skip: frozenset[Path] = frozenset()) -> Media:
+    """Look through a folder, following links, in a fixed order, but for the (resolved) folders in `skip`."""
     media = Media(root)
     for where, folders, files in os.walk(root, followlinks=True):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not skip or (Path(where) / name).resolve() not in skip)
         folder = Path(where).relative_to(root)
         pictures = []
         for name in sorted(files):

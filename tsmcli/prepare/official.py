@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,51 +16,12 @@ import cv2
 
 from tsmcli import __version__
 from tsmcli.catalog import CATALOG
-from tsmcli.config import Store
 from tsmcli.data.listfile import VideoRecord, write_list
 from tsmcli.data.location import write_manifest, write_text
-from tsmcli.errors import DataError
-from tsmcli.prepare.annotations import Annotations, Item
-from tsmcli.prepare.extract import Extracted, Job, Size, Target, remove_parts, run_jobs
-from tsmcli.prepare.media import FrameSet, Media, scan
-
-
-@dataclass(frozen=True)
-class Found:
-    """An annotated video and where it lies: a video file or a folder of frames, relative to the source."""
-
-    item: Item
-    video: Path | None = None
-    frames: FrameSet | None = None
-
-    @property
-    def name(self) -> str:
-        """What it is called on disk, without a suffix."""
-        return self.video.stem if self.video else self.frames.path.name if self.frames else self.item.names[0]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be done: which annotated videos are there, which are not, what becomes of them.
-
-    Attributes:
-        store: how the dataset will be read.
-        target: the conversion, or None where media stay where they are.
-        missing: annotated videos that were not found.
-        unusable: (path, reason) of media that were found broken at sight.
-    """
-
-    dataset: str
-    source: Path
-    out: Path
-    store: Store
-    target: Target | None
-    size: Size
-    annotations: Annotations
-    media: Media
-    found: list[Found]
-    missing: list[Item]
-    unusable: list[tuple[str, str]] = field(default_factory=list)
+from tsmcli.data.pyav_reader import PyAVReader
+from tsmcli.errors import DataError, UsageError
+from tsmcli.prepare.extract import Extracted, remove_parts, run_jobs
+from tsmcli.prepare.plan import Found, Plan, make_jobs, stored_path
 
 
 @dataclass(frozen=True)
@@ -86,77 +48,20 @@ class PreparedDataset:
     complete: bool
 
 
-def make_plan(
-    dataset: str, annotations: Annotations, source: Path, out: Path, store: str | None, size: Size
-) -> Plan:
-    """Look for every annotated video and decide what to do.
-
-    Args:
-        store: `video`, `frames`, `zip` or `seekable`; None: as found.
+def _claim(plan: Plan) -> None:
+    """Note what the converted media are, or refuse to mix them with others.
 
     Raises:
-        DataError: nothing that is annotated was found.
+        UsageError: the folder holds media of another size.
     """
-    media = scan(source)
-    good: list[Found] = []
-    lost: list[Item] = []
-    for item in annotations.items:
-        here = _find(item, source, media, want_video=store in ("video", "zip", "seekable"))
-        if here:
-            good.append(here)
-        else:
-            lost.append(item)
-    unusable = [(str(path), reason) for path, reason in media.gaps.items()]
-    if not good:
-        wanted = ", ".join(annotations.items[0].names) if annotations.items else "nothing"
-        raise DataError(
-            f"{source}: none of the {len(annotations.items)} annotated videos is there; looked for names such as "
-            f"{wanted}; found {media.summary()}",
-            hint=f"--source DIR is the folder of the downloaded media ({CATALOG[dataset].home or 'yours'})",
+    path = plan.out / f"conversion-{plan.target}.json"
+    facts = {"conversion": plan.target, "size": str(plan.size)}
+    if path.exists() and (there := json.loads(path.read_text(encoding="utf-8"))) != facts:
+        raise UsageError(
+            f"{plan.out} already holds {plan.target} of size: {there.get('size')}, not {plan.size}",
+            hint="choose another --out",
         )
-    as_videos = sum(f.video is not None for f in good) * 2 >= len(good)
-    if store is None:
-        store = "video" if as_videos else "frames"
-    if store == "video" and not as_videos:
-        raise DataError(f"{source}: holds folders of frames, not videos", hint="--store frames")
-    target: Target | None = None
-    if store in ("zip", "seekable") or size != Size() or (store == "frames" and as_videos):
-        target = "seekable" if store in ("video", "seekable") else "zip" if store == "zip" else "frames"
-    if target and not as_videos:
-        raise DataError(f"{source}: holds folders of frames; --store {store} and sizes are for videos",
-                        hint="--store frames uses the frames as they are")  # fmt: skip
-    read_as: Store = "frames" if store == "frames" else "zip" if store == "zip" else "video"
-    kept = [f for f in good if (f.video is not None) == as_videos]
-    lost += [f.item for f in good if (f.video is not None) != as_videos]
-    return Plan(dataset, source, out, read_as, target, size, annotations, media, kept, lost, unusable)
-
-
-def _find(item: Item, source: Path, media: Media, *, want_video: bool) -> Found | None:
-    prefer = (item.split, "validation" if item.split == "val" else item.split, item.folder)
-    direct = Path(item.names[0])
-    if (len(direct.parts) > 1 or direct.suffix) and (source / direct).is_file():
-        return Found(item, video=direct)
-    video = media.find_video(item.names, prefer)
-    frames = media.find_frames(item.names, prefer)
-    if video and (want_video or not frames):
-        return Found(item, video=video)
-    return Found(item, frames=frames) if frames else None
-
-
-def make_jobs(plan: Plan) -> list[Job]:
-    """One conversion per found video; a video that is annotated twice is converted once."""
-    assert plan.target
-    facts = CATALOG[plan.dataset]
-    suffix = {"frames": "", "zip": ".zip", "seekable": ".mp4"}[plan.target]
-    jobs: dict[Path, Job] = {}
-    for found in plan.found:
-        assert found.video
-        media = plan.out / facts.media(plan.store, found.item.split)
-        target = media / found.item.folder / (found.name + suffix)
-        jobs[target] = Job(
-            plan.source / found.video, target, plan.target, plan.size, facts.frame_template, facts.start_index
-        )
-    return list(jobs.values())
+    write_text(path, json.dumps(facts) + "\n")
 
 
 def prepare(plan: Plan, *, workers: int, shard: tuple[int, int] = (1, 1)) -> Iterator[Any]:
@@ -171,15 +76,17 @@ def prepare(plan: Plan, *, workers: int, shard: tuple[int, int] = (1, 1)) -> Ite
     plan.out.mkdir(parents=True, exist_ok=True)
     done: dict[Path, Extracted] = {}
     if plan.target:
+        _claim(plan)
         jobs = make_jobs(plan)[shard[0] - 1 :: shard[1]]
-        if shard == (1, 1):
-            remove_parts(plan.out)
+        remove_parts(jobs)
         yield ExtractionStarted(len(jobs))
         for result in run_jobs(jobs, workers):
             done[result.job.target] = result
             yield result
     failures = [(str(r.job.source), r.error) for r in done.values() if r.error] + plan.unusable
-    _write_failures(plan.out / "failures.csv", failures)
+    _write_rows(plan.out / "failures.csv", ("video", "reason"), failures)
+    missing = [(item.split, item.names[0]) for item in plan.missing]
+    _write_rows(plan.out / "missing.csv", ("split", "video"), missing)
     counts: dict[str, int] = {}
     if shard == (1, 1):
         counts = _write_lists(plan, done)
@@ -197,8 +104,11 @@ def _write_lists(plan: Plan, done: dict[Path, Extracted]) -> dict[str, int]:
             if record:
                 records.append(record)
         counts[split] = len(records)
+        path = plan.out / facts.list_name(plan.store, split)
         if records:
-            write_list(plan.out / facts.list_name(plan.store, split), records)
+            write_list(path, records)
+        else:
+            path.unlink(missing_ok=True)  # one of an earlier run would not belong to the other list
     if not any(counts.values()):
         raise DataError("no video could be converted", hint=f"{plan.out / 'failures.csv'} says why")
     return counts
@@ -210,10 +120,8 @@ def _record(plan: Plan, found: Found, done: dict[Path, Extracted]) -> VideoRecor
             return VideoRecord(found.frames.path.as_posix(), found.frames.count, found.item.label)
         assert found.video
         return VideoRecord(found.video.as_posix(), None, found.item.label)
-    media = plan.out / CATALOG[plan.dataset].media(plan.store, found.item.split)
-    suffix = {"frames": "", "zip": ".zip", "seekable": ".mp4"}[plan.target]
-    path = Path(found.item.folder) / (found.name + suffix)
-    result = done.get(media / path)
+    path = stored_path(plan, found)
+    result = done.get(plan.out / CATALOG[plan.dataset].media(plan.target, found.item.split) / path)
     if result is None or result.error:
         return None
     return VideoRecord(path.as_posix(), None if plan.store == "video" else result.frames, found.item.label)
@@ -223,12 +131,8 @@ def _write_facts(plan: Plan, counts: dict[str, int]) -> None:
     facts = CATALOG[plan.dataset]
     write_text(plan.out / "classes.txt", "\n".join(plan.annotations.classes) + "\n")
     example = next((f.frames for f in plan.found if f.frames), None)
-    media = {
-        split: facts.media(plan.store, split)
-        if plan.target
-        else os.path.relpath(plan.source.resolve(), plan.out.resolve())
-        for split in ("train", "val")
-    }
+    source = os.path.relpath(plan.source.resolve(), plan.out.resolve())
+    media = {split: facts.media(plan.target, split) if plan.target else source for split in ("train", "val")}
     manifest = {
         "media": media,
         "videos": counts,
@@ -258,16 +162,11 @@ def differences(plan: Plan, counts: dict[str, int]) -> list[str]:
             f"{len(plan.missing)} annotated videos were not found: {names}{', ...' * (len(plan.missing) > 5)}"
         )
     lines += plan.annotations.notes
-    used = {(f.frames.template, f.frames.start_index) for f in plan.found if f.frames}
-    if len(used) > 1:
-        lines.append(f"frame folders are named in {len(used)} ways: {sorted(used)[:3]}; only the first is read")
     return lines
 
 
 def estimate_bytes(plan: Plan, samples: int = 3) -> int:
     """About how much disk a conversion will take, from converting the first frames of a few videos in memory."""
-    from tsmcli.data.pyav_reader import PyAVReader
-
     sizes = []
     videos = [f.video for f in plan.found if f.video]
     for video in videos[:: max(1, len(videos) // samples)][:samples]:
@@ -276,18 +175,18 @@ def estimate_bytes(plan: Plan, samples: int = 3) -> int:
                 frame = next(reader.all_bgr())
                 frame = cv2.resize(frame, plan.size.of(frame.shape[1], frame.shape[0]))
                 sizes.append(len(cv2.imencode(".jpg", frame)[1]) * reader.num_frames)
-        except DataError:
+        except (DataError, StopIteration, cv2.error):
             continue
     return int(sum(sizes) / len(sizes) * len(videos)) if sizes else 0
 
 
-def _write_failures(path: Path, failures: list[tuple[str, str]]) -> None:
-    """A CSV of videos and reasons; removed when there are none."""
-    if not failures:
+def _write_rows(path: Path, header: tuple[str, str], rows: list[tuple[str, str]]) -> None:
+    """A CSV file; removed when it has no rows."""
+    if not rows:
         path.unlink(missing_ok=True)
         return
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow(("video", "reason"))
-    writer.writerows(failures)
+    writer.writerow(header)
+    writer.writerows(rows)
     write_text(path, buffer.getvalue())

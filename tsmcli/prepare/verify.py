@@ -92,7 +92,7 @@ def check(
         if problem:
             problems.append(problem)
         yield VideoChecked(problem)
-    yield CheckReport(folder, len(tasks), problems)
+    yield CheckReport(folder, len(tasks), sorted(problems, key=lambda problem: not problem.broken))
 
 
 def _each(tasks: list[Any], workers: int) -> Iterator[Problem | None]:
@@ -118,11 +118,10 @@ def _check_lists(splits: dict[str, Split], classes: list[str]) -> list[Problem]:
             Problem(name, path, "duplicate", f"{n} times in the list") for path, n in seen.items() if n > 1
         ]
         labels = {record.label for record in split.records}
-        problems += [
-            Problem(name, "", "empty class", f"no video of class {i} ({classes[i]})")
-            for i in range(len(classes))
-            if i not in labels
-        ]
+        empty = [classes[i] for i in range(len(classes)) if i not in labels]
+        if empty:
+            shown = ", ".join(empty[:5]) + ", ..." * (len(empty) > 5)
+            problems.append(Problem(name, "", "empty class", f"{len(empty)} of {len(classes)} classes: {shown}"))
     if splits["train"].media.resolve() == splits["val"].media.resolve():
         both = {r.path for r in splits["train"].records} & {r.path for r in splits["val"].records}
         problems += [Problem("val", path, "duplicate", "in the training list, too") for path in sorted(both)]

@@ -67,7 +67,6 @@ def train(
         ConfigError, DataError, WeightsError, EnvironmentProblem: see the functions called.
     """
     config, started = preset.config, time.perf_counter()
-    check_trainable(config)
     device = choose_device(device_name)
     check_decoder(config.data)
     classes = find_classes(config.data, places)
@@ -90,7 +89,7 @@ def train(
     for epoch in range(config.train.epochs):
         order.set_epoch(epoch)
         set_lr(optimizer, lr_factor(config.train, epoch))
-        for event in train_epoch(model, optimizer, loader, config.train, device, epoch):
+        for event in train_epoch(model, optimizer, loader, config, device, epoch):
             if isinstance(event, VideosSkipped):
                 skipped += len(event.videos)
             log_training(log, event, epoch, config.train.log_every)
@@ -143,22 +142,6 @@ def save(run: Path, checkpoint: Checkpoint, *, improved: bool) -> Iterator[Saved
     for name in ("last.pt", "best.pt") if improved else ("last.pt",):
         save_checkpoint(run / name, checkpoint)
         yield Saved(run / name, best=name == "best.pt")
-
-
-def check_trainable(config: Config) -> None:
-    """Refuse what the loop cannot do yet, rather than train something else.
-
-    Raises:
-        ConfigError: the recipe needs RandAugment, MixUp or CutMix.
-    """
-    needed = ["augment.rand_augment"] if config.augment.rand_augment else []
-    needed += [f"augment.mix: {config.augment.mix}"] if config.augment.mix != "none" else []
-    if needed:
-        raise ConfigError(
-            f"this version cannot train with {' and '.join(needed)}",
-            hint="testing and inspecting this preset works; "
-            "--set augment.rand_augment=false --set augment.mix=none trains without, which is another recipe",
-        )
 
 
 def check_classes(config: Config, classes: list[str]) -> None:

@@ -1,0 +1,159 @@
+"""What is to be done: which annotated videos are there, what becomes of them, and under which name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tsmcli.catalog import CATALOG
+from tsmcli.config import Store
+from tsmcli.errors import DataError
+from tsmcli.prepare.annotations import Annotations, Item
+from tsmcli.prepare.extract import Job, Size, Target
+from tsmcli.prepare.media import FrameSet, Media, scan
+
+
+@dataclass(frozen=True)
+class Found:
+    """An annotated video and where it lies: a video file or a folder of frames, relative to the source."""
+
+    item: Item
+    video: Path | None = None
+    frames: FrameSet | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called on disk, without a suffix."""
+        return self.video.stem if self.video else self.frames.path.name if self.frames else self.item.names[0]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done: which annotated videos are there, which are not, what becomes of them.
+
+    Attributes:
+        store: how the dataset will be read.
+        target: the conversion, or None where media stay where they are.
+        missing: annotated videos that were not found.
+        unusable: (path, reason) of media that were found broken at sight.
+    """
+
+    dataset: str
+    source: Path
+    out: Path
+    store: Store
+    target: Target | None
+    size: Size
+    annotations: Annotations
+    media: Media
+    found: list[Found]
+    missing: list[Item]
+    unusable: list[tuple[str, str]] = field(default_factory=list)
+
+
+def make_plan(
+    dataset: str, annotations: Annotations, source: Path, out: Path, store: str | None, size: Size
+) -> Plan:
+    """Look for every annotated video and decide what to do.
+
+    Args:
+        store: `video`, `frames`, `zip` or `seekable`; None: as found.
+
+    Raises:
+        DataError: nothing that is annotated was found.
+    """
+    media = scan(source, _made_here(dataset, out))
+    good: list[Found] = []
+    lost: list[Item] = []
+    for item in annotations.items:
+        here = _find(item, source, media, want_video=store in ("video", "zip", "seekable") or size != Size())
+        if here:
+            good.append(here)
+        else:
+            lost.append(item)
+    good, unusable = _one_naming(good)
+    annotated = {name.lower() for item in lost for name in item.names}
+    unusable += [(str(p), reason) for p, reason in media.gaps.items() if p.name.lower() in annotated]
+    if not good:
+        wanted = ", ".join(annotations.items[0].names) if annotations.items else "nothing"
+        raise DataError(
+            f"{source}: none of the {len(annotations.items)} annotated videos is there; looked for names such as "
+            f"{wanted}; found {media.summary()}",
+            hint=f"--source DIR is the folder of the downloaded media ({CATALOG[dataset].home or 'yours'})",
+        )
+    as_videos = sum(f.video is not None for f in good) * 2 >= len(good)
+    if store is None:
+        store = "video" if as_videos else "frames"
+    if store == "video" and not as_videos:
+        raise DataError(f"{source}: holds folders of frames, not videos", hint="--store frames")
+    target: Target | None = None
+    if store in ("zip", "seekable") or size != Size() or (store == "frames" and as_videos):
+        target = "seekable" if store in ("video", "seekable") else "zip" if store == "zip" else "frames"
+    if target and not as_videos:
+        raise DataError(f"{source}: holds folders of frames; --store {store} and sizes are for videos",
+                        hint="--store frames uses the frames as they are")  # fmt: skip
+    read_as: Store = "frames" if store == "frames" else "zip" if store == "zip" else "video"
+    kept = [f for f in good if (f.video is not None) == as_videos]
+    lost += [f.item for f in good if (f.video is not None) != as_videos]
+    return Plan(dataset, source, out, read_as, target, size, annotations, media, kept, lost, unusable)
+
+
+def _find(item: Item, source: Path, media: Media, *, want_video: bool) -> Found | None:
+    prefer = (item.split, "validation" if item.split == "val" else item.split, item.folder)
+    direct = Path(item.names[0])
+    if (len(direct.parts) > 1 or direct.suffix) and (source / direct).is_file():
+        return Found(item, video=direct)
+    video = media.find_video(item.names, prefer)
+    frames = media.find_frames(item.names, prefer)
+    if video and (want_video or not frames):
+        return Found(item, video=video)
+    return Found(item, frames=frames) if frames else None
+
+
+def _made_here(dataset: str, out: Path) -> frozenset[Path]:
+    """Folders below `out` that an earlier conversion filled: they are no source."""
+    facts = CATALOG[dataset]
+    return frozenset(
+        (out / facts.media(kind, split)).resolve()
+        for kind in ("frames", "zip", "seekable")
+        for split in ("train", "val")
+        if (out / f"conversion-{kind}.json").exists()
+    )
+
+
+def _one_naming(good: list[Found]) -> tuple[list[Found], list[tuple[str, str]]]:
+    """Keep the frame folders that are named as most are; a dataset has one way to name frames."""
+    ways = Counter((f.frames.template, f.frames.start_index) for f in good if f.frames)
+    if len(ways) < 2:
+        return good, []
+    usual = ways.most_common(1)[0][0]
+    odd = [f for f in good if f.frames and (f.frames.template, f.frames.start_index) != usual]
+    reason = f"its frames are not named as those of most: {usual[0]} from {usual[1]}"
+    kept = [f for f in good if f not in odd]
+    return kept, [(str(f.frames.path), reason) for f in odd if f.frames]
+
+
+def make_jobs(plan: Plan) -> list[Job]:
+    """One conversion per found video; a video that is annotated twice is converted once.
+
+    Raises:
+        DataError: two different videos would get the same name.
+    """
+    assert plan.target
+    facts = CATALOG[plan.dataset]
+    jobs: dict[Path, Job] = {}
+    for found in plan.found:
+        assert found.video
+        target = plan.out / facts.media(plan.target, found.item.split) / stored_path(plan, found)
+        source = plan.source / found.video
+        if target in jobs and jobs[target].source != source:
+            raise DataError(f"{jobs[target].source} and {source} would both become {target}", hint="rename one")
+        jobs[target] = Job(source, target, plan.target, plan.size, facts.frame_template, facts.start_index)
+    return list(jobs.values())
+
+
+def stored_path(plan: Plan, found: Found) -> Path:
+    """Where a converted video lies, below the media folder."""
+    suffix = {"frames": "", "zip": ".zip", "seekable": ".mp4"}[plan.target or "frames"]
+    return Path(found.item.folder) / (found.name + suffix)
