@@ -128,10 +128,13 @@ def _one_naming(good: list[Found]) -> tuple[list[Found], list[tuple[str, str]]]:
     if len(ways) < 2:
         return good, []
     usual = ways.most_common(1)[0][0]
-    odd = [f for f in good if f.frames and (f.frames.template, f.frames.start_index) != usual]
+    kept: list[Found] = []
+    odd: list[Found] = []
+    for found in good:
+        same = found.frames is None or (found.frames.template, found.frames.start_index) == usual
+        (kept if same else odd).append(found)
     reason = f"its frames are not named as those of most: {usual[0]} from {usual[1]}"
-    kept = [f for f in good if f not in odd]
-    return kept, [(str(f.frames.path), reason) for f in odd if f.frames]
+    return kept, [(str(found.frames.path), reason) for found in odd if found.frames]
 
 
 def make_jobs(plan: Plan) -> list[Job]:
