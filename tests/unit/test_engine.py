@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tsmcli.catalog import CATALOG
 from tsmcli.config import Config, ModelConfig, TrainConfig
 from tsmcli.core.tsm import build_model, normalize
 from tsmcli.core.weights import export_state
@@ -21,12 +22,12 @@ from tsmcli.engine.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
+from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch, train_step
 from tsmcli.engine.optim import lr_factor, make_optimizer, param_groups, scaled_lr, set_lr
 from tsmcli.engine.runtime import choose_device
 from tsmcli.engine.scores import VideoScored, average_views, score_videos, view_logits
 from tsmcli.errors import ConfigError, DataError, EnvironmentProblem, WeightsError
-from tsmcli.presets import load_preset
+from tsmcli.presets import load_preset, preset_names
 
 CPU = torch.device("cpu")
 MODEL = ModelConfig(backbone="resnet18", width=0.25, num_segments=2, init="none", dropout=0)
@@ -78,6 +79,21 @@ def test_an_epoch_yields_a_step_a_batch_and_learns() -> None:
         losses.append(events[0].loss)  # type: ignore[union-attr]
         assert events[0].grad_norm > 0  # type: ignore[union-attr]
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_takes_a_step(name: str) -> None:
+    """Its own network, groups, blending and learning rate, on two clips of noise at 64 px."""
+    config = load_preset(name)
+    model = build_model(config, CATALOG[config.data.dataset].num_classes or 5, seed=0).train()
+    before = model.fc.weight.clone()
+    optimizer = make_optimizer(model, config.train, scaled_lr(config.train))
+    views = torch.randint(0, 256, (2, 1, config.model.num_segments, 64, 64, 3), dtype=torch.uint8).movedim(-1, 3)
+    clips = Batch(torch.arange(2), views, torch.tensor([0, 1]), [])
+    loss, logits, norm = train_step(model, optimizer, clips, config, CPU, np.random.default_rng(0))
+    assert loss.item() == pytest.approx(np.log(logits.shape[1]), rel=0.1), "a fresh classifier knows nothing"
+    assert torch.isfinite(norm)
+    assert not torch.equal(model.fc.weight, before)
 
 
 def test_bad_videos_are_skipped_counted_and_bounded() -> None:

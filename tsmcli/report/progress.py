@@ -6,15 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from tsmcli.data.dataset import BadVideo
 from tsmcli.engine.loop import StepDone, VideosSkipped
@@ -31,10 +23,9 @@ def follow(events: Iterator[Any]) -> Any:
     console = Console(stderr=True, highlight=False)
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=14),
+        TaskProgressColumn(),
+        TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[facts]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
@@ -108,7 +99,7 @@ class _Drawing:
     def _step(self, event: StepDone) -> None:
         facts = (
             f"epoch {event.epoch + 1}/{self.epochs} loss {event.loss:.3f} lr {event.lr:.2g} "
-            f"{event.videos / event.step_sec:.1f} clips/s, waiting for data {event.data_sec / event.step_sec:.0%}"
+            f"{event.videos / event.step_sec:.0f} clips/s wait {event.data_sec / event.step_sec:.0%}"
         )
         if self.training is not None:
             self.bar.advance(self.training)
