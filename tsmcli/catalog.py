@@ -81,7 +81,7 @@ CATALOG: dict[str, Dataset] = {
         frame_template="{:05}.jpg",
         flip_pairs=((2, 4), (30, 41), (52, 66)),  # camera, pushing, pulling: left and right
         videos={"train": 86017, "val": 11522},
-        home="https://20bn.com/datasets/something-something/v1",
+        home="https://developer.qualcomm.com/software/ai-datasets/something-something",
         name="sthv1",
     ),
     "sthv2": Dataset(
@@ -90,7 +90,7 @@ CATALOG: dict[str, Dataset] = {
         174,
         flip_pairs=((86, 87), (93, 94), (166, 167)),  # pulling, pushing, camera
         videos={"train": 168913, "val": 24777},
-        home="https://www.qualcomm.com/developer/software/something-something-v-2-dataset",
+        home="https://developer.qualcomm.com/software/ai-datasets/something-something",
         name="sthv2",
     ),
     "jester": Dataset(
@@ -100,7 +100,7 @@ CATALOG: dict[str, Dataset] = {
         frame_template="{:05}.jpg",
         flip_pairs=((0, 1), (6, 7)),  # swiping, sliding two fingers
         videos={"train": 118562, "val": 14787},
-        home="https://www.qualcomm.com/developer/software/jester-dataset",
+        home="https://developer.qualcomm.com/software/ai-datasets/jester",
         name="jester",
     ),
     "diving48": Dataset(
