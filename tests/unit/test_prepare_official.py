@@ -287,35 +287,39 @@ def test_killed_at_any_moment_and_resumed_it_is_the_same(tmp_path: Path) -> None
     source.mkdir()
     rows = ["path,label,split"]
     frames = numbered_frames(60)
-    for i in range(24):
-        write_video(source / f"v{i}.mp4", frames[i:])
+    for i in range(80):
+        write_video(source / f"v{i}.mp4", frames[i % 20 :])
         rows.append(f"v{i}.mp4,{i % 2},{'train' if i % 3 else 'val'}")
     (source / "annotations.csv").write_text("\n".join(rows) + "\n")
     command = [sys.executable, "-m", "tsmcli", "prepare-data", "csv", "--source", str(source), "--store", "frames",
                "--short-side", "128", "--workers", "2", "--out"]  # fmt: skip
-    start = time.monotonic()
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
-    duration = time.monotonic() - start
     rng = np.random.default_rng(0)
     finished: dict[str, int] = {}
-    kills = 0
-    for _ in range(10):
-        process = subprocess.Popen(
-            [*command, str(tmp_path / "cut")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            process.wait(timeout=duration * rng.uniform(0.3, 0.9))
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-        time.sleep(0.3)  # its workers go with it
+
+    def look() -> int:
+        """Every finished video keeps the time it was finished at."""
         for folder in (tmp_path / "cut" / "rawframes").glob("v*"):
             if ".part-" not in folder.name:
                 stamp = folder.stat().st_mtime_ns
                 assert finished.setdefault(folder.name, stamp) == stamp, f"{folder.name} was done twice"
+        return len(finished)
+
+    for _ in range(10):
+        before = look()
+        process = subprocess.Popen(
+            [*command, str(tmp_path / "cut")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while look() == before and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.2))
+        assert process.poll() is None, "it was done before it could be killed: more videos are needed"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        time.sleep(0.3)  # its workers go with it
+    assert 10 <= look() < 80
     subprocess.run([*command, str(tmp_path / "cut")], check=True, capture_output=True)
-    assert kills > 0
+    assert look() == 80
     assert snapshot(tmp_path / "cut") == snapshot(tmp_path / "whole")
 
 
