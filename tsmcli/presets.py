@@ -93,6 +93,19 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
     return Preset(path.stem, config, origins)
 
 
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """A configuration with some values replaced.
+
+    Raises:
+        ConfigError: with one line per problem.
+    """
+    places: dict[str, str] = {}
+    tree = config.model_dump(mode="json")
+    for word in overrides:
+        _apply(tree, word, places)
+    return _validate(tree, places, "configuration")
+
+
 def find(name: str) -> Path:
     """The file of a preset given by name, by MMAction2 config name, or by path.
 

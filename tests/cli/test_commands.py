@@ -248,7 +248,6 @@ REFUSALS: dict[str, tuple[list[str], int, list[str]]] = {
     "no device": (["train", "--preset", "demo", "--device", "cuda:99"], 5, ["--device cuda:99: torch sees"]),
     "no source": (["prepare-data", "folder"], 2, ["needs --source DIR"]),
     "unknown dataset": (["prepare-data", "imagenet"], 2, ["no dataset named 'imagenet'", "k400"]),
-    "set without preset": (["test", "--checkpoint", "x.pt", "--set", "train.lr=1"], 2, ["--set needs --preset"]),
 }  # fmt: skip
 
 
@@ -284,6 +283,17 @@ def test_checkpoint_of_another_network(trained: Path, here: Path) -> None:
     )
     assert frames.code == 4
     assert "it has num_segments 8, not 16" in frames.err
+
+
+def test_a_checkpoint_can_be_tested_with_other_values(trained: Path, here: Path) -> None:
+    done = tsm("test", "--checkpoint", trained / "last.pt", "--set", "data.decoder=pyav", "test.crop=ten", "--json")
+    assert done.json()["protocol"] == "uniform-1x10-56px-unscaled"
+    other = tsm("test", "--checkpoint", trained / "last.pt", "--set", "model.shift=none")
+    assert other.code == 4
+    assert "of another network than --set says: it has shift bidirectional, not none" in other.err
+    wrong = tsm("test", "--checkpoint", trained / "last.pt", "--set", "data.decodr=pyav")
+    assert wrong.code == 2
+    assert "did you mean 'decoder'?" in wrong.err
 
 
 def test_missing_and_broken_videos_in_a_test(trained: Path, here: Path) -> None:

@@ -43,20 +43,19 @@ def test(
 
     Accuracy is of the videos that could be read, and says so; if some could not, the exit code is 3.
     """
-    from tsmcli.errors import UsageError
     from tsmcli.presets import resolve
     from tsmcli.recipes.evaluate import check_metrics
 
     check_metrics(metrics)
-    if sets and not preset:
-        raise UsageError("--set needs --preset", hint="a checkpoint's own configuration is fixed")
     resolved = resolve(preset, sets or ()) if preset else None
     where = places(data_root, data, val_list=list_file, media=media, classes=classes)
 
     from tsmcli.recipes.test import test as run
     from tsmcli.report.progress import follow
 
-    tested = follow(run(checkpoint, resolved, where, protocol=protocol, device_name=device, out=out))
+    own = () if preset else sets or ()
+    events = run(checkpoint, resolved, where, overrides=own, protocol=protocol, device_name=device, out=out)
+    tested = follow(events)
     finish_test(tested, metrics, topk, allow_missing=allow_missing, as_json=as_json)
 
 

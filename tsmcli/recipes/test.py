@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tsmcli.data.location import Places, dataset_folder, find_classes, find_spli
 from tsmcli.engine.checkpoint import Checkpoint, load_weights, open_checkpoint
 from tsmcli.engine.runtime import choose_device, environment, use_channels_last
 from tsmcli.errors import DataError, UsageError, WeightsError
-from tsmcli.presets import Preset
+from tsmcli.presets import Preset, override
 from tsmcli.recipes.evaluate import LATEST
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.score import ScoreEvent, score_split
@@ -37,6 +37,7 @@ def test(
     preset: Preset | None,
     places: Places,
     *,
+    overrides: Sequence[str] = (),
     protocol: str | None = None,
     device_name: str = "auto",
     out: Path | None = None,
@@ -46,6 +47,7 @@ def test(
     Args:
         checkpoint: one of our checkpoints, or a weight file in any known layout (then `preset` is needed).
         preset: what to test with; default the checkpoint's own configuration.
+        overrides: `key=value` strings that change the checkpoint's configuration, such as data.store=zip.
         protocol: a name of `config.PROTOCOLS`, `val` or `test` (the preset's own); default `test`.
         out: an extra copy of the scores, `.npz` or `.json`.
 
@@ -55,7 +57,7 @@ def test(
     if out:
         check_suffix(out)
     own = open_checkpoint(checkpoint)
-    config, name = choose_config(checkpoint, own, preset)
+    config, name = choose_config(checkpoint, own, preset, overrides)
     views = choose_protocol(config, protocol)
     device = choose_device(device_name)
     check_decoder(config.data)
@@ -88,7 +90,9 @@ def test(
     yield Tested(results, files)
 
 
-def choose_config(path: Path, own: Checkpoint | None, preset: Preset | None) -> tuple[Config, str]:
+def choose_config(
+    path: Path, own: Checkpoint | None, preset: Preset | None, overrides: Sequence[str] = ()
+) -> tuple[Config, str]:
     """The configuration to test with, and its name.
 
     Raises:
@@ -98,18 +102,16 @@ def choose_config(path: Path, own: Checkpoint | None, preset: Preset | None) -> 
         if preset is None:
             raise WeightsError(f"{path} does not say which network it is of", hint="add --preset NAME")
         return preset.config, preset.name
-    if preset is None:
-        return own.config, own.preset
-    ours, theirs = (
-        c.model.model_dump(exclude={"dropout", "init", "num_classes"}) for c in (own.config, preset.config)
-    )
+    config, name = (preset.config, preset.name) if preset else (override(own.config, overrides), own.preset)
+    ours, theirs = (c.model.model_dump(exclude={"dropout", "init", "num_classes"}) for c in (own.config, config))
     wrong = [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]
     if wrong:
+        asked = f"preset {name}" if preset else "--set"
         raise WeightsError(
-            f"{path} is of another network than preset {preset.name}: it has {', '.join(wrong)}",
-            hint="leave --preset out: the checkpoint knows its own configuration",
+            f"{path} is of another network than {asked} says: it has {', '.join(wrong)}",
+            hint="leave that out: the checkpoint knows its own network",
         )
-    return preset.config, preset.name
+    return config, name
 
 
 def choose_classes(config: Config, places: Places, own: Checkpoint | None) -> list[str]:
