@@ -4,8 +4,8 @@
 
 The baseline is written here the way MMAction2 0.x does it: decord `get_batch` with one thread, an OpenCV resize per
 frame, crop, resize, float32 normalisation per frame, stack, transpose. Both make the same random clips of 8 frames
-(or the same 10 test clips) of 340x256 material at several GOP lengths, and a batch of one. CPU time of this process,
-the two in turn; printed are medians and the median ratio within a round.
+(or the same 10 test clips) of 340x256 material at several GOP lengths, and a batch of one. CPU time of this
+process, the two in turn; printed are medians and the median ratio within a round.
 
 Without --video the material is a moving texture with noise; a real clip of a few hundred frames tells more.
 """
