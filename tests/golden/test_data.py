@@ -113,8 +113,8 @@ def test_short_side_sizes() -> None:
         assert short_side_size(*map(int, key.split("x")), 256) == (w, h), key
 
 
-def test_exact_box_sizes_and_flips() -> None:
-    """Flip and label map; and normalisation on the pixels of the golden picture."""
+def test_flips_change_labels() -> None:
+    """A flip changes the label where a map is given, and only then."""
     facts = golden("resize")
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     for key, expected in facts["flip"].items():
