@@ -19,6 +19,8 @@ NonLocalMode = Literal["none", "gaussian", "embedded_gaussian", "dot_product"]
 SamplingKind = Literal["uniform", "dense"]
 Store = Literal["frames", "video", "zip"]
 Decoder = Literal["auto", "pyav", "decord"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Recompute = Literal["none", "block", "stage"]
 
 
 class Section(BaseModel):
@@ -188,26 +190,63 @@ class TrainConfig(Section):
     """Optimisation. SGD with the learning rate and weight decay groups of the TSM authors."""
 
     epochs: int = Field(50, ge=1)
-    batch: int = Field(8, ge=1, description="videos per process and step")
+    batch: int = Field(8, ge=1, description="videos per process and forward pass")
+    accumulate: int = Field(1, ge=1, description="forward passes per optimiser step, their gradients added up")
     lr: float = Field(0.01, gt=0, description="learning rate for a total batch of lr_batch videos")
-    lr_batch: int = Field(64, ge=1, description="total batch that lr belongs to; lr is scaled linearly from it")
-    lr_steps: tuple[int, ...] = Field((20, 40), description="epochs after which lr is multiplied by lr_gamma")
+    lr_batch: int = Field(64, ge=1, description="total batch that lr belongs to")
+    scale_lr: bool = Field(True, description="scale lr linearly to the total batch: processes * batch * accumulate")
+    schedule: Literal["step", "cosine"] = Field("step", description="cosine falls to zero over all epochs")
+    lr_steps: tuple[int, ...] = Field((20, 40), description="step: epochs after which lr is multiplied by lr_gamma")
     lr_gamma: float = Field(0.1, gt=0, le=1)
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="rise linearly to lr over so many epochs; may be a fraction"
+    )
+    warmup_from: float = Field(0.1, ge=0, le=1, description="the share of lr that the warm-up starts from")
     momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
     weight_decay: float = Field(1e-4, ge=0)
     fc_lr5: bool = Field(True, description="classifier weight at 5x and bias at 10x the learning rate")
     clip_norm: float = Field(20.0, gt=0, description="largest L2 norm of all gradients together")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of an average of the weights, which is then used; 0: off"
+    )
+    freeze_bn: Literal["none", "statistics", "partial"] = Field(
+        "none",
+        description="statistics: batch norms of the trunk use their running statistics; partial: all but the "
+        "first do, and do not learn",
+    )
+    frozen_stages: int = Field(
+        -1, ge=-1, description="-1: all of the trunk learns; 0: the stem is frozen; k: and its first k stages"
+    )
+    sync_bn: bool = Field(False, description="batch norm over the batches of all GPUs; published: each its own")
+    precision: Precision = Field("fp32", description="auto: bf16 where the GPU has it, else fp32")
+    recompute: Recompute = Field(
+        "none", description="drop activations and compute them again in the backward pass, by block or by stage"
+    )
+    compile: bool = Field(False, description="torch.compile the network")
+    deterministic: bool = Field(False, description="deterministic GPU operations, slower; a CPU always is")
+    validation: bool = Field(True, description="score the validation list during training")
     val_every: int = Field(5, ge=1, description="epochs between validations; the last epoch always has one")
     save_every: int = Field(1, ge=1, description="epochs between checkpoints; the last epoch always has one")
+    save_every_minutes: float = Field(
+        10.0, ge=0, description="minutes between checkpoints within an epoch; 0: none"
+    )
     log_every: int = Field(20, ge=1, description="steps between lines of the log")
-    workers: int = Field(2, ge=0, description="data loading processes")
+    workers: int = Field(2, ge=0, description="data loading processes per process")
     max_bad_videos: int = Field(100, ge=0, description="stop after this many unreadable videos in one epoch")
     seed: int = Field(0, ge=0, le=2**32 - 1)
 
     @model_validator(mode="after")
-    def _steps_rise(self) -> TrainConfig:
+    def _combinations(self) -> TrainConfig:
         if list(self.lr_steps) != sorted(set(self.lr_steps)) or any(step < 1 for step in self.lr_steps):
             raise ValueError(f"lr_steps must rise and be at least 1, not {list(self.lr_steps)}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum above 0")
+        if self.sync_bn and self.freeze_bn != "none":
+            raise ValueError("sync_bn and freeze_bn cannot be combined: frozen batch norms have nothing to share")
+        if self.compile and self.recompute != "none":
+            raise ValueError("compile and recompute cannot be combined: the compiler decides what it recomputes")
         return self
 
 

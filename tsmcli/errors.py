@@ -49,3 +49,15 @@ class EnvironmentProblem(TsmError):
     """The machine lacks something: a device, a decoder, disk space."""
 
     exit_code = 5
+
+
+class Interrupted(TsmError):
+    """Work was stopped by a signal at a point where nothing is lost.
+
+    Args:
+        exit_code: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, exit_code: int = 130) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code

@@ -15,8 +15,9 @@ from tsmcli.config import ModelConfig, TrainConfig
 from tsmcli.core.layouts import layout_names
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state
-from tsmcli.engine.loop import optimize
-from tsmcli.engine.optim import make_optimizer, param_groups
+from tsmcli.engine.learner import Learner, Step, make_learner, take_step
+from tsmcli.engine.optim import param_groups
+from tsmcli.engine.world import ALONE
 
 HERE = Path(__file__).parent
 STEPS: dict[str, Any] = json.loads((HERE / "train.json").read_text())
@@ -32,9 +33,16 @@ def training_model(name: str, entry: dict[str, Any]) -> TSM:
     return model.train()
 
 
-def recipe(entry: dict[str, Any]) -> TrainConfig:
-    assert entry["optimizer"]["momentum"] == 0.9
-    return TrainConfig(weight_decay=entry["optimizer"]["weight_decay"])
+def learner_of(model: TSM, entry: dict[str, Any]) -> Learner:
+    optimizer = entry["optimizer"]
+    assert optimizer["momentum"] == 0.9
+    config = TrainConfig(weight_decay=optimizer["weight_decay"], lr=optimizer["lr"], scale_lr=False)
+    return make_learner(model, config, torch.device("cpu"), ALONE)
+
+
+def step(learner: Learner, dtype: torch.dtype, entry: dict[str, Any]) -> Step:
+    labels = torch.tensor(entry["labels"])
+    return take_step(learner, [(make_input(2, 8, 64).to(dtype), labels)], len(labels))
 
 
 @pytest.mark.parametrize("name", sorted(GROUPS))
@@ -56,13 +64,12 @@ def test_first_step(name: str, dtype: torch.dtype) -> None:
     entry = STEPS[f"{name}__float64" if double else name]
     relative = 1e-9 if double else 3e-2  # single gradients in float32 depend on the order of sums
     model = training_model(name, entry).to(dtype)
-    optimizer = make_optimizer(model, recipe(entry), lr=entry["optimizer"]["lr"])
-    loss, _, norm = optimize(model, optimizer, make_input(2, 8, 64).to(dtype), torch.tensor(entry["labels"]), 20.0)
+    done = step(learner_of(model, entry), dtype, entry)
     first = entry["steps"][0]
-    assert loss.item() == pytest.approx(first["loss"], rel=1e-9 if double else 2e-5)
-    assert norm.item() == pytest.approx(first["total_grad_norm_before_clip"], rel=1e-9 if double else 1e-3)
+    assert done.loss == pytest.approx(first["loss"], rel=1e-9 if double else 2e-5)
+    assert done.grad_norm == pytest.approx(first["total_grad_norm_before_clip"], rel=1e-9 if double else 1e-3)
     names = layout_names(model, "mmaction")
-    clip = min(1.0, 20.0 / (norm.item() + 1e-6))  # gradients are stored before clipping
+    clip = min(1.0, 20.0 / (done.grad_norm + 1e-6))  # gradients are stored before clipping
     for key, parameter in model.named_parameters():
         gradient = parameter.grad
         assert gradient is not None
@@ -82,12 +89,11 @@ def test_first_step(name: str, dtype: torch.dtype) -> None:
 def test_three_steps_in_float64(name: str) -> None:
     entry = STEPS[f"{name}__float64"]
     model = training_model(name, entry).double()
-    optimizer = make_optimizer(model, recipe(entry), lr=entry["optimizer"]["lr"])
-    clips, labels = make_input(2, 8, 64).double(), torch.tensor(entry["labels"])
+    learner = learner_of(model, entry)
     for expected in entry["steps"]:
-        loss, _, norm = optimize(model, optimizer, clips, labels, 20.0)
-        assert loss.item() == pytest.approx(expected["loss"], rel=1e-7)
-        assert norm.item() == pytest.approx(expected["total_grad_norm_before_clip"], rel=1e-6)
+        done = step(learner, torch.float64, entry)
+        assert done.loss == pytest.approx(expected["loss"], rel=1e-7)
+        assert done.grad_norm == pytest.approx(expected["total_grad_norm_before_clip"], rel=1e-6)
     with torch.no_grad():
-        logits = model.eval()(clips)[:, :8]
+        logits = model.eval()(make_input(2, 8, 64).double())[:, :8]
     assert (logits - torch.tensor(entry["eval_logits_after_steps_first8"])).abs().max().item() < 1e-6

@@ -25,10 +25,14 @@ def dataset(demo_data: Path, *sets: str, views: Views | None = None) -> VideoDat
     return VideoDataset(Split(records, demo_data / "videos", demo_data), config, views)
 
 
+def order_of(data: VideoDataset) -> TrainOrder:
+    return TrainOrder(len(data), data.config.train.batch, seed=0)
+
+
 def epoch(data: VideoDataset, number: int) -> list[tuple[int, int, bytes]]:
     """(position, label, pixels) of every sample of an epoch, in order."""
-    order = TrainOrder(len(data), seed=data.config.train.seed)
-    order.set_epoch(number)
+    order = order_of(data)
+    order.start(number)
     seen = []
     for batch in train_loader(data, order):
         assert batch.views.dtype == torch.uint8
@@ -49,14 +53,14 @@ def test_the_same_clips_with_any_number_of_workers(demo_data: Path) -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_the_same_clips_with_any_way_to_start_workers(demo_data: Path, method: str) -> None:
     data = dataset(demo_data, "train.workers=1")
-    loader = train_loader(data, TrainOrder(len(data), seed=0))
+    loader = train_loader(data, order_of(data))
     loader.multiprocessing_context = method
     numbers = [int(n) for batch in loader for n in batch.numbers]
     pixels = [
         batch.views.sum(dtype=torch.int64).item()
-        for batch in train_loader(dataset(demo_data, "train.workers=0"), TrainOrder(len(data), seed=0))
+        for batch in train_loader(dataset(demo_data, "train.workers=0"), order_of(data))
     ]
-    assert numbers == [int(n) for _, n in TrainOrder(len(data), seed=0)]
+    assert numbers == [n for keys in order_of(data) for _, n in keys]
     assert [batch.views.sum(dtype=torch.int64).item() for batch in loader] == pixels
 
 
@@ -103,7 +107,7 @@ def test_frame_folders(tmp_path: Path) -> None:
 def test_bad_videos_are_reported_and_not_replaced(demo_data: Path, tmp_path: Path, workers: int) -> None:
     data = dataset(demo_data, f"train.workers={workers}", "train.batch=4")
     data.split.records[5:] = [VideoRecord("gone.mp4", None, 2), *data.split.records[5:7]]
-    order = TrainOrder(len(data), seed=0)
+    order = order_of(data)
     seen, bad = [], []
     for batch in train_loader(data, order):
         seen += batch.numbers.tolist()
@@ -138,3 +142,22 @@ def test_numpys_global_generator_is_not_used(demo_data: Path) -> None:
     state = np.random.get_state()[1].copy()  # noqa: NPY002  # type: ignore[index]
     epoch(dataset(demo_data, "train.workers=0"), 0)
     assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002  # type: ignore[index]
+
+
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 3), st.integers(1, 4), st.integers(0, 3))
+def test_processes_share_the_steps_of_one(videos: int, batch: int, accumulate: int, world: int, first: int) -> None:
+    """Each step holds the same videos however many processes there are; an epoch can be entered at any step."""
+    total = batch * accumulate * world
+    alone = TrainOrder(videos, total, seed=1)
+    ranks = [TrainOrder(videos, batch, accumulate, seed=1, rank=r, world_size=world) for r in range(world)]
+    for order in (alone, *ranks):
+        order.start(2, min(first, order.steps - 1))
+        assert len(list(order)) == len(order)
+    for step in range(alone.first_step, alone.steps):
+        shares = [order.batches(step) for order in ranks]
+        assert all(1 <= len(share) <= accumulate for share in shares)
+        assert all(len(numbers) <= batch for share in shares for numbers in share)
+        together = sorted(n for share in shares for numbers in share for n in numbers)
+        assert together == sorted(alone.batches(step)[0])
+    seen = sorted(n for order in ranks for keys in order for _, n in keys)
+    assert seen == sorted(alone.order[alone.first_step * total :])

@@ -9,23 +9,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tsmcli.catalog import CATALOG
-from tsmcli.config import Config, ModelConfig, TrainConfig
-from tsmcli.core.tsm import build_model, normalize
+from tsmcli.config import Backbone, Config, ModelConfig, Recompute, TrainConfig
+from tsmcli.core.tsm import TSM, build_model, normalize
 from tsmcli.core.weights import export_state
 from tsmcli.data.dataset import BadVideo, Batch
+from tsmcli.data.shards import TrainOrder
 from tsmcli.engine.checkpoint import (
     Checkpoint,
+    Progress,
     load_checkpoint,
     load_weights,
     read_checkpoint,
     save_checkpoint,
 )
-from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch, train_step
+from tsmcli.engine.freeze import set_training
+from tsmcli.engine.learner import Learner, make_learner, take_step
+from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
+from tsmcli.engine.memory import largest_batch, saved_bytes, step_bytes
 from tsmcli.engine.optim import lr_factor, make_optimizer, param_groups, scaled_lr, set_lr
 from tsmcli.engine.runtime import choose_device
 from tsmcli.engine.scores import VideoScored, average_views, score_videos, view_logits
+from tsmcli.engine.world import ALONE
 from tsmcli.errors import ConfigError, DataError, EnvironmentProblem, WeightsError
 from tsmcli.presets import load_preset, preset_names
 
@@ -45,10 +52,19 @@ def test_learning_rate_falls_in_steps() -> None:
     assert factors == pytest.approx({0: 1, 19: 1, 20: 0.1, 39: 0.1, 40: 0.01, 49: 0.01})
 
 
+def test_cosine_and_warm_up() -> None:
+    cosine = TrainConfig(schedule="cosine", epochs=10, lr_steps=())
+    assert [lr_factor(cosine, e) for e in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
+    warm = TrainConfig(warmup_epochs=2, warmup_from=0.2)
+    assert [lr_factor(warm, e) for e in (0, 1, 2, 20)] == pytest.approx([0.2, 0.6, 1, 0.1])
+
+
 def test_learning_rate_is_linear_in_the_batch() -> None:
     recipe = load_preset("r50-sthv1-flip").train
     assert scaled_lr(recipe) == pytest.approx(0.01 / 8)
     assert scaled_lr(recipe, world_size=8) == pytest.approx(0.01)
+    assert scaled_lr(recipe.model_copy(update={"accumulate": 2}), world_size=8) == pytest.approx(0.02)
+    assert scaled_lr(recipe.model_copy(update={"scale_lr": False}), world_size=3) == 0.01
     assert scaled_lr(load_preset("r50-k400-16f").train, world_size=8) == pytest.approx(0.0075)
 
 
@@ -66,15 +82,27 @@ def test_groups_follow_the_schedule() -> None:
     assert sum(len(g.params) for g in plain) == len(list(model.parameters()))
 
 
+def learner_of(config: TrainConfig, model: TSM | None = None, lr: float = 0.01) -> Learner:
+    """A learner whose learning rate is not scaled."""
+    config = config.model_copy(update={"lr": lr, "scale_lr": False})
+    return make_learner(model or build_model(MODEL, 3, seed=0), config, CPU, ALONE)
+
+
+def epoch_of(learner: Learner, data: list[Batch], epoch: int = 0) -> list[StepDone | VideosSkipped]:
+    """The events of an epoch with one given batch a step."""
+    order = TrainOrder(len(data), 1, seed=0)
+    order.start(epoch)
+    config = Config(train=learner.config)
+    return list(train_epoch(learner, data, order, config))  # type: ignore[arg-type]
+
+
 def test_an_epoch_yields_a_step_a_batch_and_learns() -> None:
+    learner = learner_of(TrainConfig(max_bad_videos=2), lr=0.05)
     torch.manual_seed(0)
-    model = build_model(MODEL, 3, seed=0)
-    config = TrainConfig(batch=6, max_bad_videos=2)
-    optimizer = make_optimizer(model, config, lr=0.05)
     data = [batch([0, 1, 2, 3, 4, 5])]
     losses = []
     for epoch in range(8):
-        events = list(train_epoch(model, optimizer, data, Config(train=config), CPU, epoch))  # type: ignore[arg-type]
+        events = epoch_of(learner, data, epoch)
         assert [type(e) for e in events] == [StepDone]
         losses.append(events[0].loss)  # type: ignore[union-attr]
         assert events[0].grad_norm > 0  # type: ignore[union-attr]
@@ -85,55 +113,155 @@ def test_an_epoch_yields_a_step_a_batch_and_learns() -> None:
 def test_every_preset_takes_a_step(name: str) -> None:
     """Its own network, groups, blending and learning rate, on two clips of noise at 64 px."""
     config = load_preset(name)
-    model = build_model(config, CATALOG[config.data.dataset].num_classes or 5, seed=0).train()
+    model = build_model(config, CATALOG[config.data.dataset].num_classes or 5, seed=0)
+    learner = make_learner(model, config.train, CPU, ALONE)
     before = model.fc.weight.clone()
-    optimizer = make_optimizer(model, config.train, scaled_lr(config.train))
     views = torch.randint(0, 256, (2, 1, config.model.num_segments, 64, 64, 3), dtype=torch.uint8).movedim(-1, 3)
     clips = Batch(torch.arange(2), views, torch.tensor([0, 1]), [])
-    loss, logits, norm = train_step(model, optimizer, clips, config, CPU, np.random.default_rng(0))
-    assert loss.item() == pytest.approx(np.log(logits.shape[1]), rel=0.1), "a fresh classifier knows nothing"
-    assert torch.isfinite(norm)
+    order = TrainOrder(2, 2, seed=0)
+    (done,) = train_epoch(learner, [clips], order, config)  # type: ignore[arg-type]
+    assert isinstance(done, StepDone)
+    assert done.loss == pytest.approx(np.log(model.fc.out_features), rel=0.1), "a fresh classifier knows nothing"
+    assert done.lr == pytest.approx(scaled_lr(config.train))
     assert not torch.equal(model.fc.weight, before)
 
 
 def test_bad_videos_are_skipped_counted_and_bounded() -> None:
-    model = build_model(MODEL, 3, seed=0)
-    config = TrainConfig(max_bad_videos=2)
-    optimizer = make_optimizer(model, config, lr=0.01)
+    learner = learner_of(TrainConfig(max_bad_videos=2))
     broken = [BadVideo(i, f"{i}.mp4", f"{i}.mp4: broken") for i in range(3)]
     fine = [batch([1, 2], broken[:1]), Batch(*batch([])[:3], bad=broken[1:2])]
-    events = list(train_epoch(model, optimizer, fine, Config(train=config), CPU, 0))  # type: ignore[arg-type]
-    assert [type(e) for e in events] == [VideosSkipped, StepDone, VideosSkipped]
+    assert [type(e) for e in epoch_of(learner, fine)] == [VideosSkipped, StepDone, VideosSkipped]
     with pytest.raises(DataError, match=r"3 videos of this epoch could not be read, the last one: 2\.mp4: broken"):
-        list(train_epoch(model, optimizer, [batch([0], broken)], Config(train=config), CPU, 0))  # type: ignore[arg-type]
+        epoch_of(learner, [batch([0], broken)])
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_does_harm() -> None:
-    model = build_model(MODEL, 3, seed=0)
-    optimizer = make_optimizer(model, TrainConfig(), lr=0.01)
-    torch.nn.init.constant_(model.fc.weight, torch.inf)
-    kept = model.backbone.conv1.weight.clone()
+    learner = learner_of(TrainConfig())
+    torch.nn.init.constant_(learner.model.fc.weight, torch.inf)
+    kept = learner.model.backbone.conv1.weight.clone()  # type: ignore[union-attr]
     with pytest.raises(ConfigError, match=r"the loss is nan and .* at epoch 1, step 1, .* videos \[7, 9\]"):
-        list(train_epoch(model, optimizer, [batch([7, 9])], Config(), CPU, 0))  # type: ignore[arg-type]
-    assert torch.equal(model.backbone.conv1.weight, kept)
+        epoch_of(learner, [batch([7, 9])])
+    assert torch.equal(learner.model.backbone.conv1.weight, kept)  # type: ignore[union-attr]
 
 
 def test_an_infinite_gradient_takes_no_step_either() -> None:
-    model = build_model(MODEL, 3, seed=0)
-    optimizer = make_optimizer(model, TrainConfig(), lr=0.01)
-    model.fc.weight.register_hook(lambda gradient: gradient * torch.inf)
-    kept = model.backbone.conv1.weight.clone()
+    learner = learner_of(TrainConfig())
+    learner.model.fc.weight.register_hook(lambda gradient: gradient * torch.inf)
+    kept = learner.model.backbone.conv1.weight.clone()  # type: ignore[union-attr]
     with pytest.raises(ConfigError, match="its gradient's norm"):
-        list(train_epoch(model, optimizer, [batch([7, 9])], Config(), CPU, 0))  # type: ignore[arg-type]
-    assert torch.equal(model.backbone.conv1.weight, kept)
+        epoch_of(learner, [batch([7, 9])])
+    assert torch.equal(learner.model.backbone.conv1.weight, kept)  # type: ignore[union-attr]
 
 
 def test_an_epoch_without_a_step_is_an_error() -> None:
-    model = build_model(MODEL, 3, seed=0)
-    optimizer = make_optimizer(model, TrainConfig(), lr=0.01)
     nothing = [Batch(*batch([])[:3], bad=[BadVideo(0, "a", "broken")])]
     with pytest.raises(DataError, match="epoch 1 had nothing to train on: none of its 1 videos"):
-        list(train_epoch(model, optimizer, nothing, Config(), CPU, 0))  # type: ignore[arg-type]
+        epoch_of(learner_of(TrainConfig()), nothing)
+
+
+def clips_and_labels(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(n)
+    return torch.randn(n, 2, 3, 32, 32, generator=generator).double(), torch.arange(n) % 3
+
+
+def test_accumulated_batches_equal_one_batch() -> None:
+    """With batch norms that do not look at the batch, in float64; a batch may be empty."""
+    clips, labels = clips_and_labels(5)
+    config = TrainConfig(freeze_bn="statistics")
+    whole, parts = (learner_of(config, build_model(MODEL, 3, seed=0).double()) for _ in range(2))
+    for learner in (whole, parts):
+        set_training(learner.model, config)
+    one = take_step(whole, [(clips, labels)], 5)
+    split = [(clips[:3], labels[:3]), (clips[3:], labels[3:]), (clips[:0], labels[:0])]
+    two = take_step(parts, split, 5)
+    assert two.loss == pytest.approx(one.loss, rel=1e-12)
+    assert two.hits == one.hits
+    assert two.grad_norm == pytest.approx(one.grad_norm, rel=1e-10)
+    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize("recompute", ["block", "stage"])
+def test_recomputed_activations_change_nothing(backbone: Backbone, recompute: Recompute) -> None:
+    clips, labels = clips_and_labels(3)
+    network = MODEL.model_copy(update={"backbone": backbone, "width": 0.5})
+    results = []
+    for how in ("none", recompute):
+        learner = learner_of(TrainConfig(recompute=how), build_model(network, 3, seed=0).double())  # type: ignore[arg-type]
+        learner.model.train()
+        step = take_step(learner, [(clips, labels)], 3)
+        results.append((step.grad_norm, learner.model.state_dict()))
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-10)
+    for key, value in results[0][1].items():
+        assert torch.allclose(value.double(), results[1][1][key].double(), rtol=0, atol=1e-10), key
+
+
+def test_the_shifted_copy_is_not_kept() -> None:
+    config = ModelConfig(backbone="resnet50", width=0.25, num_segments=4, init="none")
+    clips = torch.randn(1, 4, 3, 64, 64)
+    kept = {}
+    for shift in ("bidirectional", "none"):
+        model = build_model(config.model_copy(update={"shift": shift}), 3, seed=0).train()
+        kept[shift] = saved_bytes(model, clips)
+    assert kept["bidirectional"] == kept["none"]
+    model = build_model(config, 3, seed=0).train()
+    for how, share in (("block", 0.5), ("stage", 0.3)):
+        model.backbone.recompute = how  # type: ignore[assignment]
+        assert saved_bytes(model, clips) < share * kept["none"]
+
+
+def test_memory_is_estimated_and_the_batch_is_lowered_until_it_fits() -> None:
+    config = load_preset("demo")
+    assert step_bytes(config, 8, 2) > step_bytes(config, 8, 1)
+    free = 100 * step_bytes(config, 8, 1)
+    estimate = largest_batch(config, 8, free)
+    assert step_bytes(config, 8, estimate) <= free
+    tried = []
+
+    def try_step(batch: int) -> None:
+        tried.append(batch)
+        if batch > estimate // 2:
+            raise torch.OutOfMemoryError
+
+    assert largest_batch(config, 8, free, try_step) <= estimate // 2
+    assert tried[0] == estimate
+    assert largest_batch(config, 8, 0) == 1
+
+
+def test_what_is_frozen_stays() -> None:
+    config = TrainConfig(freeze_bn="partial", frozen_stages=1)
+    learner = learner_of(config)
+    model = learner.model
+    set_training(model, config)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    clips, labels = clips_and_labels(4)
+    take_step(learner, [(clips.float(), labels)], 4)
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert "backbone.layer2.0.conv1.weight" in changed
+    assert not any(key.startswith(("backbone.conv1", "backbone.bn1", "backbone.layer1")) for key in changed)
+    assert not any("bn" in key for key in changed)
+    with pytest.raises(ConfigError, match="this trunk has 4 stages"):
+        learner_of(TrainConfig(frozen_stages=5))
+
+
+def test_the_average_follows_the_weights() -> None:
+    learner = learner_of(TrainConfig(ema=0.9), lr=0.1)
+    learner.model.train()
+    clips, labels = clips_and_labels(4)
+    take_step(learner, [(clips.float(), labels)], 4)
+    first = learner.model.fc.weight.clone()
+    assert torch.equal(learner.trained.fc.weight, first), "it starts at the first weights"
+    take_step(learner, [(clips.float(), labels)], 4)
+    expected = 0.9 * first + 0.1 * learner.model.fc.weight
+    assert torch.allclose(learner.trained.fc.weight, expected, atol=1e-7)
+
+
+def test_label_smoothing_is_torchs() -> None:
+    learner = learner_of(TrainConfig(label_smoothing=0.1))
+    clips, labels = clips_and_labels(4)
+    step = take_step(learner, [(clips.float(), labels)], 4)
+    assert step.loss == pytest.approx(F.cross_entropy(step.logits, labels, label_smoothing=0.1).item(), rel=1e-6)
 
 
 def test_views_are_averaged_as_asked() -> None:
@@ -162,8 +290,9 @@ def test_scoring_names_every_video() -> None:
 
 def checkpoint_of(config: Config) -> Checkpoint:
     model = build_model(config, 3, seed=4)
-    optimizer = make_optimizer(model, config.train, 0.1)
-    return Checkpoint("mine", config, ["a", "b", "c"], 2, 0.5, model.state_dict(), optimizer.state_dict())
+    learner = learner_of(config.train, model)
+    progress = Progress(epoch=2, best_top1=0.5)
+    return Checkpoint("mine", config, ["a", "b", "c"], progress, model.state_dict(), learner.state())
 
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
@@ -172,9 +301,8 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "last.pt", saved)
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
     back = read_checkpoint(tmp_path / "last.pt")
-    assert (back.preset, back.config, back.class_names, back.epoch, back.best_top1) == (
-        "mine", config, ["a", "b", "c"], 2, 0.5,
-    )  # fmt: skip
+    assert (back.preset, back.config, back.class_names) == ("mine", config, ["a", "b", "c"])
+    assert back.progress == saved.progress
     model, again = load_checkpoint(tmp_path / "last.pt")
     assert again == config
     assert not model.training
@@ -214,7 +342,7 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no weights in this file"):
         load_weights(model, tmp_path / "nothing.pt")
     torch.save(json.loads('{"format": 99}'), tmp_path / "newer.pt")
-    with pytest.raises(WeightsError, match="checkpoint format 99; this tsm reads up to 1"):
+    with pytest.raises(WeightsError, match="checkpoint format 99; this tsm reads up to 2"):
         read_checkpoint(tmp_path / "newer.pt")
 
 

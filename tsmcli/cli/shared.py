@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps. A missing device is an error.")]
+Gpus = Annotated[int, typer.Option(min=1, help="Processes on this machine, one per GPU.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override values of the preset, such as train.lr=0.005."),

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tsmcli.cli.shared import Classes, Data, DataRoot, Device, Json, Media, Set, places
+from tsmcli.cli.shared import Classes, Data, DataRoot, Device, Gpus, Json, Media, Set, places
 
 if TYPE_CHECKING:
     from tsmcli.data.location import Places
+    from tsmcli.presets import Preset
+    from tsmcli.recipes.plan import Plan
+    from tsmcli.recipes.train import Trained
+
+Flag = bool | None
+OPTIONS = {
+    "batch": "train.batch", "precision": "train.precision", "compile": "train.compile", "sync_bn": "train.sync_bn",
+    "scale_lr": "train.scale_lr", "seed": "train.seed", "deterministic": "train.deterministic",
+    "validate": "train.validation", "save_every_minutes": "train.save_every_minutes",
+}  # fmt: skip
+"""Options that are a short way to write `--set KEY=VALUE`."""
 
 
 def train(
-    preset: Annotated[str, typer.Option(help="Preset name, MMAction2 config name, or a .yaml file.")],
+    preset: Annotated[str | None, typer.Option(help="Preset name, MMAction2 config name, or a .yaml file.")] = None,
     sets: Set = None,
     data_root: DataRoot = Path("data"),
     data: Data = None,
@@ -26,33 +40,185 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Starting weights: imagenet, none, or a file [default: the preset's].")
     ] = None,
-    device: Device = "auto",
     work_dir: Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/PRESET/TIME].")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --work-dir, or the preset's newest run.")
+    ] = False,
+    device: Device = "auto",
+    gpus: Gpus = 1,
+    batch: Annotated[str | None, typer.Option(help="Videos per process, or auto: as many as fit.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    compile: Annotated[Flag, typer.Option("--compile", help="torch.compile the network.")] = None,
+    sync_bn: Annotated[Flag, typer.Option("--sync-bn", help="Batch norm over all GPUs.")] = None,
+    scale_lr: Annotated[
+        Flag, typer.Option("--scale-lr/--no-scale-lr", help="Scale the learning rate to the total batch.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    deterministic: Annotated[Flag, typer.Option("--deterministic", help="Deterministic GPU operations.")] = None,
+    validate: Annotated[Flag, typer.Option("--validate/--no-validate", help="Validate [default: yes].")] = None,
+    save_every_minutes: Annotated[float | None, typer.Option(help="Minutes between checkpoints.")] = None,
+    test_last: Annotated[bool, typer.Option("--test-last", help="Test the last checkpoint afterwards.")] = False,
+    test_best: Annotated[bool, typer.Option("--test-best", help="Test the best checkpoint afterwards.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say all that would happen; do nothing.")] = False,
+    fast_dev_run: Annotated[
+        bool, typer.Option("--fast-dev-run", help="Two steps and four validation videos, to see that it works.")
+    ] = False,
+    overfit: Annotated[int, typer.Option(min=0, help="Train and validate on the first N videos only.")] = 0,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Log to Weights & Biases too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a preset, validating on the way.
+    """Train a preset, validating on the way. Ctrl-C writes a checkpoint; --resume goes on from it.
 
     Example: tsm train --preset r50-sthv1-flip --set train.batch=16
     """
-    from tsmcli.presets import resolve
+    from tsmcli.engine.world import joined, launched
 
-    resolved = resolve(preset, sets or ())
+    given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    if batch == "auto":
+        del given["batch"]
+    overrides = [*(sets or ()), *(f"{OPTIONS[name]}={_text(value)}" for name, value in given.items())]
+    resolved, run = choose_run(preset, overrides, work_dir, resume=resume, restarted=restarted)
+    where = places(data_root, data, train_list=train_list, val_list=val_list, media=media, classes=classes)
 
-    from tsmcli.recipes.train import train as run
+    from tsmcli.recipes.plan import make_plan
+    from tsmcli.recipes.train import train as run_training
+    from tsmcli.report.curves import drawing_curves
     from tsmcli.report.progress import follow
+
+    if gpus > 1 and not launched() and not dry_run:
+        from tsmcli.engine.launch import launch
+
+        check_early(resolved, where, device, overfit, quick=fast_dev_run)
+        raise typer.Exit(launch(gpus, device, sys.argv[1:]))
+    with joined(device) as (world, at):
+        plan = make_plan(resolved, where, at, world, overfit=overfit, quick=fast_dev_run)
+        if batch == "auto":
+            plan = with_largest_batch(plan)
+        if dry_run:
+            print_plan(plan, as_json=as_json)
+            return
+        events = run_training(
+            plan, run=run, resume=resume or (restarted and run is not None), init=init, wandb=wandb
+        )
+        done = follow(drawing_curves(events) if world.is_main else events, quiet=not world.is_main)
+    if world.is_main:
+        wanted = [name for name, asked in (("last", test_last), ("best", test_best)) if asked]
+        finish(done, where, {name: test_checkpoint(getattr(done, name), where, device) for name in wanted}, as_json)
+
+
+def choose_run(
+    preset: str | None, overrides: Sequence[str], work_dir: Path | None, *, resume: bool, restarted: bool
+) -> tuple[Preset, Path | None]:
+    """The configuration and the run folder: new ones, or those of the run to go on with.
+
+    A process that torchrun started again after a failure goes on with the run that it had, if that got so far.
+    """
+    from dataclasses import replace
+
+    from tsmcli.errors import ConfigError, UsageError
+    from tsmcli.presets import resolve
+    from tsmcli.recipes.run_folder import find_run, saved_config, saved_preset_name
+
+    if not resume and not restarted:
+        if preset is None:
+            raise UsageError("which preset?", hint="--preset NAME; tsm presets ls lists them")
+        return resolve(preset, overrides), work_dir
+    if work_dir is None and preset is None:
+        raise UsageError("which run?", hint="--resume --work-dir RUN, or --resume --preset NAME for its newest run")
+    try:
+        launch = os.environ.get("TORCHELASTIC_RUN_ID") if restarted else None
+        run = work_dir or find_run(resolve(str(preset)).name, launch=launch)
+        found = resolve(str(saved_config(run)), overrides)
+    except ConfigError:
+        if resume or preset is None:
+            raise
+        return resolve(preset, overrides), work_dir  # the failure came before the run had a folder
+    return replace(found, name=saved_preset_name(run)), run
+
+
+def with_largest_batch(plan: Plan) -> Plan:
+    """The plan with the largest batch that fits, found by estimate, and on a GPU by real steps."""
+    from dataclasses import replace
+    from functools import partial
+
+    from tsmcli.engine.memory import largest_batch
+    from tsmcli.engine.optim import scaled_lr
+    from tsmcli.engine.runtime import free_memory
+    from tsmcli.errors import EnvironmentProblem
+    from tsmcli.presets import override
+    from tsmcli.recipes.train import fits
+
+    free = free_memory(plan.device)
+    if free is None:
+        raise EnvironmentProblem("this system does not say how much memory is free", hint="--batch N")
+    trial = partial(fits, plan) if plan.device.type == "cuda" else None
+    found = min(plan.world.gather(largest_batch(plan.config, len(plan.classes), free, trial)))
+    found = min(found, max(1, len(plan.train.records) // plan.world.size))
+    config = override(plan.config, [f"train.batch={found}"])
+    origins = {**plan.preset.origins, "train.batch": "--batch auto"}
+    preset = replace(plan.preset, config=config, origins=origins)
+    return replace(plan, preset=preset, lr=scaled_lr(config.train, plan.world.size))
+
+
+def check_early(preset: Preset, where: Places, device: str, overfit: int, *, quick: bool) -> None:
+    """Find mistakes before processes are started, so that each is told once."""
+    from tsmcli.engine.runtime import choose_device
+    from tsmcli.engine.world import ALONE
+    from tsmcli.recipes.plan import make_plan
+
+    make_plan(preset, where, choose_device(device), ALONE, overfit=overfit, quick=quick)
+
+
+def print_plan(plan: Plan, *, as_json: bool) -> None:
+    """The dry run."""
+    from tsmcli.presets import leaves
+    from tsmcli.recipes.plan import dry_run
+    from tsmcli.report.plan import dry_run_json, print_dry_run
+    from tsmcli.report.tables import print_json
+
+    values = tuple((key, value, plan.preset.origins[key]) for key, value in leaves(plan.config))
+    result = dry_run(plan, values)
+    if as_json:
+        print_json(dry_run_json(result))
+    else:
+        print_dry_run(result)
+
+
+def test_checkpoint(checkpoint: Path, where: Places, device: str) -> dict[str, Any]:
+    """Metrics of a checkpoint under its preset's test protocol; the scores are saved beside it."""
+    from tsmcli.recipes.evaluate import summarise
+    from tsmcli.recipes.test import test
+    from tsmcli.report.progress import follow
+
+    tested = follow(test(checkpoint, None, where, device_name=device))
+    result = summarise(tested.results, ["top_k", "mean_class"], None, str(tested.files[0]))
+    return {**result.values, "protocol": result.protocol, "videos": result.coverage, "scores": result.source}
+
+
+def finish(done: Trained, where: Places, tests: dict[str, dict[str, Any]], as_json: bool) -> None:
+    """Print what came out, and what to do next."""
     from tsmcli.report.tables import percent, print_json, print_line
 
-    where = places(data_root, data, train_list=train_list, val_list=val_list, media=media, classes=classes)
-    done = follow(run(resolved, where, device_name=device, run=work_dir, init=init))
     if as_json:
         print_json({"run": str(done.run), "last": str(done.last), "best": str(done.best), "top1": done.top1,
-                    "best_top1": done.best_top1, "seconds": round(done.seconds, 1)})  # fmt: skip
+                    "best_top1": done.best_top1, "skipped": done.skipped, "seconds": round(done.seconds, 1),
+                    "tests": tests})  # fmt: skip
         return
-    print_line(f"val/top1 {percent(done.top1)} after the last epoch, {percent(done.best_top1)} at best")
+    if done.top1 is not None and done.best_top1 is not None:
+        print_line(f"val/top1 {percent(done.top1)} after the last epoch, {percent(done.best_top1)} at best")
     if done.skipped:
         print_line(f"{done.skipped} times a video could not be read and was skipped; log.jsonl names them")
-    print_line(f"{done.run}: config.yaml, log.jsonl, last.pt, best.pt ({done.seconds:.0f} s)")
+    files = "config.yaml, log.jsonl, curves.png, TensorBoard events, last.pt, best.pt"
+    print_line(f"{done.run}: {files} ({done.seconds:.0f} s)")
+    for name, result in tests.items():
+        accuracy = f"top-1 {percent(result['top1'])}, mean class {percent(result['mean_class'])}"
+        print_line(f"{name}.pt tested with {result['protocol']}: {accuracy} on {result['videos']}")
     print_line(f"next:  tsm test --checkpoint {done.best}{_data_options(where)}")
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _data_options(where: Places) -> str:

@@ -5,9 +5,12 @@ Parameter names are torchvision's.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from torch import Tensor, nn
 
-from tsmcli.config import ModelConfig
+from tsmcli.config import ModelConfig, Recompute
+from tsmcli.core.recompute import run_stage
 from tsmcli.core.shift import TemporalShift
 
 GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -67,6 +70,15 @@ class MobileNetV2(nn.Module):
                 channels = out
         layers.append(conv_bn_relu6(channels, self.out_channels, 1))
         self.features = nn.Sequential(*layers)
+        self.recompute: Recompute = "none"
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.features(x)
+        for stage in self.stages:
+            x = run_stage(stage, x, self.recompute)
+        return x
+
+    @property
+    def stages(self) -> list[nn.Sequential]:
+        """The stem, the groups of blocks, and the last convolution."""
+        ends = list(accumulate([1, *(blocks for _, _, blocks, _ in GROUPS), 1]))
+        return [self.features[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tsmcli.config import ModelConfig
+from tsmcli.config import ModelConfig, Recompute
 from tsmcli.core.nonlocal_block import NonLocal
+from tsmcli.core.recompute import recomputed, run_stage
 from tsmcli.core.shift import TemporalPool, TemporalShift
 
 DEPTHS = {
@@ -54,14 +55,22 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
 
-    def residual(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        return self.bn2(self.conv2(x))
+    def after_conv1(self, x: Tensor) -> Tensor:
+        return self.bn2(self.conv2(self.relu(self.bn1(x))))
+
+    def shift_conv1(self, x: Tensor) -> Tensor:
+        return self.conv1(self.shift(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        shifted = self.shift(x)
-        shortcut = self.downsample(shifted if self.shift_shortcut else x)
-        x = self.relu(self.residual(shifted) + shortcut)
+        if self.shift_shortcut:
+            x = self.shift(x)
+            y = self.conv1(x)
+        elif isinstance(self.shift, TemporalShift):
+            # The shifted copy is not kept for the backward pass; x is kept anyway, by the ReLU that made it.
+            y = recomputed(self.shift_conv1, x, self)
+        else:
+            y = self.shift_conv1(x)
+        x = self.relu(self.after_conv1(y) + self.downsample(x))
         return self.non_local(x)
 
 
@@ -78,9 +87,8 @@ class Bottleneck(Block):
         self.conv3 = nn.Conv2d(channels, channels * 4, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels * 4)
 
-    def residual(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
+    def after_conv1(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn2(self.conv2(self.relu(self.bn1(x)))))
         return self.bn3(self.conv3(x))
 
 
@@ -102,6 +110,7 @@ class ResNet(nn.Module):
         self.layer2 = self._stage(config, block, 2, depths)
         self.layer3 = self._stage(config, block, 3, depths)
         self.layer4 = self._stage(config, block, 4, depths)
+        self.recompute: Recompute = "none"
 
     def _stage(self, config: ModelConfig, block: type[Block], stage: int, depths: tuple[int, ...]) -> nn.Sequential:
         channels = round(64 * config.width) * 2 ** (stage - 1)
@@ -122,10 +131,15 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer1(x)
-        x = self.layer2(self.time_pool(x))
-        x = self.layer3(x)
-        return self.layer4(x)
+        x = run_stage(self.layer1, x, self.recompute)
+        x = run_stage(self.layer2, self.time_pool(x), self.recompute)
+        x = run_stage(self.layer3, x, self.recompute)
+        return run_stage(self.layer4, x, self.recompute)
+
+    @property
+    def stages(self) -> list[nn.Sequential]:
+        """The stem and the four stages."""
+        return [nn.Sequential(self.conv1, self.bn1), self.layer1, self.layer2, self.layer3, self.layer4]
 
 
 def is_shifted(depths: tuple[int, ...], index: int, place: str) -> bool:

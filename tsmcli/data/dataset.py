@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -129,30 +130,30 @@ def collate(items: Iterable[Sample | BadVideo]) -> Batch:
 
 
 def train_loader(dataset: VideoDataset, order: TrainOrder) -> DataLoader[Any]:
-    """Batches of `train.batch` videos in the order of `order`; the last batch of an epoch may be smaller."""
-    return _loader(dataset, order, dataset.config.train.batch)
+    """The batches of `order`, loaded ahead by `train.workers` processes."""
+    return _loader(dataset, batch_sampler=order)
 
 
-def eval_loader(dataset: VideoDataset, shard: range) -> DataLoader[Any]:
+def eval_loader(dataset: VideoDataset, shard: Sequence[int]) -> DataLoader[Any]:
     """The videos of a shard, one a batch (their views already fill the network)."""
-    return _loader(dataset, shard, 1)
+    return _loader(dataset, sampler=shard, batch_size=1)
 
 
-def _loader(dataset: VideoDataset, sampler: Any, batch: int) -> DataLoader[Any]:
+def _loader(dataset: VideoDataset, **batches: Any) -> DataLoader[Any]:
     workers = dataset.config.train.workers
     return DataLoader(
         dataset,
-        batch_size=batch,
-        sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
+        **batches,
     )
 
 
 def _start_worker(_worker: int) -> None:
-    """One thread a worker: the workers are the parallelism."""
+    """One thread a worker: the workers are the parallelism. Ctrl-C is for the process that owns them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 
 import numpy as np
 
@@ -18,22 +19,42 @@ def eval_shard(num_videos: int, *, rank: int = 0, world_size: int = 1) -> range:
 
 
 class TrainOrder:
-    """Sampler that yields (epoch, index), so that a worker can make the random generator of that sample.
+    """Batch sampler of one process: yields lists of (epoch, index) keys.
 
-    `set_epoch` chooses the permutation of the next pass.
+    An epoch is one permutation cut into optimiser steps of `world_size * batch * accumulate` videos; a process
+    takes every `world_size`-th video of a step, in up to `accumulate` batches. So the videos of a step depend on
+    the total batch alone, however many processes share it, and an epoch can be entered at any step. Nothing is
+    padded: the last step holds what is left, and a process may get an empty batch there.
+
+    Args:
+        batch: videos per forward pass.
+        accumulate: forward passes per step.
     """
 
-    def __init__(self, num_videos: int, *, seed: int) -> None:
-        self.num_videos = num_videos
-        self.seed = seed
-        self.epoch = 0
+    def __init__(
+        self, num_videos: int, batch: int, accumulate: int = 1, *, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.num_videos, self.batch, self.seed = num_videos, batch, seed
+        self.rank, self.world_size = rank, world_size
+        self.total_batch = world_size * batch * accumulate
+        self.steps = ceil(num_videos / self.total_batch)
+        self.start(0)
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def start(self, epoch: int, step: int = 0) -> None:
+        """Let the next pass be of this 0-based epoch, from this 0-based step on."""
+        self.epoch, self.first_step = epoch, step
+        self.order = train_order(self.num_videos, seed=self.seed, epoch=epoch)
+
+    def batches(self, step: int) -> list[list[int]]:
+        """The video numbers of this process in a step, batch by batch; at least one batch, maybe empty."""
+        begin = step * self.total_batch
+        mine = self.order[begin : begin + self.total_batch][self.rank :: self.world_size]
+        return [mine[i : i + self.batch] for i in range(0, max(len(mine), 1), self.batch)]
 
     def __len__(self) -> int:
-        return self.num_videos
+        return sum(len(self.batches(step)) for step in range(self.first_step, self.steps))
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        for index in train_order(self.num_videos, seed=self.seed, epoch=self.epoch):
-            yield self.epoch, index
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.first_step, self.steps):
+            for numbers in self.batches(step):
+                yield [(self.epoch, number) for number in numbers]

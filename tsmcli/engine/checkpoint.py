@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import struct
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,44 +21,68 @@ from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import LoadReport, load_state
 from tsmcli.errors import WeightsError
 
-FORMAT = 1
+FORMAT = 2
 """Number of the checkpoint format; a higher one comes from a newer tsm."""
 
 
 @dataclass(frozen=True)
+class Progress:
+    """Where a training stands.
+
+    Random states need no place here: every draw comes from (seed, epoch, step or video, rank).
+
+    Attributes:
+        epoch: epochs done, with their validation.
+        step: optimiser steps done of the epoch after those; all of them if only its validation is missing.
+        total_batch: videos per step, over all processes.
+        top1, best_top1: last and best validation accuracy, or None before the first.
+        skipped, bad: unreadable videos so far, and those of the epoch at work.
+        log_bytes: length of the log at this point.
+        seconds: spent so far.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total_batch: int = 0
+    top1: float | None = None
+    best_top1: float | None = None
+    skipped: int = 0
+    bad: int = 0
+    log_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A training state.
+    """A network, and what training needs to go on with it.
 
     Attributes:
         preset: name of the preset it was trained with.
         config: its complete configuration.
         class_names: K names in index order.
-        epoch: epochs done.
-        best_top1: best validation accuracy so far, or None before the first validation.
-        model: weights.
-        optimizer: optimiser state, or None in a file for use only.
+        progress: where the training stands.
+        model: weights, averaged ones where `train.ema` is on.
+        training: `Learner.state()`, or None in a file for use only.
     """
 
     preset: str
     config: Config
     class_names: list[str]
-    epoch: int
-    best_top1: float | None
+    progress: Progress
     model: Mapping[str, Tensor]
-    optimizer: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint: to a temporary name, flushed to disk, then renamed."""
+    """Write a checkpoint: to a temporary name, flushed to disk, then renamed over the one before."""
     tree = {
         "format": FORMAT,
         "preset": checkpoint.preset,
         "config": checkpoint.config.model_dump_json(),
         "class_names": list(checkpoint.class_names),
-        "epoch": checkpoint.epoch,
-        "best_top1": checkpoint.best_top1,
+        "progress": asdict(checkpoint.progress),
         "model": dict(checkpoint.model),
-        "optimizer": checkpoint.optimizer,
+        "training": checkpoint.training,
     }
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
@@ -65,6 +90,17 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Give a checkpoint a second name; it costs no space where the file system has hard links."""
+    part = target.with_name(target.name + ".part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        shutil.copyfile(source, part)
+    part.replace(target)
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
@@ -101,12 +137,11 @@ def open_checkpoint(path: Path | str) -> Checkpoint | None:
             preset=tree["preset"],
             config=Config.model_validate_json(tree["config"]),
             class_names=tree["class_names"],
-            epoch=tree["epoch"],
-            best_top1=tree["best_top1"],
+            progress=Progress(**tree["progress"]),
             model=tree["model"],
-            optimizer=tree["optimizer"],
+            training=tree["training"],
         )
-    except (KeyError, ValidationError) as error:
+    except (KeyError, TypeError, ValidationError) as error:
         raise WeightsError(f"{path}: the checkpoint is incomplete: {error}") from None
 
 

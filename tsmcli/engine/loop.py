@@ -9,27 +9,31 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tsmcli.config import Config, TrainConfig
-from tsmcli.core.tsm import TSM, normalize
+from tsmcli.config import Config
+from tsmcli.core.tsm import normalize
 from tsmcli.data.blend import blend
 from tsmcli.data.dataset import BadVideo, Batch
+from tsmcli.data.shards import TrainOrder
+from tsmcli.engine.freeze import set_training
+from tsmcli.engine.interrupt import StopSignals, interrupted
+from tsmcli.engine.learner import Learner, Step, take_step
+from tsmcli.engine.optim import lr_factor, set_lr
 from tsmcli.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimiser step.
+    """One optimiser step of all processes together.
 
     Attributes:
         epoch, step, steps: 0-based epoch; 1-based step of that many.
-        loss, top1: of this batch, in training mode; top1 is None where MixUp or CutMix blends labels.
+        loss, top1: of the step's videos, in training mode; top1 is None where MixUp or CutMix blends labels.
         lr: of the ordinary weights.
         grad_norm: L2 norm of all gradients, before clipping.
-        videos: clips in the batch.
+        videos: how many; unreadable ones do not count.
         data_sec, step_sec: waiting for data; the whole step including that.
     """
 
@@ -47,101 +51,105 @@ class StepDone:
 
 @dataclass(frozen=True)
 class VideosSkipped:
-    """Videos of a batch that could not be read; training goes on without them."""
+    """Videos of a step that could not be read; training goes on without them."""
 
     videos: tuple[BadVideo, ...]
 
 
 def train_epoch(
-    model: TSM,
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
     loader: DataLoader[Any],
+    order: TrainOrder,
     config: Config,
-    device: torch.device,
-    epoch: int,
+    signals: StopSignals | None = None,
+    *,
+    bad: int = 0,
 ) -> Iterator[StepDone | VideosSkipped]:
-    """Train on every batch of the loader once.
+    """Train on the rest of the epoch that `order` stands in.
+
+    All random choices come from (seed, epoch, step, rank), or from (seed, epoch, video).
+
+    Args:
+        bad: unreadable videos that this epoch had before.
 
     Raises:
         DataError: more than `train.max_bad_videos` videos could not be read, or not one could.
         ConfigError: the loss or its gradient is not finite.
+        Interrupted: a signal came, to any process; the last StepDone is the last step taken.
     """
-    model.train()
-    bad, taken, steps, start = 0, 0, len(loader), time.perf_counter()
-    for step, batch in enumerate(loader, 1):
+    world, epoch, seed = learner.world, order.epoch, config.train.seed
+    set_training(learner.model, config.train)
+    taken, arriving, start = order.first_step, iter(loader), time.perf_counter()
+    for step in range(order.first_step, order.steps):
+        batches = _load(arriving, len(order.batches(step)), signals)
         waited = time.perf_counter() - start
-        if batch.bad:
-            bad += len(batch.bad)
-            yield VideosSkipped(tuple(batch.bad))
+        unread = [video for batch in batches for video in batch.bad]
+        stop = signals.number if signals else 0
+        counts = [sum(len(batch.numbers) for batch in batches), len(unread), stop > 0]
+        videos, bad_now, stopped = (int(count) for count in world.sum(counts))
+        if stopped:
+            raise interrupted(max(world.gather(stop)))
+        if bad_now:
+            bad += bad_now
+            everyones = [video for videos_of_one in world.gather(unread) for video in videos_of_one]
+            yield VideosSkipped(tuple(everyones))
             if bad > config.train.max_bad_videos:
-                raise _too_many(bad, config.train, batch.bad[-1])
-        if not len(batch.numbers):
+                raise _too_many(bad, config.train.max_bad_videos, everyones[-1])
+        if not videos:
             continue
-        rng = np.random.default_rng([config.train.seed, epoch, step, 3])
-        loss, logits, norm = train_step(model, optimizer, batch, config, device, rng)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise _not_finite(loss, norm, batch, optimizer, epoch, step)
+        rng = np.random.default_rng([seed, epoch, step, world.rank, 3])
+        torch.manual_seed(int(rng.integers(2**63)))  # dropout
+        set_lr(learner.optimizer, lr_factor(config.train, epoch + step / order.steps))
+        done = take_step(learner, (prepare(batch, learner, config, rng) for batch in batches), videos)
+        if not done.finite:
+            raise _not_finite(learner, done, batches, epoch, step)
         taken += 1
         now = time.perf_counter()
-        hits = (logits.argmax(1).cpu() == batch.labels).float()
-        top1 = hits.mean().item() if config.augment.mix == "none" else None
-        lr = optimizer.param_groups[2]["lr"]
+        top1 = done.hits / videos if config.augment.mix == "none" else None
+        lr = learner.optimizer.param_groups[2]["lr"]
         yield StepDone(
-            epoch, step, steps, loss.item(), top1, lr, norm.item(), len(batch.numbers), waited, now - start
+            epoch, step + 1, order.steps, done.loss, top1, lr, done.grad_norm, videos, waited, now - start
         )
         start = time.perf_counter()
     if not taken:
         raise DataError(f"epoch {epoch + 1} had nothing to train on: none of its {bad} videos could be read")
 
 
-def train_step(
-    model: TSM,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    config: Config,
-    device: torch.device,
-    rng: np.random.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Blend, forward, backward, clip, step: (loss, logits [N, K], gradient norm)."""
-    clips = normalize(batch.views.to(device, non_blocking=True).flatten(0, 1))  # [N, T, 3, h, w]
-    labels = batch.labels.to(device)
+def prepare(batch: Batch, learner: Learner, config: Config, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A batch on the device: normalised clips [N, T, 3, h, w] and labels, blended where the recipe says so."""
+    labels = batch.labels.to(learner.device, non_blocking=True)
+    if not len(labels):
+        size = config.augment.crop_px
+        return torch.empty(0, config.model.num_segments, 3, size, size, device=learner.device), labels
+    clips = normalize(batch.views.to(learner.device, non_blocking=True).flatten(0, 1))
     if config.augment.mix != "none":
-        clips, labels = blend(clips, labels, model.fc.out_features, config.augment, rng)
-    return optimize(model, optimizer, clips, labels, config.train.clip_norm)
+        clips, labels = blend(clips, labels, learner.model.fc.out_features, config.augment, rng)
+    return clips, labels
 
 
-def optimize(
-    model: TSM, optimizer: torch.optim.Optimizer, clips: Tensor, labels: Tensor, clip_norm: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of cross entropy on normalised clips: (loss, logits [N, K], gradient norm).
-
-    Labels are int64 [N], or soft ones [N, K].
-
-    No step is taken where the loss or the gradient is not finite; the running statistics have then seen the batch.
-    """
-    logits = model(clips)
-    loss = F.cross_entropy(logits, labels)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    if torch.isfinite(loss) and torch.isfinite(norm):
-        optimizer.step()
-    return loss.detach(), logits.detach(), norm
+def _load(arriving: Iterator[Batch], count: int, signals: StopSignals | None) -> list[Batch]:
+    """The next batches; none where a signal to the whole process group has ended the workers too."""
+    try:
+        return [next(arriving) for _ in range(count)]
+    except RuntimeError:
+        if signals and signals.number:
+            return []
+        raise
 
 
-def _too_many(bad: int, config: TrainConfig, last: BadVideo) -> DataError:
+def _too_many(bad: int, limit: int, last: BadVideo) -> DataError:
     return DataError(
         f"{bad} videos of this epoch could not be read, the last one: {last.reason}",
-        hint=f"train.max_bad_videos is {config.max_bad_videos}; repair the videos or take them off the list",
+        hint=f"train.max_bad_videos is {limit}; repair the videos or take them off the list",
     )
 
 
-def _not_finite(
-    loss: Tensor, norm: Tensor, batch: Batch, optimizer: torch.optim.Optimizer, epoch: int, step: int
-) -> ConfigError:
-    lr = optimizer.param_groups[2]["lr"]
+def _not_finite(learner: Learner, done: Step, batches: list[Batch], epoch: int, step: int) -> ConfigError:
+    own = [number for batch in batches for number in batch.numbers.tolist()]
+    numbers = [number for numbers in learner.world.gather(own) for number in numbers]
+    lr = learner.optimizer.param_groups[2]["lr"]
     return ConfigError(
-        f"the loss is {loss.item()} and its gradient's norm {norm.item()} at epoch {epoch + 1}, step {step}, "
-        f"learning rate {lr:g}, with videos {batch.numbers.tolist()} of the training list (0-based)",
+        f"the loss is {done.loss} and its gradient's norm {done.grad_norm} at epoch {epoch + 1}, step {step + 1}, "
+        f"learning rate {lr:g}, with videos {numbers} of the training list (0-based)",
         hint="lower train.lr, or look at these videos",
     )

@@ -1,7 +1,8 @@
-"""SGD with the TSM authors' parameter groups, and a learning rate that falls in steps."""
+"""SGD with the TSM authors' parameter groups, and the schedule of its learning rate."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -78,17 +79,24 @@ def make_optimizer(model: nn.Module, config: TrainConfig, lr: float) -> torch.op
         }
         for group in param_groups(model, fc_lr5=config.fc_lr5)
     ]
-    return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
+    return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov)
 
 
 def scaled_lr(config: TrainConfig, world_size: int = 1) -> float:
     """The learning rate for the real total batch: linear in it (Goyal et al., 2017)."""
-    return config.lr * config.batch * world_size / config.lr_batch
+    total = world_size * config.batch * config.accumulate
+    return config.lr * total / config.lr_batch if config.scale_lr else config.lr
 
 
-def lr_factor(config: TrainConfig, epoch: int) -> float:
-    """What the step schedule multiplies the learning rate by in a 0-based epoch."""
-    return config.lr_gamma ** sum(step <= epoch for step in config.lr_steps)
+def lr_factor(config: TrainConfig, epoch: float) -> float:
+    """What schedule and warm-up multiply the learning rate by after so many epochs, fractions included."""
+    if config.schedule == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * min(epoch / config.epochs, 1.0)))
+    else:
+        factor = config.lr_gamma ** sum(step <= epoch for step in config.lr_steps)
+    if epoch < config.warmup_epochs:
+        factor *= config.warmup_from + (1 - config.warmup_from) * epoch / config.warmup_epochs
+    return factor
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:

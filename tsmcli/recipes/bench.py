@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 
 from tsmcli.config import Views
 from tsmcli.core.tsm import build_model, normalize
-from tsmcli.engine.runtime import choose_device, environment, use_channels_last
+from tsmcli.engine.runtime import choose_device, environment, peak_memory, use_channels_last
 from tsmcli.presets import Preset
 
 WARM_UP = 2
@@ -70,7 +69,7 @@ def bench(
     begin = time.perf_counter()
     while len(times) < WARM_UP + 3 or (time.perf_counter() - begin < seconds and len(times) < 1000):
         times.append(_time_video(model, video, device))
-    latency, peak = statistics.median(times[WARM_UP:]), _peak_memory(device)
+    latency, peak = statistics.median(times[WARM_UP:]), peak_memory(device)
     return BenchResult(
         preset=preset.name,
         protocol=views.name,
@@ -108,15 +107,3 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def _peak_memory(device: torch.device) -> int | None:
-    """Bytes, or None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

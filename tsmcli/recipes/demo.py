@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tsmcli.data.location import Places
+from tsmcli.engine.runtime import choose_device
+from tsmcli.engine.world import ALONE
 from tsmcli.metrics import top_k
 from tsmcli.prepare.demo import make_demo
 from tsmcli.presets import resolve
 from tsmcli.recipes.events import Stage
+from tsmcli.recipes.plan import make_plan
 from tsmcli.recipes.test import Tested, test
 from tsmcli.recipes.train import Trained, train
 from tsmcli.results import Results
@@ -51,7 +54,8 @@ def demo(*, data: Path, run: Path | None = None, device_name: str = "auto", seed
     results: dict[str, Results] = {}
     for name, shift in (("tsm", "bidirectional"), ("tsn", "none")):
         preset = resolve("demo", [f"model.shift={shift}", f"train.seed={seed}"])
-        for event in train(preset, places, device_name=device_name, run=run / name):
+        plan = make_plan(preset, places, choose_device(device_name), ALONE)
+        for event in train(plan, run=run / name):
             if isinstance(event, Trained):
                 trained = event
             else:

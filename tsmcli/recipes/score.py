@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import BadVideo, VideoDataset, eval_loader
 from tsmcli.data.location import Split
 from tsmcli.data.shards import eval_shard
+from tsmcli.engine.interrupt import StopSignals, interrupted
 from tsmcli.engine.scores import VideoScored, score_videos
+from tsmcli.engine.world import ALONE, World
 from tsmcli.errors import DataError, TsmError
 from tsmcli.recipes.events import Scoring
 from tsmcli.results import Results
@@ -22,25 +25,43 @@ ScoreEvent = Scoring | VideoScored | BadVideo
 
 
 def score_split(
-    model: TSM, split: Split, config: Config, views: Views, device: torch.device, meta: dict[str, Any]
+    model: TSM,
+    split: Split,
+    config: Config,
+    views: Views,
+    device: torch.device,
+    meta: dict[str, Any],
+    *,
+    world: World = ALONE,
+    signals: StopSignals | None = None,
 ) -> Generator[ScoreEvent, None, Results]:
-    """Yield an event a video and return the results of all of them.
+    """Yield an event a video of this process, and return the results of all videos in every process.
 
     Raises:
         DataError: no video could be read.
+        Interrupted: a signal came, to any process.
     """
-    yield Scoring("scoring", len(split.records))
-    loader = eval_loader(VideoDataset(split, config, views), eval_shard(len(split.records)))
+    shard = eval_shard(len(split.records), rank=world.rank, world_size=world.size)
+    yield Scoring("scoring", len(shard))
+    loader = eval_loader(VideoDataset(split, config, views), shard)
+    mine: list[VideoScored | BadVideo] = []
+    for event in score_videos(model, loader, device, views.average):
+        if signals and signals.number:
+            break
+        mine.append(event)
+        yield event
+    shards, stops = zip(*world.gather((mine, signals.number if signals else 0)), strict=True)
+    if any(stops):
+        raise interrupted(max(stops))
     scored: dict[int, Any] = {}
     bad: dict[int, BadVideo] = {}
-    for event in score_videos(model, loader, device, views.average):
+    for event in chain.from_iterable(shards):
         if event.number in scored or event.number in bad:
             raise TsmError(f"video {event.number} was scored twice")
         if isinstance(event, BadVideo):
             bad[event.number] = event
         else:
             scored[event.number] = event.scores.numpy()
-        yield event
     if len(scored) + len(bad) != len(split.records):
         raise TsmError(f"{len(scored) + len(bad)} of {len(split.records)} videos came back")
     if not scored:

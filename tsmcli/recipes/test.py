@@ -19,8 +19,8 @@ from tsmcli.errors import DataError, UsageError, WeightsError
 from tsmcli.presets import Preset, override
 from tsmcli.recipes.evaluate import LATEST
 from tsmcli.recipes.events import Stage
+from tsmcli.recipes.plan import check_classes
 from tsmcli.recipes.score import ScoreEvent, score_split
-from tsmcli.recipes.train import check_classes
 from tsmcli.results import Results, check_suffix, save_results
 
 

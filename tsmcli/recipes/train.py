@@ -1,43 +1,56 @@
-"""Train a preset: data, network, epochs, validation, checkpoints."""
+"""Train a preset: data, network, epochs, validation, checkpoints; stopped at any time, and resumed exactly."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tsmcli.config import Config
 from tsmcli.core.tsm import TSM, build_model
+from tsmcli.core.weights import load_state
 from tsmcli.data.dataset import BadVideo, VideoDataset, train_loader
-from tsmcli.data.decode import check_decoder
-from tsmcli.data.location import Places, Split, find_classes, find_split, write_text
-from tsmcli.data.shards import TrainOrder
-from tsmcli.engine.checkpoint import Checkpoint, imagenet_weights, load_weights, save_checkpoint
+from tsmcli.engine.checkpoint import (
+    Checkpoint,
+    Progress,
+    copy_checkpoint,
+    imagenet_weights,
+    load_weights,
+    save_checkpoint,
+)
+from tsmcli.engine.interrupt import StopSignals
+from tsmcli.engine.learner import Learner, make_learner
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
-from tsmcli.engine.optim import lr_factor, make_optimizer, scaled_lr, set_lr
-from tsmcli.engine.runtime import choose_device, environment, seed_everything, use_channels_last
+from tsmcli.engine.run_log import RunLog
+from tsmcli.engine.runtime import seed_everything, set_determinism, use_channels_last
 from tsmcli.engine.scores import VideoScored
-from tsmcli.errors import ConfigError
+from tsmcli.errors import Interrupted
 from tsmcli.metrics import mean_class, top_k
-from tsmcli.presets import Preset, to_yaml
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
+from tsmcli.recipes.plan import Plan, check_disk, describe
+from tsmcli.recipes.run_folder import check_resumable, make_run_folder, newest_checkpoint
 from tsmcli.recipes.score import ScoreEvent, score_split
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The end of a training run; `top1` is of the last validation, `skipped` counts unreadable videos."""
+    """The end of a training run.
+
+    Attributes:
+        best: the best checkpoint, or the last one where nothing was validated.
+        top1, best_top1: of the last and the best validation; None without validation.
+        skipped: how often a video could not be read.
+        seconds: of training, all sittings together.
+    """
 
     run: Path
     last: Path
     best: Path
-    top1: float
-    best_top1: float
+    top1: float | None
+    best_top1: float | None
     skipped: int
     seconds: float
 
@@ -48,108 +61,155 @@ TrainEvent = (
 
 
 def train(
-    preset: Preset,
-    places: Places,
+    plan: Plan,
     *,
-    device_name: str = "auto",
     run: Path | None = None,
+    resume: bool = False,
     init: str | None = None,
+    wandb: bool = False,
 ) -> Iterator[TrainEvent]:
-    """Train a preset from its starting weights to its last epoch, validating on the way.
-
-    Everything that can fail early (lists, labels, class names, device) is checked before anything is built.
+    """Train from starting weights, or from where a run stopped, to the last epoch, validating on the way.
 
     Args:
         run: folder for the results; default `runs/<preset>/<time>`.
+        resume: go on in `run` from its newest whole checkpoint.
         init: `imagenet`, `none`, or a file of weights; default what the preset says.
 
     Raises:
+        Interrupted: a signal came; a checkpoint was written before.
         ConfigError, DataError, WeightsError, EnvironmentProblem: see the functions called.
     """
-    config, started = preset.config, time.perf_counter()
-    device = choose_device(device_name)
-    check_decoder(config.data)
-    classes = find_classes(config.data, places)
-    check_classes(config, classes)
-    train_split = find_split(config.data, places, "train", len(classes))
-    val_split = find_split(config.data, places, "val", len(classes))
+    config, world = plan.config, plan.world
+    found = newest_checkpoint(run) if resume and run else None
+    before, damaged = found or (None, [])
+    model, started_from = build_network(plan, init or config.model.init, before)
+    learner = make_learner(model, config.train, plan.device, world)
+    order = plan.order()
+    if before and run:
+        check_resumable(run, before, plan.preset, plan.classes, order.total_batch)
+        learner.load_state(dict(before.training or {}))
+    elif not resume:
+        if world.is_main:
+            check_disk(run or Path("runs"), config, len(plan.classes))
+            run = make_run_folder(run, plan.preset)
+        run = world.gather(run)[0]
+    assert run is not None
+    keeper = _Keeper(plan, learner, run, before.progress if before else Progress(total_batch=order.total_batch))
+    if world.is_main:
+        done = keeper.progress.epoch * order.steps + keeper.progress.step
+        keeper.log = RunLog(run, at=keeper.progress.log_bytes, step=done, wandb=wandb)
+    facts = (*describe(plan), f"starting from {started_from}", *(f"damaged, not used: {name}" for name in damaged))
+    yield Stage(f"training {plan.preset.name} in {run}", facts)
+    with StopSignals() as signals:
+        try:
+            yield from _epochs(plan, learner, keeper, signals)
+        except Interrupted as stop:
+            yield from keeper.save(best=False)
+            p = keeper.progress
+            raise Interrupted(
+                f"{stop} after {p.epoch} epochs and {p.step} steps; nothing is lost: {run}/last.pt",
+                hint=f"tsm train --resume --work-dir {run}   goes on from there",
+                exit_code=stop.exit_code,
+            ) from None
+        finally:
+            if keeper.log:
+                keeper.log.close()
+    p, last, best = keeper.progress, run / "last.pt", run / "best.pt"
+    yield Trained(run, last, best if p.best_top1 is not None else last, p.top1, p.best_top1, p.skipped, p.seconds)
 
-    model, started_from = build_network(config, len(classes), init or config.model.init, device)
-    lr = scaled_lr(config.train)
-    optimizer = make_optimizer(model, config.train, lr)
-    order = TrainOrder(len(train_split.records), seed=config.train.seed)
-    loader = train_loader(VideoDataset(train_split, config, None), order)
 
-    run = make_run_folder(run, preset)
-    log = run / "log.jsonl"
-    facts = describe_run(config, train_split, val_split, device, lr, started_from)
-    yield Stage(f"training {preset.name} in {run}", facts)
-    yield Training(preset.name, len(loader) * config.train.epochs, config.train.epochs, config.train.log_every)
-    best, top1, skipped = -1.0, 0.0, 0
-    for epoch in range(config.train.epochs):
-        order.set_epoch(epoch)
-        set_lr(optimizer, lr_factor(config.train, epoch))
-        for event in train_epoch(model, optimizer, loader, config, device, epoch):
-            if isinstance(event, VideosSkipped):
-                skipped += len(event.videos)
-            log_training(log, event, epoch, config.train.log_every)
-            yield event
+def _epochs(plan: Plan, learner: Learner, keeper: _Keeper, signals: StopSignals) -> Iterator[TrainEvent]:
+    config, t, order = plan.config, plan.config.train, plan.order()
+    loader = train_loader(VideoDataset(plan.train, config, None), order)
+    first = keeper.progress
+    left = (t.epochs - first.epoch) * order.steps - first.step
+    yield Training(plan.preset.name, left, t.epochs, t.log_every)
+    for epoch in range(first.epoch, t.epochs):
+        order.start(epoch, keeper.progress.step)
+        if order.first_step < order.steps:
+            for event in train_epoch(learner, loader, order, config, signals, bad=keeper.progress.bad):
+                keeper.note(event)
+                yield event
+                yield from keeper.save_in_time()
         done, improved = epoch + 1, False
-        if done % config.train.val_every == 0 or done == config.train.epochs:
-            validated = yield from validate(model, val_split, config, device, epoch)
-            write_log(log, "val", asdict(validated))
+        if t.validation and (done % t.val_every == 0 or done == t.epochs):
+            validated = yield from _validate(plan, learner, epoch, signals)
+            improved = keeper.validated(validated, done * order.steps)
             yield validated
-            top1 = validated.top1
-            best, improved = max(best, top1), top1 > best
-        if improved or done % config.train.save_every == 0 or done == config.train.epochs:
-            state, momentum = model.state_dict(), optimizer.state_dict()
-            checkpoint = Checkpoint(
-                preset.name, config, classes, done, best if best >= 0 else None, state, momentum
+        keeper.progress = replace(keeper.progress, epoch=done, step=0, bad=0)
+        if improved or done % t.save_every == 0 or done == t.epochs:
+            yield from keeper.save(best=improved)
+
+
+class _Keeper:
+    """Where the training stands, and what of it is on disk. Only process 0 writes."""
+
+    def __init__(self, plan: Plan, learner: Learner, run: Path, progress: Progress) -> None:
+        self.plan, self.learner, self.run, self.progress = plan, learner, run, progress
+        self.log: RunLog | None = None
+        self.started = time.monotonic() - progress.seconds
+        self.saved = time.monotonic()
+
+    def note(self, event: StepDone | VideosSkipped) -> None:
+        """Count a step, or skipped videos, and log them."""
+        p, t = self.progress, self.plan.config.train
+        if isinstance(event, StepDone):
+            self.progress = replace(p, step=event.step)
+            if self.log:
+                self.log.step(event, t.log_every, self.plan.device)
+            return
+        more = len(event.videos)
+        self.progress = replace(p, skipped=p.skipped + more, bad=p.bad + more)
+        if self.log:
+            names = {"epoch": p.epoch, "videos": [video.path for video in event.videos]}
+            self.log.write("skipped", names, 0)
+
+    def validated(self, result: Validated, step: int) -> bool:
+        """Log a validation; whether it is the best so far."""
+        best = self.progress.best_top1
+        improved = best is None or result.top1 > best
+        self.progress = replace(self.progress, top1=result.top1, best_top1=result.top1 if improved else best)
+        if self.log:
+            self.log.write("val", asdict(result), step)
+        return improved
+
+    def save_in_time(self) -> Iterator[Saved]:
+        """Write a checkpoint where `train.save_every_minutes` have passed since the last one."""
+        minutes = self.plan.config.train.save_every_minutes
+        if minutes and time.monotonic() - self.saved >= 60 * minutes:
+            yield from self.save(best=False)
+
+    def save(self, *, best: bool) -> Iterator[Saved]:
+        """Write `last.pt`, and give it the name `best.pt` too when validation improved."""
+        seconds = time.monotonic() - self.started
+        if self.log:
+            self.progress = replace(self.progress, seconds=seconds, log_bytes=self.log.bytes)
+            plan, learner = self.plan, self.learner
+            weights = learner.trained.state_dict()
+            save_checkpoint(
+                self.run / "last.pt",
+                Checkpoint(plan.preset.name, plan.config, plan.classes, self.progress, weights, learner.state()),
             )
-            yield from save(run, checkpoint, improved=improved)
-    yield Trained(run, run / "last.pt", run / "best.pt", top1, best, skipped, time.perf_counter() - started)
+            yield Saved(self.run / "last.pt", best=False)
+            if best:
+                copy_checkpoint(self.run / "last.pt", self.run / "best.pt")
+                yield Saved(self.run / "best.pt", best=True)
+        self.saved = time.monotonic()
 
 
-def build_network(config: Config, num_classes: int, init: str, device: torch.device) -> tuple[TSM, str]:
-    """The network at its starting weights, on its device, and in words where they came from."""
-    seed_everything(config.train.seed)
-    model = build_model(config, num_classes, seed=config.train.seed)
-    started_from = initialise(model, config, init)
-    use_channels_last(model.to(device))
+def build_network(plan: Plan, init: str, before: Checkpoint | None) -> tuple[TSM, str]:
+    """The network on its device, at its starting weights or those of a checkpoint, and in words which."""
+    config, seed = plan.config, plan.config.train.seed
+    seed_everything(seed)
+    set_determinism(config.train.deterministic)
+    model = build_model(config, len(plan.classes), seed=seed)
+    if before:
+        load_state(model, before.model)
+        started_from = f"the checkpoint after {before.progress.epoch} epochs and {before.progress.step} steps"
+    else:
+        started_from = initialise(model, config, init)
+    use_channels_last(model.to(plan.device))
     return model, started_from
-
-
-def validate(
-    model: TSM, split: Split, config: Config, device: torch.device, epoch: int
-) -> Generator[ScoreEvent, None, Validated]:
-    """Score the validation list; yields an event a video and returns the accuracies."""
-    results = yield from score_split(model, split, config, config.val, device, {})
-    scores, labels = results.scores, results.labels
-    top5 = top_k(scores, labels, 5) if scores.shape[1] > 5 else None
-    return Validated(epoch, top_k(scores, labels), top5, mean_class(scores, labels), results.coverage)
-
-
-def log_training(log: Path, event: StepDone | VideosSkipped, epoch: int, log_every: int) -> None:
-    """Log every n-th step, the last step of an epoch, and every video that was skipped."""
-    if isinstance(event, VideosSkipped):
-        write_log(log, "skipped", {"epoch": epoch, "videos": [video.path for video in event.videos]})
-    elif event.step % log_every == 0 or event.step == event.steps:
-        write_log(log, "train", asdict(event))
-
-
-def save(run: Path, checkpoint: Checkpoint, *, improved: bool) -> Iterator[Saved]:
-    """Write `last.pt`, and `best.pt` when validation improved."""
-    for name in ("last.pt", "best.pt") if improved else ("last.pt",):
-        save_checkpoint(run / name, checkpoint)
-        yield Saved(run / name, best=name == "best.pt")
-
-
-def check_classes(config: Config, classes: list[str]) -> None:
-    """Raise ConfigError where the preset and the class names disagree about K."""
-    if config.model.num_classes not in (None, len(classes)):
-        raise ConfigError(
-            f"model.num_classes is {config.model.num_classes}, but there are {len(classes)} class names"
-        )
 
 
 def initialise(model: TSM, config: Config, init: str) -> str:
@@ -161,51 +221,33 @@ def initialise(model: TSM, config: Config, init: str) -> str:
     return f"{init} ({report.summary().splitlines()[0]}, new classifier)"
 
 
-def describe_run(
-    config: Config, train_split: Split, val_split: Split, device: torch.device, lr: float, started_from: str
-) -> tuple[str, ...]:
-    """The facts to know before the first step."""
-    t = config.train
-    scaling = (
-        f"{t.lr:g} for a batch of {t.lr_batch}, scaled to {lr:g} for {t.batch}"
-        if t.batch != t.lr_batch
-        else f"{lr:g}"
+def _validate(
+    plan: Plan, learner: Learner, epoch: int, signals: StopSignals
+) -> Generator[ScoreEvent, None, Validated]:
+    """Score the validation list; yields an event a video and returns the accuracies."""
+    assert plan.val is not None
+    config, world, model = plan.config, plan.world, learner.trained
+    world.share(list(model.buffers()))
+    results = yield from score_split(
+        model, plan.val, config, config.val, plan.device, {}, world=world, signals=signals
     )
-    return (
-        f"{len(train_split.records)} training videos ({train_split.list_file}), "
-        f"{len(val_split.records)} validation videos ({val_split.list_file})",
-        f"starting from {started_from}",
-        f"device {device}, {t.epochs} epochs, batch {t.batch}, learning rate {scaling}",
-    )
+    scores, labels = results.scores, results.labels
+    top5 = top_k(scores, labels, 5) if scores.shape[1] > 5 else None
+    return Validated(epoch, top_k(scores, labels), top5, mean_class(scores, labels), results.coverage)
 
 
-def make_run_folder(run: Path | None, preset: Preset) -> Path:
-    """Create the folder of a run, with its configuration and environment."""
-    if run is None:
-        base = Path("runs") / preset.name / time.strftime("%Y%m%d-%H%M%S")
-        base.parent.mkdir(parents=True, exist_ok=True)
-        run = _new_folder(base)
-    if (run / "config.yaml").exists():
-        raise ConfigError(f"{run} already holds a run", hint="choose another --work-dir")
-    run.mkdir(parents=True, exist_ok=True)
-    write_text(run / "config.yaml", to_yaml(preset))
-    write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
-    return run
+def fits(plan: Plan, batch: int) -> None:
+    """Take one real step with a batch, to see whether it fits into the memory of the device.
 
+    Raises:
+        torch.OutOfMemoryError: it does not.
+    """
+    from tsmcli.engine.learner import take_step
 
-def _new_folder(base: Path) -> Path:
-    """`base`, or `base-1`, ... : the first that this process could make."""
-    for i in range(1000):
-        folder = base.with_name(base.name + (f"-{i}" if i else ""))
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise ConfigError(f"{base} and a thousand more exist already", hint="choose --work-dir")
-
-
-def write_log(path: Path, kind: str, values: dict[str, Any]) -> None:
-    """Append one JSON object, its keys prefixed with `train/` or `val/`."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({f"{kind}/{key}": value for key, value in values.items()}) + "\n")
+    config, device = plan.config, plan.device
+    model = build_model(config, len(plan.classes), seed=0)
+    use_channels_last(model.to(device))
+    learner = make_learner(model.train(), config.train, device, plan.world)
+    size = config.augment.crop_px
+    clips = torch.zeros(batch, config.model.num_segments, 3, size, size, device=device)
+    take_step(learner, [(clips, torch.zeros(batch, dtype=torch.int64, device=device))], batch)

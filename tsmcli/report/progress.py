@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,8 +19,10 @@ from tsmcli.prepare.verify import CheckStarted, VideoChecked
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
 
 
-def follow(events: Iterator[Any]) -> Any:
-    """Draw every event and return the last one, which is the recipe's result."""
+def follow(events: Iterator[Any], *, quiet: bool = False) -> Any:
+    """Draw every event, unless `quiet`, and return the last one, which is the recipe's result."""
+    if quiet:
+        return deque(events, maxlen=1).pop()
     console = Console(stderr=True, highlight=False)
     columns = (
         TextColumn("{task.description}"),
@@ -98,8 +101,10 @@ class _Drawing:
 
     def _step(self, event: StepDone) -> None:
         facts = (
-            f"epoch {event.epoch + 1}/{self.epochs} loss {event.loss:.3f} lr {event.lr:.2g} "
-            f"{event.videos / event.step_sec:.0f} clips/s wait {event.data_sec / event.step_sec:.0%}"
+            f"epoch {event.epoch + 1}/{self.epochs} loss {event.loss:.3f} "
+            + (f"top1 {event.top1:.0%} " if event.top1 is not None else "")
+            + f"lr {event.lr:.2g} "
+            + f"{event.videos / event.step_sec:.1f} clips/s wait {event.data_sec / event.step_sec:.0%}"
         )
         if self.training is not None:
             self.bar.advance(self.training)

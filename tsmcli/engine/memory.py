@@ -1,0 +1,79 @@
+"""How much memory a training step takes, and the largest batch that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+
+from tsmcli.config import Config
+from tsmcli.core.tsm import TSM, build_model
+
+HEADROOM = 1.25
+"""Workspaces of convolutions and the gradients in flight come on top of what is counted."""
+
+
+def saved_bytes(model: TSM, clips: Tensor) -> int:
+    """Bytes of activations that a forward pass in training mode keeps for the backward pass.
+
+    Counts every storage once that autograd saves, and the inputs of recomputed blocks, but no parameters.
+    """
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    def keep_input(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        keep(inputs[0])
+
+    how, trunk = model.backbone.recompute, model.backbone.stages[1:]
+    again = [] if how == "none" else [m for stage in trunk for m in ([stage] if how == "stage" else stage)]
+    hooks = [module.register_forward_pre_hook(keep_input) for module in again]
+    own = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
+    try:
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            model(clips)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
+
+
+def step_bytes(config: Config, num_classes: int, batch: int) -> int:
+    """An estimate of the memory of one training step in fp32, without computing anything.
+
+    Weights, gradients, momentum and average, the clips, and the activations kept for the backward pass.
+    """
+    size, segments = config.augment.crop_px, config.model.num_segments
+    with FakeTensorMode():
+        model = build_model(config.model, num_classes).train()
+        model.backbone.recompute = config.train.recompute
+        parameters = sum(p.numel() * p.element_size() for p in model.parameters())
+        clips = torch.empty(batch, segments, 3, size, size)
+        activations = saved_bytes(model, clips)
+    return parameters * (4 if config.train.ema else 3) + clips.numel() * clips.element_size() + activations
+
+
+def largest_batch(
+    config: Config, num_classes: int, free_bytes: int, try_step: Callable[[int], None] | None = None
+) -> int:
+    """The largest `train.batch` whose step fits into `free_bytes`; 1 at least.
+
+    The estimate is linear in the batch. Where `try_step` is given, it takes a real step with a batch and raises
+    `torch.OutOfMemoryError` if that does not fit; the batch is then lowered by a tenth until it does.
+    """
+    one, two = (step_bytes(config, num_classes, batch) for batch in (1, 2))
+    fixed, per_video = 2 * one - two, two - one
+    batch = max(1, int((free_bytes / HEADROOM - fixed) // per_video))
+    while try_step and batch > 1:
+        try:
+            try_step(batch)
+        except torch.OutOfMemoryError:
+            batch = max(1, min(batch - 1, batch * 9 // 10))
+        else:
+            break
+    return batch

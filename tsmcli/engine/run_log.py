@@ -1,0 +1,90 @@
+"""What a training run writes while it goes: log.jsonl, TensorBoard events, and Weights & Biases if asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsmcli.engine.loop import StepDone
+from tsmcli.engine.runtime import peak_memory
+from tsmcli.errors import EnvironmentProblem
+
+
+class RunLog:
+    """Appends to the files of a run. Keys begin with `train/`, `val/` or `skipped/`.
+
+    Args:
+        folder: of the run.
+        at: length of log.jsonl to go on from; what a stopped run wrote after its last checkpoint is cut off.
+        step: optimiser steps taken before; TensorBoard drops its events after that.
+        wandb: also log to Weights & Biases.
+
+    Raises:
+        EnvironmentProblem: Weights & Biases is asked for and not installed.
+    """
+
+    def __init__(self, folder: Path, *, at: int = 0, step: int = 0, wandb: bool = False) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = folder / "log.jsonl"
+        self.path.touch()
+        if self.path.stat().st_size > at:
+            os.truncate(self.path, at)
+        self.events = SummaryWriter(str(folder), purge_step=step or None)
+        self.wandb = start_wandb(folder) if wandb else None
+        self.window: list[StepDone] = []
+
+    def write(self, kind: str, values: dict[str, Any], step: int) -> None:
+        """Log values at a number of optimiser steps since the start of the training."""
+        named = {f"{kind}/{key}": value for key, value in values.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(named) + "\n")
+        numbers = {key: value for key, value in named.items() if isinstance(value, int | float)}
+        for key, value in numbers.items():
+            self.events.add_scalar(key, value, step)
+        if self.wandb:
+            self.wandb.log(numbers, step=step)
+
+    def step(self, done: StepDone, every: int, device: torch.device) -> None:
+        """Log every n-th step and the last of an epoch: means over the steps since the line before."""
+        self.window.append(done)
+        if done.step % every and done.step != done.steps:
+            return
+        values = asdict(done)
+        for key in ("loss", "top1", "grad_norm", "data_sec", "step_sec"):
+            of_steps = [getattr(one, key) for one in self.window]
+            values[key] = None if None in of_steps else sum(of_steps) / len(of_steps)
+        values["clips_per_sec"] = sum(one.videos for one in self.window) / sum(one.step_sec for one in self.window)
+        peak = peak_memory(device)
+        values["memory_mb"] = round(peak / 1e6, 1) if peak else None
+        self.window.clear()
+        self.write("train", values, done.epoch * done.steps + done.step)
+
+    @property
+    def bytes(self) -> int:
+        """Length of log.jsonl now."""
+        return self.path.stat().st_size
+
+    def close(self) -> None:
+        """Finish the event files."""
+        self.events.close()
+        if self.wandb:
+            self.wandb.finish()
+
+
+def start_wandb(folder: Path) -> Any:
+    """A Weights & Biases run named after the folder.
+
+    Raises:
+        EnvironmentProblem: it is not installed.
+    """
+    try:
+        import wandb
+    except ImportError:
+        raise EnvironmentProblem("--wandb: Weights & Biases is not installed", hint="pip install wandb") from None
+    return wandb.init(project="tsm", name="/".join(folder.parts[-2:]), dir=str(folder), resume="allow")

@@ -1,0 +1,151 @@
+"""The processes of one run, one per device, and the few things they tell each other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from tsmcli.engine.runtime import choose_device
+from tsmcli.errors import EnvironmentProblem
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of the run.
+
+    Attributes:
+        rank: 0-based; process 0 writes the files and speaks to the user.
+        size: number of processes.
+        local_rank: rank among the processes of this machine, and number of its GPU.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is process 0."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Element-wise sums over all processes, in float64."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, by rank, in every process."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def share(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite every process's tensors by those of process 0."""
+        for tensor in tensors if self.size > 1 else ():
+            dist.broadcast(tensor, 0)
+
+
+ALONE = World()
+"""A process without others."""
+
+
+def launched(env: Mapping[str, str] = os.environ) -> bool:
+    """Whether a launcher (ours, torchrun, srun with several tasks) started this process as one of several."""
+    return "RANK" in env or int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+@contextmanager
+def joined(device_name: str = "auto") -> Iterator[tuple[World, torch.device]]:
+    """Join the processes that a launcher started, and take this process's device.
+
+    Reads torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) or Slurm's. A process that
+    was started alone is a world of one. Tensors on a CPU travel by gloo, those on a GPU by NCCL.
+
+    Raises:
+        EnvironmentProblem: the device is missing, or the processes cannot reach each other.
+    """
+    if not launched():
+        yield ALONE, choose_device(device_name)
+        return
+    if "RANK" not in os.environ:
+        os.environ.update(from_slurm(os.environ))
+    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    name = "cuda" if device_name == "auto" and torch.cuda.is_available() else device_name
+    device = choose_device(f"cuda:{local}" if name == "cuda" else name)
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"
+    end_with_parent()
+    try:
+        dist.init_process_group(backend, rank=rank, world_size=size)
+    except (RuntimeError, ValueError) as error:  # torch's DistError is a RuntimeError
+        raise EnvironmentProblem(
+            f"process {rank} of {size} cannot reach the others at "
+            f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}: {error}",
+            hint="one machine: tsm ... --gpus N; several: torchrun --nnodes N --nproc-per-node M -m tsmcli ...",
+        ) from None
+    try:
+        yield World(rank, size, local), device
+    finally:
+        dist.destroy_process_group()
+
+
+def from_slurm(env: Mapping[str, str]) -> dict[str, str]:
+    """torchrun's variables from those that srun gives to each task.
+
+    The first node of the job is the meeting place, at a port that depends on the job, so that two jobs on one
+    machine don't meet.
+
+    Raises:
+        EnvironmentProblem: the node list cannot be read.
+    """
+    nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST", "")
+    first = nodes
+    if "[" in nodes or "," in nodes:
+        try:
+            names = subprocess.run(
+                ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True
+            ).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise EnvironmentProblem(
+                f"scontrol cannot say which machines {nodes} are: {error}", hint="set MASTER_ADDR and MASTER_PORT"
+            ) from None
+        first = names.split()[0]
+    job = int(env.get("SLURM_JOB_ID", "0")) * 31 + int(env.get("SLURM_STEP_ID", "0"))
+    return {
+        "RANK": env["SLURM_PROCID"],
+        "WORLD_SIZE": env["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": env["SLURM_LOCALID"],
+        "MASTER_ADDR": env.get("MASTER_ADDR", first or "127.0.0.1"),
+        "MASTER_PORT": env.get("MASTER_PORT", str(20000 + job % 20000)),
+    }
+
+
+def end_with_parent() -> None:
+    """End this process soon after its launcher is gone, however that ended; only where ours started it."""
+    launcher = int(os.environ.get("TSM_LAUNCHER_PID", "0"))
+    if not launcher:
+        return
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

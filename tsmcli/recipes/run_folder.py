@@ -1,0 +1,145 @@
+"""The folder of a training run: made anew, or found again to go on in."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from tsmcli.data.location import write_text
+from tsmcli.engine.checkpoint import Checkpoint, open_checkpoint
+from tsmcli.engine.runtime import environment
+from tsmcli.errors import ConfigError, WeightsError
+from tsmcli.presets import Preset, diff, to_yaml
+
+CHANGEABLE = {
+    "about", "source", "data.store", "data.decoder", "data.timeout_sec", "train.epochs", "train.schedule",
+    "train.lr_steps", "train.batch", "train.accumulate", "train.max_bad_videos", "train.workers", "train.compile",
+    "train.recompute", "train.validation", "train.val_every", "train.save_every", "train.save_every_minutes",
+    "train.log_every",
+}  # fmt: skip
+"""Keys that a resumed run may have other values of: they change neither the network nor what was trained so far."""
+
+RUNS = Path("runs")
+
+
+def make_run_folder(run: Path | None, preset: Preset) -> Path:
+    """Create the folder of a run, with its configuration and environment.
+
+    Raises:
+        ConfigError: it holds a run already.
+    """
+    if run is None:
+        base = RUNS / preset.name / time.strftime("%Y%m%d-%H%M%S")
+        base.parent.mkdir(parents=True, exist_ok=True)
+        run = _new_folder(base)
+    if (run / "config.yaml").exists():
+        raise ConfigError(f"{run} already holds a run", hint="choose another --work-dir, or go on in it: --resume")
+    run.mkdir(parents=True, exist_ok=True)
+    write_text(run / "config.yaml", to_yaml(preset))
+    facts = environment() | {"launch": os.environ.get("TORCHELASTIC_RUN_ID")}
+    write_text(run / "environment.json", json.dumps(facts, indent=2) + "\n")
+    return run
+
+
+def find_run(preset_name: str, *, launch: str | None = None) -> Path:
+    """The newest run of a preset below `runs/`, or the one that a launcher started under this id.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    folders = sorted((RUNS / preset_name).glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    runs = [path.parent for path in folders]
+    if launch:
+        runs = [run for run in runs if _facts(run).get("launch") == launch]
+    if not runs:
+        raise ConfigError(
+            f"no run of {preset_name} in {RUNS / preset_name} to resume", hint="--work-dir RUN says which"
+        )
+    return runs[-1]
+
+
+def newest_checkpoint(run: Path) -> tuple[Checkpoint, list[str]] | None:
+    """The checkpoint of a run that is furthest on, and what is wrong with damaged ones; None: no checkpoint yet.
+
+    Raises:
+        WeightsError: there are checkpoints and none is whole.
+    """
+    whole, damaged = [], []
+    for path in (run / "last.pt", run / "best.pt"):
+        if not path.exists():
+            continue
+        try:
+            checkpoint = open_checkpoint(path)
+        except WeightsError as error:
+            damaged.append(str(error))
+            continue
+        if checkpoint and checkpoint.training:
+            whole.append(checkpoint)
+    if damaged and not whole:
+        raise WeightsError("; ".join(damaged), hint="no checkpoint of this run is whole: start a new one")
+    if not whole:
+        return None
+    return max(whole, key=lambda c: (c.progress.epoch, c.progress.step)), damaged
+
+
+def check_resumable(run: Path, before: Checkpoint, preset: Preset, classes: list[str], total_batch: int) -> None:
+    """Refuse to go on with another network, other data, or another total batch.
+
+    Raises:
+        ConfigError: with every key that differs.
+    """
+    wrong = [d for d in diff(before.config, preset.config) if d[0] not in CHANGEABLE]
+    if wrong:
+        lines = "\n".join(f"  {key}: {was} in the run, {now} now" for key, was, now in wrong)
+        raise ConfigError(
+            f"{run} cannot be resumed with other values of\n{lines}",
+            hint=f"leave them out, or start a new run from its weights: --init {run}/last.pt",
+        )
+    if before.class_names != classes:
+        raise ConfigError(f"{run} was trained on other classes than the data have now")
+    if before.progress.total_batch != total_batch:
+        raise ConfigError(
+            f"{run} has {before.progress.total_batch} videos per step; now it would have {total_batch}",
+            hint="choose --gpus, train.batch and train.accumulate so that their product is the same",
+        )
+
+
+def saved_config(run: Path) -> Path:
+    """The configuration file of a run.
+
+    Raises:
+        ConfigError: this is no run.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{run} holds no run: there is no config.yaml")
+    return path
+
+
+def saved_preset_name(run: Path) -> str:
+    """The preset that a run was started with."""
+    first = saved_config(run).read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("# ").partition(",")[0] or "config"
+
+
+def _facts(run: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _new_folder(base: Path) -> Path:
+    """`base`, or `base-1`, ... : the first that this process could make."""
+    for i in range(1000):
+        folder = base.with_name(base.name + (f"-{i}" if i else ""))
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise ConfigError(f"{base} and a thousand more exist already", hint="choose --work-dir")

@@ -1,0 +1,72 @@
+"""Training curves as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tsmcli.recipes.events import Saved, Validated
+
+
+def read_log(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """log.jsonl -> (epoch, value) pairs of each logged number; epochs done, with fractions."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        values = json.loads(line)
+        if "train/epoch" in values:
+            epoch = values["train/epoch"] + values["train/step"] / values["train/steps"]
+        elif "val/epoch" in values:
+            epoch = values["val/epoch"] + 1
+        else:
+            continue
+        for key, value in values.items():
+            if isinstance(value, int | float):
+                curves.setdefault(key, []).append((epoch, value))
+    return curves
+
+
+def write_curves(run: Path) -> Path | None:
+    """Draw loss, accuracy and learning rate of a run into its curves.png; None where nothing was logged yet."""
+    log = run / "log.jsonl"
+    curves = read_log(log) if log.is_file() else {}
+    if not curves:
+        return None
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    panels = (("loss", ("train/loss",)), ("accuracy", ("train/top1", "val/top1", "val/mean_class")),
+              ("learning rate", ("train/lr",)))  # fmt: skip
+    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    for axis, (title, keys) in zip(axes, panels, strict=True):
+        for key in keys:
+            if key in curves:
+                marker = "o" if key.startswith("val") else ""
+                axis.plot(*zip(*curves[key], strict=True), marker=marker, markersize=3, label=key)
+        axis.set(title=title, xlabel="epoch")
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(frameon=False)
+    path, part = run / "curves.png", run / "curves.png.part"
+    figure.savefig(part, dpi=110, format="png")
+    pyplot.close(figure)
+    part.replace(path)
+    return path
+
+
+def drawing_curves(events: Iterator[Any]) -> Iterator[Any]:
+    """Pass on the events of a training, and draw its curves after every validation and at its end."""
+    run = None
+    try:
+        for event in events:
+            if isinstance(event, Saved):
+                run = event.path.parent
+            if isinstance(event, Validated) and run:
+                write_curves(run)
+            yield event
+    finally:
+        if run:
+            write_curves(run)

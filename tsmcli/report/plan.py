@@ -1,0 +1,39 @@
+"""What `tsm train --dry-run` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from tsmcli.recipes.plan import DryRun
+from tsmcli.report.tables import print_line, print_table
+
+
+def dry_run_json(result: DryRun) -> dict[str, Any]:
+    """Stable keys for scripts."""
+    return asdict(result)
+
+
+def print_dry_run(result: DryRun) -> None:
+    """Facts, values with their origins, parameter groups, learning rates, memory, missing data, the first batch."""
+    for fact in result.facts:
+        print_line(fact)
+    print_table(("key", "value", "from"), [(k, str(v), o) for k, v, o in result.values], "\nconfiguration")
+    rows = [
+        (name, str(len(params)), f"{lr:g}", f"{decay:g}", _some(params))
+        for name, lr, decay, params in result.groups
+    ]
+    print_table(("group", "tensors", "lr", "weight decay", "parameters"), rows, "\nparameter groups")
+    changes = [(str(epoch + 1), f"{lr:g}") for epoch, lr in result.rates]
+    print_table(("from epoch", "learning rate"), changes, f"\nschedule, {result.steps_per_epoch} steps per epoch")
+    free = f", {result.free_bytes / 1e9:.1f} GB are free" if result.free_bytes else ""
+    print_line(f"\nmemory of a step, estimated for fp32: {result.memory_bytes / 1e9:.2f} GB{free}")
+    for list_file, videos, missing, example in result.missing:
+        gone = f"{missing} missing, {example} among them" if missing else "all there"
+        print_line(f"{list_file}: {videos} videos, {gone}")
+    for line in result.first_batch:
+        print_line(f"first batch: {line}")
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names) if len(names) <= 2 else f"{names[0]} ... {names[-1]}"
