@@ -4,8 +4,8 @@
 
 Forward and backward of the preset's network on random clips, in turn and in random order within one process.
 `reference` is the published formulation (NCHW; shift by views, zeros and concatenation; in-place ReLU), `limit` the
-same network without a shift in our memory format, `block` and `stage` recompute activations. Time is CPU time of the
-process, ratios are medians of the ratios within a round. Bytes are those of all storages that autograd saves, and of
+same network without a shift in our memory format; `block` and `stage` recompute activations. Time is CPU time of
+the process, ratios are medians of the ratios within a round. Bytes are of all storages that autograd saves and of
 the inputs of recomputed blocks, without parameters. The last line is JSON.
 """
 

@@ -283,7 +283,13 @@ def test_refusals(here: Path, args: list[str], code: int, message: str) -> None:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_twenty_times(here: Path, processes: int) -> None:
     """SIGKILL at random moments, resumed each time, with another number of workers each time: the same weights."""
-    sets = ["--set", *SMALL, "train.epochs=12", f"train.batch={8 // processes}", "train.save_every_minutes=0.001"]
+    sets = [
+        "--set",
+        *SMALL,
+        f"train.epochs={12 * processes**2}",
+        f"train.batch={8 // processes}",
+        "train.save_every_minutes=0.001",
+    ]
     several = ["--gpus", processes, "--device", "cpu"] if processes > 1 else []
     assert finish(start("--preset", "demo", "--work-dir", "whole", *several, *sets))[0] == 0
     chance = random.Random(processes)

@@ -145,7 +145,7 @@ def end_with_parent() -> None:
 
     def watch() -> None:
         while os.getppid() == launcher:
-            time.sleep(0.5)
+            time.sleep(0.05)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
