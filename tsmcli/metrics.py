@@ -108,6 +108,13 @@ def average_precision(scores: Scores, truth: NDArray[np.bool_]) -> float:
     return float((found / retrieved) @ added / len(positives))
 
 
+def interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` videos: Wilson's, which also holds near 0 and 1."""
+    z2 = 1.959964**2
+    centre, spread = share + z2 / (2 * count), (z2 * (share * (1 - share) + z2 / (4 * count)) / count) ** 0.5
+    return float((centre - spread) / (1 + z2 / count)), float((centre + spread) / (1 + z2 / count))
+
+
 def _check(scores: Scores, labels: Labels) -> None:
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(
