@@ -67,6 +67,8 @@ def test_imports_point_down() -> None:
     [
         ("typer", {"cli"}),
         ("rich", {"report"}),
+        ("matplotlib", {"report"}),
+        ("jinja2", {"report"}),
         ("av", {"data", "prepare"}),
         ("decord", {"data"}),
     ],

@@ -14,7 +14,7 @@ def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run, or weights with --preset.")],
     videos: Annotated[
         list[str],
-        typer.Argument(metavar="VIDEO...", help="Videos, folders of them, folders of JPEG frames, 'patterns*'."),
+        typer.Argument(metavar="VIDEO", help="Videos, folders of them, folders of JPEG frames, 'patterns*'."),
     ],
     top: Annotated[int, typer.Option("--topk", min=1, help="How many classes to name.")] = 5,
     window: Annotated[

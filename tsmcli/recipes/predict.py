@@ -99,7 +99,7 @@ def predict_videos(
     model = load_network(checkpoint, own, config, names)
     use_channels_last(model.to(device))
     found = find_videos(sources)
-    yield Stage(f"predicting {len(found)} videos with {checkpoint}", (f"protocol {views.name}, device {device}",))
+    yield Stage(f"predicting with {checkpoint}, videos: {len(found)}", (f"protocol {views.name}, device {device}",))
     if not sliding:
         yield Scoring("predicting", len(found))
     result = Predictions(checkpoint, name, views.name, names)

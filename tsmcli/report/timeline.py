@@ -34,7 +34,7 @@ def _draw(axes: Axes, video: VideoPrediction, names: list[str]) -> None:
     first = table.argmax(axis=1)
     winners = sorted(set(first.tolist()), key=lambda c: -int((first == c).sum()))
     others = [c for c in np.argsort(-table.max(axis=0)).tolist() if c not in winners]
-    shown = [*winners, *others][:CLASSES]
+    shown = sorted([*winners, *others][:CLASSES])  # by index, so that videos with the same classes share colours
     for colour, label in zip(COLOURS, shown, strict=False):
         axes.plot(middles, table[:, label], color=colour, label=names[label], marker="o", markersize=2.5)
     borders = np.concatenate([[0.0], (middles[1:] + middles[:-1]) / 2, [ends[-1]]])
