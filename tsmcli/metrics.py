@@ -11,38 +11,108 @@ Scores = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
 
-def top_k(scores: Scores, labels: Labels, k: int = 1) -> float:
-    """Share of videos whose label is among the k highest scores.
+def ranks(scores: Scores, labels: Labels) -> NDArray[np.int64]:
+    """How many classes score higher than the true one: int64 [N], 0 where it is the first.
 
-    Of equal scores the higher class index counts as higher: a stable ascending sort, of which the last k are
-    taken. MMAction2 sorts with numpy's unstable default, which for short rows does the same.
+    Of equal scores the higher class index counts as higher: a stable ascending sort, read from its end. MMAction2
+    sorts with numpy's unstable default, which for short rows does the same.
 
     Args:
         scores: [N, K].
         labels: [N].
 
     Raises:
-        ValueError: no videos, or k is not in 1..K.
+        ValueError: no videos, or the shapes do not fit together.
     """
     _check(scores, labels)
-    if not 1 <= k <= scores.shape[1]:
-        raise ValueError(f"top-{k} of {scores.shape[1]} classes")
-    best = np.argsort(scores, axis=1, kind="stable")[:, -k:]
-    return float((best == labels[:, None]).any(axis=1).mean())
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    higher = np.count_nonzero(scores > own, axis=1)
+    later = np.arange(scores.shape[1]) > labels[:, None]
+    equal = np.count_nonzero((scores == own) & later, axis=1)
+    return np.asarray(higher + equal, np.int64)
+
+
+def top_k(scores: Scores, labels: Labels, k: int = 1) -> float:
+    """Share of videos whose label is among the k highest scores; see `ranks` for equal ones.
+
+    Raises:
+        ValueError: no videos, or k is not in 1..K.
+    """
+    if not 1 <= k <= scores.shape[-1]:
+        raise ValueError(f"top-{k} of {scores.shape[-1]} classes")
+    return float((ranks(scores, labels) < k).mean())
+
+
+def confusion(scores: Scores, labels: Labels) -> NDArray[np.int64]:
+    """Number of videos of each true class (row) that were taken for each class (column): int64 [K, K].
+
+    The prediction is the first of equal highest scores, as in MMAction2.
+    """
+    _check(scores, labels)
+    classes = scores.shape[1]
+    cells = labels * classes + scores.argmax(axis=1)
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+
+
+def per_class(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of each class's videos that were predicted right: [K] from a confusion matrix, NaN for none."""
+    videos = matrix.sum(axis=1)
+    return np.where(videos > 0, matrix.diagonal() / np.maximum(videos, 1), np.nan)
 
 
 def mean_class(scores: Scores, labels: Labels) -> float:
     """Mean over classes of the share of a class's videos that are predicted right.
 
-    The prediction is the first of equal highest scores. Classes are those that occur as label or prediction; one
-    that is predicted but never true counts as 0, as in MMAction2.
+    Classes are those that occur as label or prediction; one that is predicted but never true counts as 0, as in
+    MMAction2.
     """
     _check(scores, labels)
-    predictions = scores.argmax(axis=1)
-    classes = np.union1d(predictions, labels)
-    videos = np.array([(labels == c).sum() for c in classes])
-    hits = np.array([((labels == c) & (predictions == c)).sum() for c in classes])
-    return float((hits / np.maximum(videos, 1)).mean())
+    return mean_of_classes(labels, scores.argmax(axis=1), scores.shape[1])
+
+
+def mean_of_classes(labels: Labels, predictions: Labels, num_classes: int) -> float:
+    """`mean_class` from true and predicted classes [N]."""
+    videos = np.bincount(labels, minlength=num_classes)
+    guesses = np.bincount(predictions, minlength=num_classes)
+    hits = np.bincount(labels[labels == predictions], minlength=num_classes)
+    seen = (videos > 0) | (guesses > 0)
+    return float((hits[seen] / np.maximum(videos[seen], 1)).mean())
+
+
+def mean_average_precision(scores: Scores, truth: NDArray[np.bool_]) -> float:
+    """Mean over classes of the area under the precision-recall curve of videos sorted by a class's score.
+
+    Equal scores are one threshold. Classes without a positive video are left out; NaN if none is left. This is
+    MMAction2's `mean_average_precision`.
+
+    Args:
+        scores: [N, K].
+        truth: many-hot labels [N, K].
+    """
+    if truth.shape != scores.shape:
+        raise ValueError(f"expected truth {list(scores.shape)}, got {list(truth.shape)}")
+    columns, truth = np.ascontiguousarray(scores.T), np.ascontiguousarray(truth.T)
+    values = [average_precision(s, t) for s, t in zip(columns, truth, strict=True) if t.any()]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def average_precision(scores: Scores, truth: NDArray[np.bool_]) -> float:
+    """Sum over thresholds of precision times the recall that the threshold adds; both [N].
+
+    Only thresholds at a positive's score add recall, so only those are looked at.
+    """
+    everyone, positives = np.sort(scores), np.sort(scores[truth])
+    thresholds, added = np.unique(positives, return_counts=True)
+    found = len(positives) - np.searchsorted(positives, thresholds)
+    retrieved = len(everyone) - np.searchsorted(everyone, thresholds)
+    return float((found / retrieved) @ added / len(positives))
+
+
+def interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` videos: Wilson's, which also holds near 0 and 1."""
+    z2 = 1.959964**2
+    centre, spread = share + z2 / (2 * count), (z2 * (share * (1 - share) + z2 / (4 * count)) / count) ** 0.5
+    return float((centre - spread) / (1 + z2 / count)), float((centre + spread) / (1 + z2 / count))
 
 
 def _check(scores: Scores, labels: Labels) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -10,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from tsmcli.errors import DataError, UsageError
+
+_UNREADABLE = (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error)
+"""What readers raise on bytes that are something else, or cut short."""
+_HINT = "tsm test writes one"
 
 
 @dataclass(frozen=True)
@@ -82,37 +88,93 @@ def load_results(path: Path) -> Results:
         DataError: the file is missing, is something else, or its numbers do not fit together.
     """
     try:
-        if path.suffix == ".json":
-            tree = json.loads(path.read_text(encoding="utf-8"))
-            head, videos = tree, tree["videos"]
-            paths = [video["path"] for video in videos]
-            labels = np.array([video["label"] for video in videos], dtype=np.int64)
-            scores = np.array([video["scores"] for video in videos], dtype=np.float32)
-        else:
+        if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 head = json.loads(str(file["head"]))
                 paths, labels, scores = file["paths"].tolist(), file["labels"], file["scores"]
+        else:
+            head, rows = _read_json(path, rb'("scores":\s*\[)')
+            paths = [video["path"] for video in head["videos"]]
+            labels = np.array([video["label"] for video in head["videos"]], dtype=np.int64)
+            scores = np.stack([rows[video["scores"]] for video in head["videos"]])
         results = Results(
             paths, labels, scores, head["num_listed"], [(p, r) for p, r in head["bad"]], dict(head.get("meta", {}))
         )
     except FileNotFoundError:
-        raise DataError(f"no results file {path}", hint="tsm test writes one") from None
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise DataError(f"{path}: not a results file: {error}", hint="tsm test writes one") from None
-    _check(path, results)
+        raise DataError(f"no results file {path}", hint=_HINT) from None
+    except (*_UNREADABLE, TypeError, AttributeError) as error:
+        what = f"there is no {error} in it" if isinstance(error, KeyError) else error or type(error).__name__
+        raise DataError(f"{path}: not a results file: {what}", hint=_HINT) from None
+    check_results(path, results)
     return results
 
 
-def _check(path: Path, results: Results) -> None:
+def load_score_list(path: Path) -> NDArray[np.float32] | None:
+    """Scores [N, K] of a JSON list with a list of class scores a video, as MMAction2 writes; None: another file.
+
+    Raises:
+        DataError: it is such a list, but damaged or with rows of several lengths.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(1 << 10).lstrip()[:1] != b"[":
+                return None
+        order, rows = _read_json(path, rb"\[\s*(\[)")
+        if order != list(range(len(rows))):
+            raise ValueError("it holds other things, too")
+    except FileNotFoundError:
+        raise DataError(f"no results file {path}", hint=_HINT) from None
+    except (*_UNREADABLE, TypeError) as error:
+        raise DataError(
+            f"{path}: not a list with a list of scores a video: {error or type(error).__name__}",
+            hint="MMAction2 writes one with: test.py CONFIG CHECKPOINT --out result.json",
+        ) from None
+    odd = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
+    if odd is not None:
+        raise DataError(f"{path}: row {odd + 1} has {len(rows[odd])} scores, row 1 has {len(rows[0])}")
+    return np.stack(rows) if rows else np.empty((0, 0), np.float32)
+
+
+def _read_json(path: Path, opener: bytes) -> tuple[Any, list[NDArray[np.float32]]]:
+    """A JSON document in which arrays of scores are replaced by their numbers in a list of rows.
+
+    Eight million scores as Python objects would take several times the memory and time; so would a regular
+    expression over all of them.
+
+    Args:
+        opener: pattern whose first group is what opens a row, up to its bracket; all rows are opened as the first
+            one is. A quoted key is found in keys only: inside a JSON string, a quote has a backslash before it.
+    """
+    data = path.read_bytes()
+    match = re.search(opener, data)
+    rows: list[NDArray[np.float32]] = []
+    pieces: list[bytes] = []
+    done = 0
+    begin = match.start(1) if match else -1
+    while match and begin >= 0:
+        row = begin + len(match[1]) - 1
+        end = data.find(b"]", row) + 1
+        if not end:
+            raise ValueError("it is cut short")
+        rows.append(_row(data[row:end]))
+        pieces += [data[done:row], b"%d" % (len(rows) - 1)]
+        done = end
+        begin = data.find(match[1], end)
+    try:
+        return json.loads(b"".join([*pieces, data[done:]])), rows
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON, or cut short: {error.msg}") from None
+
+
+def _row(text: bytes) -> NDArray[np.float32]:
+    try:
+        return np.array(orjson.loads(text), dtype=np.float32)
+    except orjson.JSONDecodeError:
+        return np.array(json.loads(text), dtype=np.float32)  # json knows NaN, for a message that says so
+
+
+def check_results(path: Path, results: Results) -> None:
+    """Raise DataError unless the numbers fit together, are finite, and every label has a score."""
     n = len(results.paths)
     if results.scores.ndim != 2 or len(results.scores) != n or results.labels.shape != (n,) or n == 0:
         raise DataError(

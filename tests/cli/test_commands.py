@@ -353,7 +353,18 @@ def test_version_and_help() -> None:
     import tsmcli
 
     assert tsm("--version").out.strip() == tsmcli.__version__
-    for command in ("demo", "doctor", "presets", "prepare-data", "train", "test", "eval", "bench"):
+    for command in (
+        "demo",
+        "doctor",
+        "presets",
+        "prepare-data",
+        "train",
+        "test",
+        "eval",
+        "report",
+        "predict",
+        "bench",
+    ):
         assert command in tsm("--help").out
         assert tsm(command, "--help").code == 0
 
@@ -362,7 +373,7 @@ def test_results_without_labels_of_their_own_are_refused(here: Path) -> None:
     (here / "other.json").write_text("[[0.1, 0.9]]")
     refused = tsm("eval", "other.json")
     assert refused.code == 3
-    assert "not a results file" in refused.err
+    assert "other.json: scores without labels" in refused.err
 
 
 def test_follow_returns_the_last_event() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tsmcli.metrics import mean_class, top_k
+from tsmcli.metrics import average_precision, confusion, mean_average_precision, mean_class, per_class, top_k
 
 K = 6
 tables = st.integers(1, 30).flatmap(
@@ -54,3 +54,49 @@ def test_wrong_input() -> None:
         mean_class(scores, labels[:2])
     with pytest.raises(ValueError, match="no videos"):
         top_k(scores[:0], labels[:0])
+
+
+def test_confusion_and_per_class() -> None:
+    scores = np.array([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3], [0.4, 0.4, 0.2], [0.1, 0.1, 0.8]])
+    labels = np.array([0, 0, 1, 1])
+    matrix = confusion(scores, labels)
+    assert matrix.tolist() == [[1, 1, 0], [1, 0, 1], [0, 0, 0]]  # the tie goes to the lower index
+    assert per_class(matrix)[:2].tolist() == [0.5, 0.0]
+    assert np.isnan(per_class(matrix)[2])
+
+
+@given(tables)
+def test_confusion_agrees_with_the_other_metrics(table: tuple[np.ndarray, np.ndarray]) -> None:
+    scores, labels = table
+    matrix = confusion(scores, labels)
+    assert matrix.sum() == len(labels)
+    assert matrix.sum(axis=1).tolist() == np.bincount(labels, minlength=K).tolist()
+    seen = (matrix.sum(axis=0) + matrix.sum(axis=1)) > 0
+    assert np.nan_to_num(per_class(matrix))[seen].mean() == pytest.approx(mean_class(scores, labels))
+
+
+def slow_average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The area under the steps of recall and precision, threshold by threshold."""
+    area, recall = 0.0, 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        retrieved = scores >= threshold
+        hits = (retrieved & truth).sum()
+        area += (hits / truth.sum() - recall) * hits / retrieved.sum()
+        recall = hits / truth.sum()
+    return area
+
+
+@settings(deadline=None)
+@given(tables)
+def test_average_precision(table: tuple[np.ndarray, np.ndarray]) -> None:
+    scores, labels = table
+    truth = labels[:, None] == np.arange(K)
+    values = [slow_average_precision(scores[:, c], truth[:, c]) for c in range(K) if truth[:, c].any()]
+    assert mean_average_precision(scores, truth) == pytest.approx(np.mean(values))
+
+
+def test_average_precision_without_positives() -> None:
+    assert np.isnan(mean_average_precision(np.ones((2, 3)), np.zeros((2, 3), bool)))
+    with pytest.raises(ValueError, match="expected truth"):
+        mean_average_precision(np.ones((2, 3)), np.zeros((2, 2), bool))
+    assert average_precision(np.array([0.5, 0.5]), np.array([True, False])) == 0.5

@@ -67,6 +67,8 @@ def test_imports_point_down() -> None:
     [
         ("typer", {"cli"}),
         ("rich", {"report"}),
+        ("matplotlib", {"report"}),
+        ("jinja2", {"report"}),
         ("av", {"data", "prepare"}),
         ("decord", {"data"}),
     ],
@@ -123,6 +125,7 @@ def test_wheel_holds_the_presets_and_class_names_and_nothing_else(tmp_path: Path
     assert {Path(name).stem for name in presets} == {p.stem for p in (ROOT / "presets").glob("*.yaml")}
     assert "tsmcli/classes/k400.txt" in names
     assert "tsmcli/py.typed" in names
+    assert {f"tsmcli/report/page/{name}" for name in ("report.html.j2", "report.css", "matrix.js")} <= {*names}
     assert {name.split("/")[0].split("-")[0] for name in names} == {"tsmcli"}
 
 

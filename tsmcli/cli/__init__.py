@@ -11,8 +11,10 @@ from tsmcli.cli.data import data
 from tsmcli.cli.demo import demo
 from tsmcli.cli.doctor import doctor
 from tsmcli.cli.evaluate import evaluate
+from tsmcli.cli.predict import predict
 from tsmcli.cli.prepare_data import prepare_data
 from tsmcli.cli.presets import presets
+from tsmcli.cli.report import report
 from tsmcli.cli.shared import ManyValues
 from tsmcli.cli.test import test
 from tsmcli.cli.train import train
@@ -25,6 +27,8 @@ app.add_typer(data, name="data")
 app.command(cls=ManyValues)(train)
 app.command(cls=ManyValues)(test)
 app.command("eval", cls=ManyValues)(evaluate)
+app.command(cls=ManyValues)(report)
+app.command(cls=ManyValues)(predict)
 app.command(cls=ManyValues)(bench)
 
 

@@ -63,9 +63,9 @@ def finish_test(
     tested: Tested, metrics: list[str], topk: list[int] | None, *, allow_missing: bool, as_json: bool
 ) -> None:
     """Print the metrics of a test and exit 3 if videos were missing."""
-    from tsmcli.cli.evaluate import print_evaluation
     from tsmcli.errors import DataError
     from tsmcli.recipes.evaluate import summarise
+    from tsmcli.report.evaluation import print_evaluation
 
     results = tested.results
     print_evaluation(summarise(results, metrics, topk, str(tested.files[0])), as_json=as_json)

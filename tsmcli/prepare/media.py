@@ -94,10 +94,19 @@ def scan(root: Path, skip: frozenset[Path] = frozenset()) -> Media:
 
 
 def _add_frames(media: Media, folder: Path, pictures: list[str]) -> None:
+    found = number_frames(folder, pictures)
+    if isinstance(found, str):
+        media.gaps[folder] = found
+    elif found:
+        media.frames.setdefault(folder.name.lower(), []).append(found)
+
+
+def number_frames(folder: Path, pictures: Sequence[str]) -> FrameSet | str | None:
+    """The frames among the JPEG files of a folder; what is missing where they have holes; None without numbers."""
     matches = [match for name in pictures if (match := _FRAME.match(name))]
     by_prefix = Counter(match[1] for match in matches)
     if not by_prefix:
-        return
+        return None
     # flow_x_00001.jpg and img_00001.jpg may share a folder: RGB frames are img_, image_ or plain numbers
     prefix = min(by_prefix, key=lambda p: (p.startswith("flow"), -by_prefix[p], p))
     frames = sorted((int(match[2]), match) for match in matches if match[1] == prefix)
@@ -105,8 +114,5 @@ def _add_frames(media: Media, folder: Path, pictures: list[str]) -> None:
     digits, suffix = len(frames[0][1][2]), os.path.splitext(frames[0][1][0])[1]  # noqa: PTH122
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         missing = next(n for n in range(numbers[0], numbers[-1]) if n not in set(numbers))
-        media.gaps[folder] = f"frame {missing} of {numbers[0]} to {numbers[-1]} is missing"
-        return
-    template = f"{prefix}{{:0{digits}}}{suffix}"
-    found = FrameSet(folder, len(numbers), numbers[0], template)
-    media.frames.setdefault(folder.name.lower(), []).append(found)
+        return f"frame {missing} of {numbers[0]} to {numbers[-1]} is missing"
+    return FrameSet(folder, len(numbers), numbers[0], f"{prefix}{{:0{digits}}}{suffix}")

@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tsmcli.errors import DataError, UsageError
-from tsmcli.metrics import mean_class, top_k
-from tsmcli.results import Results, load_results
+import numpy as np
+from numpy.typing import NDArray
 
-METRICS = ("top_k", "mean_class")
-ALIASES = {"top_k_accuracy": "top_k", "mean_class_accuracy": "mean_class"}
+from tsmcli.errors import DataError, UsageError
+from tsmcli.metrics import confusion, mean_average_precision, mean_class, per_class, ranks
+from tsmcli.recipes.combine import average, open_scores, to_probabilities
+from tsmcli.results import Results
+
+METRICS = ("top_k", "mean_class", "per_class", "confusion", "map")
+ALIASES = {
+    "top_k_accuracy": "top_k",
+    "mean_class_accuracy": "mean_class",
+    "mean_average_precision": "map",
+}
 """MMAction2's names."""
 
 
 @dataclass(frozen=True)
+class ClassScore:
+    """How well one class is recognised.
+
+    Attributes:
+        videos: how many there are of it; with none, `top1` is None.
+        top1: share of them whose first guess is right.
+        taken_for: the class it is most often mistaken for, and the share of its videos that are.
+    """
+
+    index: int
+    name: str
+    videos: int
+    top1: float | None
+    taken_for: tuple[str, float] | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """Metric values (fractions) of a results file, with what they are of."""
+    """Metric values (fractions) of saved scores, with what they are of.
+
+    Attributes:
+        classes: of the metric per_class.
+        matrix: of the metric confusion, [K, K]; rows are the true classes.
+        names: of the classes.
+    """
 
     values: dict[str, float]
     coverage: str
@@ -25,43 +56,92 @@ class Evaluation:
     protocol: str
     preset: str
     source: str
+    classes: list[ClassScore] = field(default_factory=list)
+    matrix: NDArray[np.int64] | None = None
+    names: list[str] = field(default_factory=list)
 
 
-def evaluate(file: Path | None, metrics: Sequence[str], topk: Sequence[int] | None = None) -> Evaluation:
-    """Metrics of a results file, by default of the newest test run.
+def evaluate(
+    files: Sequence[Path],
+    metrics: Sequence[str],
+    topk: Sequence[int] | None = None,
+    *,
+    weights: Sequence[float] | None = None,
+    list_file: Path | None = None,
+    softmax: bool = False,
+) -> Evaluation:
+    """Metrics of score files; of the newest test where none is named; of their weighted mean where several are.
 
     Args:
         topk: the k of top_k; None: 1, and 5 where there are as many classes.
+        list_file: the list of the videos, for files that hold scores alone.
+        softmax: turn raw scores into probabilities first.
 
     Raises:
-        DataError: there is no such file, or it is broken.
+        DataError: there is no such file, or it is broken, or the files are not of the same videos.
         UsageError: an unknown metric, or k above the number of classes.
     """
-    path = file or newest_results()
-    return summarise(load_results(path), metrics, topk, str(path))
+    check_metrics(metrics)
+    files = files or [newest_results()]
+    parts = [open_scores(file, list_file) for file in files]
+    results = average([to_probabilities(part) for part in parts] if softmax else parts, files, weights)
+    return summarise(results, metrics, topk, " + ".join(map(str, files)))
 
 
 def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int] | None, source: str) -> Evaluation:
     """Compute the requested metrics; see `evaluate`."""
-    values: dict[str, float] = {}
+    scores, labels, meta = results.scores, results.labels, results.meta
+    names = class_names(results)
+    found = Evaluation(
+        {}, results.coverage, not results.bad,
+        str(meta.get("protocol_name", "unknown")), str(meta.get("preset", "unknown")), source, names=names,
+    )  # fmt: skip
     for metric in check_metrics(metrics):
-        if metric == "mean_class":
-            values["mean_class"] = mean_class(results.scores, results.labels)
-            continue
-        classes = results.scores.shape[1]
-        for k in topk or [k for k in (1, 5) if k <= classes]:
-            if not 1 <= k <= classes:
-                raise UsageError(f"top-{k} of {classes} classes", hint="choose another --topk")
-            values[f"top{k}"] = top_k(results.scores, results.labels, k)
-    meta = results.meta
-    return Evaluation(
-        values,
-        results.coverage,
-        not results.bad,
-        meta.get("protocol_name", "unknown"),
-        meta.get("preset", "unknown"),
-        source,
-    )
+        match metric:
+            case "top_k":
+                found.values.update(_top_k(results, topk))
+            case "mean_class":
+                found.values["mean_class"] = mean_class(scores, labels)
+            case "map":
+                found.values["map"] = mean_average_precision(scores, labels[:, None] == np.arange(scores.shape[1]))
+            case "per_class":
+                found = replace(found, classes=class_scores(confusion(scores, labels), names))
+            case "confusion":
+                found = replace(found, matrix=confusion(scores, labels))
+    return found
+
+
+def _top_k(results: Results, topk: Sequence[int] | None) -> dict[str, float]:
+    classes, ranked = results.scores.shape[1], ranks(results.scores, results.labels)
+    for k in topk or []:
+        if not 1 <= k <= classes:
+            raise UsageError(f"top-{k} of {classes} classes", hint="choose another --topk")
+    return {f"top{k}": float((ranked < k).mean()) for k in topk or [k for k in (1, 5) if k <= classes]}
+
+
+def class_names(results: Results) -> list[str]:
+    """The names of the classes, or their numbers where nobody said."""
+    return results.meta.get("class_names") or [str(i) for i in range(results.scores.shape[1])]
+
+
+def class_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> list[ClassScore]:
+    """Every class of a confusion matrix, in index order."""
+    shares = per_class(matrix)
+    mistakes = matrix - np.diag(matrix.diagonal())
+    rows = []
+    for index, (row, videos) in enumerate(zip(mistakes, matrix.sum(axis=1).tolist(), strict=True)):
+        worst = int(row.argmax())
+        taken_for = (names[worst], row[worst] / videos) if row[worst] else None
+        rows.append(ClassScore(index, names[index], videos, float(shares[index]) if videos else None, taken_for))
+    return rows
+
+
+def most_confused(matrix: NDArray[np.int64], count: int) -> list[tuple[int, int, int]]:
+    """(true class, taken for, videos) of the largest mistakes, most videos first."""
+    mistakes = matrix - np.diag(matrix.diagonal())
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
+    pairs = [divmod(int(cell), len(matrix)) for cell in order]
+    return [(true, said, int(mistakes[true, said])) for true, said in pairs if mistakes[true, said]]
 
 
 def check_metrics(metrics: Sequence[str]) -> list[str]:

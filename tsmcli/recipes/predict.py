@@ -1,20 +1,60 @@
-"""Class probabilities of single videos."""
+"""Class probabilities of single videos: whole, or window by window."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tsmcli.config import Config
+from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
-from tsmcli.data.dataset import VideoDataset
+from tsmcli.data.dataset import BadVideo, VideoDataset
+from tsmcli.data.decode import check_decoder
 from tsmcli.data.listfile import VideoRecord
-from tsmcli.data.location import Split
-from tsmcli.engine.scores import average_views, view_logits
+from tsmcli.data.location import Places, Split, find_classes
+from tsmcli.data.windows import Sliding, read_windows
+from tsmcli.engine.checkpoint import open_checkpoint
+from tsmcli.engine.runtime import choose_device, use_channels_last
+from tsmcli.engine.scores import VideoScored, average_views, view_logits
+from tsmcli.errors import DataError
+from tsmcli.prepare.find_videos import Found, find_videos
+from tsmcli.presets import Preset
+from tsmcli.recipes.events import Scoring, Stage
+from tsmcli.recipes.test import choose_config, choose_protocol, load_network
+
+
+@dataclass(frozen=True)
+class Window:
+    """Probabilities [K] of a part of a video, in seconds from its start; None: of the whole."""
+
+    probabilities: NDArray[np.float32]
+    start_sec: float | None = None
+    end_sec: float | None = None
+
+
+@dataclass(frozen=True)
+class VideoPrediction:
+    """What the network says of one video."""
+
+    path: str
+    windows: list[Window]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the network says of all videos, and which could not be read, and why."""
+
+    checkpoint: Path
+    preset: str
+    protocol: str
+    class_names: list[str]
+    videos: list[VideoPrediction] = field(default_factory=list)
+    bad: list[BadVideo] = field(default_factory=list)
 
 
 def predict(model: TSM, config: Config, videos: Sequence[Path | str]) -> NDArray[np.float32]:
@@ -23,14 +63,108 @@ def predict(model: TSM, config: Config, videos: Sequence[Path | str]) -> NDArray
     Raises:
         DataError: a video cannot be read; it is named.
     """
-    config = config.model_copy(update={"data": config.data.model_copy(update={"store": "video"})})
-    split = Split([VideoRecord(str(v), None, 0) for v in videos], Path(), Path())
-    dataset = VideoDataset(split, config, config.test)
-    device = next(model.parameters()).device
-    model.eval()
-    scores = []
-    for record in split.records:
-        views, _ = dataset.load(record, np.random.default_rng(0))
-        logits = view_logits(model, torch.from_numpy(views).movedim(-1, 2), device)
-        scores.append(average_views(logits, config.test.average).numpy())
+    found = [Found(str(video), VideoRecord(str(video), None, 0)) for video in videos]
+    scores = [_whole(model, config, config.test, video) for video in found]
     return np.stack(scores) if scores else np.empty((0, model.fc.out_features), np.float32)
+
+
+def predict_videos(
+    checkpoint: Path,
+    preset: Preset | None,
+    sources: Sequence[str],
+    *,
+    overrides: Sequence[str] = (),
+    protocol: str | None = None,
+    sliding: Sliding | None = None,
+    device_name: str = "auto",
+    classes: Path | None = None,
+) -> Iterator[Stage | Scoring | VideoScored | BadVideo | Predictions]:
+    """Probabilities of every video that the sources name; what cannot be read is counted and named.
+
+    Args:
+        checkpoint, preset, overrides, protocol: as in `recipes.test.test`.
+        sources: video files, folders of them, folders of JPEG frames, ZIPs of those, or patterns with `*`.
+        sliding: predict windows instead of whole videos.
+        classes: a file of class names, for weights that do not hold them.
+
+    Raises:
+        ConfigError, WeightsError, EnvironmentProblem, UsageError: see the functions called.
+        DataError: there are no class names.
+    """
+    own = open_checkpoint(checkpoint)
+    config, name = choose_config(checkpoint, own, preset, overrides)
+    views, device = choose_protocol(config, protocol), choose_device(device_name)
+    check_decoder(config.data)
+    names = own.class_names if own else find_classes(config.data, Places(classes=classes))
+    model = load_network(checkpoint, own, config, names)
+    use_channels_last(model.to(device))
+    found = find_videos(sources)
+    yield Stage(f"predicting with {checkpoint}, videos: {len(found)}", (f"protocol {views.name}, device {device}",))
+    if not sliding:
+        yield Scoring("predicting", len(found))
+    result = Predictions(checkpoint, name, views.name, names)
+    for number, video in enumerate(found):
+        try:
+            if sliding:
+                windows = yield from _windows(model, config, views, video, sliding)
+            else:
+                windows = [Window(_to_probabilities(_whole(model, config, views, video), views))]
+                yield VideoScored(number, torch.from_numpy(windows[0].probabilities))
+        except DataError as error:
+            result.bad.append(BadVideo(number, video.name, str(error)))
+            yield result.bad[-1]
+        else:
+            result.videos.append(VideoPrediction(video.name, windows))
+    yield result
+
+
+def _whole(model: TSM, config: Config, views: Views, video: Found) -> NDArray[np.float32]:
+    """Scores [K] of a whole video."""
+    split, record, config = _locate(video, config)
+    pixels, _ = VideoDataset(split, config, views).load(record, np.random.default_rng(0))
+    return _score(model, pixels, views)
+
+
+def _windows(
+    model: TSM, config: Config, views: Views, video: Found, sliding: Sliding
+) -> Generator[Scoring | VideoScored, None, list[Window]]:
+    """Yield an event a window and return all of them."""
+    split, record, config = _locate(video, config)
+    windows: list[Window] = []
+    for part in read_windows(split, record, config, views, sliding):
+        if not windows:
+            yield Scoring(Path(video.name).name, part.total)
+        probabilities = _to_probabilities(_score(model, part.views, views), views)
+        windows.append(Window(probabilities, part.start_sec, part.end_sec))
+        yield VideoScored(len(windows) - 1, torch.from_numpy(probabilities))
+    return windows
+
+
+def _locate(video: Found, config: Config) -> tuple[Split, VideoRecord, Config]:
+    """A video as a list of its own, and the configuration that reads it.
+
+    Raises:
+        DataError: it was found to be unusable.
+    """
+    if video.problem:
+        raise DataError(video.problem)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"store": video.store})})
+    split = Split([video.record], Path(), Path(), video.frame_template, video.start_index)
+    return split, video.record, config
+
+
+@torch.inference_mode()
+def _score(model: TSM, pixels: Any, views: Views) -> NDArray[np.float32]:
+    model.eval()
+    device = next(model.parameters()).device
+    logits = view_logits(model, torch.from_numpy(pixels).movedim(-1, 2), device)
+    scores: NDArray[np.float32] = average_views(logits, views.average).numpy()
+    return scores
+
+
+def _to_probabilities(scores: NDArray[np.float32], views: Views) -> NDArray[np.float32]:
+    """Raw scores, where the protocol averages those, as probabilities."""
+    if views.average == "prob":
+        return scores
+    probabilities: NDArray[np.float32] = torch.from_numpy(scores).softmax(0).numpy()
+    return probabilities

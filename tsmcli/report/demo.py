@@ -37,7 +37,8 @@ def print_demo(result: DemoResult, sheet: Path) -> None:
     print_line(f"cannot pass 50 %. Same clips, same budget, {result.seconds:.0f} s in all.")
     print_line(f"\nsome clips and what was said:  {sheet}")
     print_line(f"logs, checkpoints, scores:     {result.run}")
-    print_line("next: tsm presets ls            the published recipes")
+    print_line(f"next: tsm report {result.run}")
+    print_line("      tsm presets ls            the published recipes")
     print_line("      tsm prepare-data folder   your own videos")
 
 

@@ -1,0 +1,76 @@
+"""tsm predict"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsmcli.cli.shared import Classes, Device, Json, Set
+
+
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run, or weights with --preset.")],
+    videos: Annotated[
+        list[str],
+        typer.Argument(metavar="VIDEO", help="Videos, folders of them, folders of JPEG frames, 'patterns*'."),
+    ],
+    top: Annotated[int, typer.Option("--topk", min=1, help="How many classes to name.")] = 5,
+    window: Annotated[
+        float | None, typer.Option(min=0.01, metavar="SEC", help="Predict windows of this length along the video.")
+    ] = None,
+    stride: Annotated[
+        float | None, typer.Option(min=0.01, metavar="SEC", help="From window to window [default: half a window].")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="With --window: draw the classes over time, as .png, .svg or .pdf.")
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.01, help="Frames per second of frame folders.")] = 25.0,
+    preset: Annotated[
+        str | None, typer.Option(help="Preset of bare weights [default: the checkpoint's own].")
+    ] = None,
+    sets: Set = None,
+    protocol: Annotated[str | None, typer.Option(help="As of tsm test [default: test].")] = None,
+    classes: Classes = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+) -> None:
+    """Say what is seen in videos of your own.
+
+    Examples: tsm predict best.pt clip.mp4 more-clips/
+
+    tsm predict best.pt long.mp4 --window 2 --stride 0.5 --plot timeline.png
+    """
+    from tsmcli.errors import DataError, UsageError
+    from tsmcli.presets import resolve
+
+    if as_json and as_csv:
+        raise UsageError("--json or --csv, not both")
+    if window is None and (stride or plot):
+        raise UsageError("--stride and --plot need --window SEC", hint="without it each video is one prediction")
+    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"{plot}: plots are written as .png, .svg or .pdf")
+    resolved = resolve(preset, sets or ()) if preset else None
+
+    from tsmcli.data.windows import Sliding
+    from tsmcli.recipes.predict import predict_videos
+    from tsmcli.report.predictions import print_predictions, reason
+    from tsmcli.report.progress import follow
+
+    sliding = Sliding(window, stride or window / 2, fps) if window else None
+    found = follow(
+        predict_videos(checkpoint, resolved, videos, overrides=() if preset else sets or (), protocol=protocol,
+                       sliding=sliding, device_name=device, classes=classes)
+    )  # fmt: skip
+    print_predictions(found, top, style="json" if as_json else "csv" if as_csv else "table")
+    if plot and found.videos:
+        from tsmcli.report.timeline import write_timeline
+
+        write_timeline(plot, found)
+        typer.echo(f"timeline: {plot}", err=True)
+    if found.bad:
+        count = len(found.bad) + len(found.videos)
+        reasons = "\n".join(f"  {reason(video)}" for video in found.bad)
+        raise DataError(f"{len(found.bad)} of {count} videos could not be read:\n{reasons}")

@@ -1,0 +1,81 @@
+"""The videos that words on the command line name: files, folders, frame folders, patterns."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tsmcli.config import Store
+from tsmcli.data.listfile import VideoRecord
+from tsmcli.prepare.media import FrameSet, number_frames, scan
+
+
+class Found(NamedTuple):
+    """A video, or something that was named and is none.
+
+    Attributes:
+        name: its path.
+        record: how to open it; label 0 means nothing.
+        problem: why it cannot be used, or empty.
+    """
+
+    name: str
+    record: VideoRecord
+    store: Store = "video"
+    frame_template: str = ""
+    start_index: int = 0
+    problem: str = ""
+
+
+def find_videos(sources: Sequence[str]) -> list[Found]:
+    """Every video that the words name, once, in their order; a word that names none becomes a problem.
+
+    A folder with numbered JPEG files is one video; any other folder stands for the videos and the frame folders
+    in it and below. A word with `*`, `?` or `[` that is no file itself is a pattern; `**` goes through folders.
+    """
+    videos: dict[str, Found] = {}
+    for source in sources:
+        for path in _matches(source):
+            for video in _in_folder(path) if path.is_dir() else [_file(path)]:
+                videos.setdefault(video.name, video)
+    return list(videos.values())
+
+
+def _matches(source: str) -> list[Path]:
+    if Path(source).exists() or not glob.has_magic(source):
+        return [Path(source)]
+    return [Path(name) for name in sorted(glob.glob(source, recursive=True))] or [Path(source)]  # noqa: PTH207
+
+
+def _file(path: Path) -> Found:
+    store: Store = "zip" if path.suffix.lower() == ".zip" else "video"
+    problem = "" if path.exists() else f"{path}: no such video"
+    return Found(str(path), VideoRecord(str(path), None, 0), store, problem=problem)
+
+
+def _in_folder(folder: Path) -> Iterator[Found]:
+    pictures = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
+    frames = number_frames(folder, pictures)
+    if frames:
+        yield _frames(folder, frames)
+        return
+    media = scan(folder)
+    found = [_file(folder / path) for paths in media.videos.values() for path in paths]
+    found += [_frames(folder / s.path, s) for sets in media.frames.values() for s in sets]
+    found += [_frames(folder / path, problem) for path, problem in media.gaps.items()]
+    yield from sorted(found, key=lambda video: video.name)
+    if not found:
+        yield _problem(folder, "no videos or numbered JPEG frames in this folder")
+
+
+def _frames(folder: Path, frames: FrameSet | str) -> Found:
+    if isinstance(frames, str):
+        return _problem(folder, frames)
+    record = VideoRecord(str(folder), frames.count, 0)
+    return Found(str(folder), record, "frames", frames.template, frames.start_index)
+
+
+def _problem(path: Path, what: str) -> Found:
+    return Found(str(path), VideoRecord(str(path), None, 0), problem=f"{path}: {what}")

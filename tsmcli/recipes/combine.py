@@ -1,0 +1,152 @@
+"""Read score files, ours or MMAction2's, put them in one order, and average several. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsmcli.data.listfile import VideoRecord, read_list
+from tsmcli.errors import DataError, UsageError
+from tsmcli.results import Results, check_results, load_results, load_score_list
+
+
+def open_scores(path: Path, list_file: Path | None = None) -> Results:
+    """The results in a file of ours, or in MMAction2's list of scores, whose videos and labels a list file names.
+
+    Raises:
+        DataError: the file is missing, damaged or of another number of videos; a list without a list file.
+    """
+    if path.suffix in (".pkl", ".pickle"):
+        raise DataError(
+            f"{path}: pickles are not read, as they can run code",
+            hint="MMAction2 writes the same scores as JSON: test.py CONFIG CHECKPOINT --out result.json",
+        )
+    scores = load_score_list(path) if path.suffix == ".json" else None
+    if scores is None:
+        return load_results(path)
+    if list_file is None:
+        raise DataError(
+            f"{path}: scores without labels",
+            hint="--list FILE names the list of the videos, whose lines end with the label",
+        )
+    records = read_any_list(list_file)
+    if len(records) != len(scores):
+        raise DataError(f"{path}: scores of {len(scores)} videos, but {list_file} has {len(records)}")
+    labels = np.array([record.label for record in records], dtype=np.int64)
+    meta = {"list": str(list_file), "preset": path.stem, "protocol_name": "not stated"}
+    results = Results([r.path for r in records], labels, scores, len(records), meta=meta)
+    check_results(path, results)
+    return results
+
+
+def read_any_list(path: Path) -> list[VideoRecord]:
+    """The lines of a list of videos or of frame folders: every line of the latter has a number before the label."""
+    records = read_list(path, "video")
+    if all(record.path.rpartition(" ")[2].isdigit() and " " in record.path for record in records):
+        return read_list(path, "frames")
+    return records
+
+
+def average(parts: Sequence[Results], sources: Sequence[Path], weights: Sequence[float] | None) -> Results:
+    """The weighted mean of the scores of several files, in the order of the first: an ensemble, or RGB and flow.
+
+    Args:
+        weights: one a file; None: all equal. Only their ratios count.
+
+    Raises:
+        DataError: the files are not of the same videos and classes.
+        UsageError: not one weight a file, weights that sum to nothing, or raw scores beside probabilities.
+    """
+    weights = weights or [1.0] * len(parts)
+    if len(weights) != len(parts):
+        raise UsageError(f"{len(weights)} weights for {len(parts)} files", hint="--weights takes one a file")
+    if not all(0 <= weight < math.inf for weight in weights) or not sum(weights):
+        raise UsageError("weights are positive numbers, some of which may be 0")
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    others = zip(parts[1:], sources[1:], strict=True)
+    parts = [first, *(align(first, part, sources[0], source) for part, source in others)]
+    if len({is_probability(part) for part in parts}) > 1:
+        raise UsageError(
+            "some files hold probabilities and some raw scores, which have no common mean",
+            hint="--softmax turns raw scores into probabilities",
+        )
+    scores = np.zeros(first.scores.shape, np.float32)
+    for part, weight in zip(parts, weights, strict=True):
+        scores += np.float32(weight / sum(weights)) * part.scores
+    return replace(first, scores=scores, meta=_meta(parts, sources, weights))
+
+
+def align(first: Results, other: Results, first_name: Path | str, other_name: Path | str) -> Results:
+    """`other` in the order of `first`, matched by path.
+
+    Raises:
+        DataError: they differ in their videos, labels or classes.
+    """
+    if first.scores.shape[1] != other.scores.shape[1]:
+        raise DataError(
+            f"{other_name}: scores of {other.scores.shape[1]} classes, but {first_name} has {first.scores.shape[1]}"
+        )
+    ours, theirs = first.meta.get("class_names"), other.meta.get("class_names")
+    if ours and theirs and ours != theirs:
+        i = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+        raise DataError(f"{other_name}: class {i} is {theirs[i]!r}, but in {first_name} it is {ours[i]!r}")
+    rows = {path: row for row, path in enumerate(other.paths)}
+    if len(rows) < len(other.paths) or len(set(first.paths)) < len(first.paths):
+        if first.paths != other.paths:
+            raise DataError(f"{first_name} and {other_name} name videos twice, so they cannot be matched by path")
+        order = np.arange(len(first.paths))
+    else:
+        _check_same_videos(first.paths, other.paths, first_name, other_name)
+        order = np.array([rows[path] for path in first.paths])
+    wrong = np.flatnonzero(first.labels != other.labels[order])
+    if len(wrong):
+        path = first.paths[wrong[0]]
+        raise DataError(
+            f"{other_name}: {path} has label {other.labels[order][wrong[0]]}, "
+            f"but in {first_name} it has {first.labels[wrong[0]]}"
+        )
+    return replace(other, paths=first.paths, labels=first.labels, scores=other.scores[order])
+
+
+def to_probabilities(results: Results) -> Results:
+    """The softmax of raw scores; probabilities are left alone."""
+    if is_probability(results):
+        return results
+    exponents = np.exp(results.scores - results.scores.max(axis=1, keepdims=True))
+    return replace(results, scores=exponents / exponents.sum(axis=1, keepdims=True))
+
+
+def is_probability(results: Results) -> bool:
+    """Whether every row is a distribution over the classes."""
+    scores: NDArray[np.float32] = results.scores
+    return bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
+
+
+def _check_same_videos(ours: list[str], theirs: list[str], first: Path | str, other: Path | str) -> None:
+    for these, those, here, there in ((ours, theirs, first, other), (theirs, ours, other, first)):
+        missing = sorted(set(these) - set(those))
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(these)} videos of {here} are not in {there}, the first is {missing[0]}",
+                hint="both must be of the same videos: test both on the same list",
+            )
+
+
+def _meta(parts: Sequence[Results], sources: Sequence[Path], weights: Sequence[float]) -> dict[str, object]:
+    def joined(key: str) -> str:
+        return " + ".join(dict.fromkeys(str(part.meta.get(key, "unknown")) for part in parts))
+
+    members = [{"file": str(file), "weight": weight} for file, weight in zip(sources, weights, strict=True)]
+    return {
+        "preset": joined("preset"),
+        "protocol_name": joined("protocol_name"),
+        "class_names": next((part.meta["class_names"] for part in parts if part.meta.get("class_names")), None),
+        "members": members,
+    }

@@ -1,0 +1,77 @@
+"""The videos and the network of a saved test, found again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tsmcli.config import Config, Views
+from tsmcli.core.tsm import TSM
+from tsmcli.data.decode import check_decoder
+from tsmcli.data.location import Places, Split, find_split
+from tsmcli.engine.checkpoint import Checkpoint, open_checkpoint
+from tsmcli.errors import DataError, WeightsError
+from tsmcli.presets import resolve
+from tsmcli.recipes.test import choose_config, load_network, sha256
+from tsmcli.results import Results
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """What a test was made of.
+
+    Attributes:
+        split: its records are the videos of the results, in their order.
+    """
+
+    checkpoint: Path
+    own: Checkpoint | None
+    config: Config
+    views: Views
+    split: Split
+    class_names: list[str]
+
+    def network(self) -> TSM:
+        """The network that was tested, in evaluation mode."""
+        return load_network(self.checkpoint, self.own, self.config, self.class_names)
+
+
+def reopen(results: Results, run: Path, places: Places, overrides: Sequence[str] = ()) -> Reopened:
+    """Find the checkpoint, the list and the media of saved results.
+
+    Args:
+        run: where the checkpoint lies if it is no longer where it was.
+        places: where the data lies; by default where the test had its list.
+        overrides: `key=value` strings that the test had, such as data.store=zip.
+
+    Raises:
+        DataError: the results do not say what they are of, or the list or the media are not there or others.
+        WeightsError: the checkpoint is not there, or has changed since.
+    """
+    meta = results.meta
+    if not {"checkpoint", "sha256", "protocol", "class_names"} <= {*meta}:
+        raise DataError("the score file does not say which network and protocol it is of")
+    checkpoint = Path(meta["checkpoint"])
+    if not checkpoint.is_file():
+        checkpoint = run / checkpoint.name
+    own = open_checkpoint(checkpoint)
+    if sha256(checkpoint) != meta["sha256"]:
+        raise WeightsError(f"{checkpoint} has changed since the test", hint=f"tsm test --checkpoint {checkpoint}")
+    preset = None if own else resolve(meta["preset"], overrides)
+    config, _ = choose_config(checkpoint, own, preset, () if preset else overrides)
+    check_decoder(config.data)
+    split = find_split(config.data, _places(places, Path(meta.get("list", ""))), "val", len(meta["class_names"]))
+    records = {record.path: record for record in split.records}
+    if missing := [path for path in results.paths if path not in records]:
+        raise DataError(f"{split.list_file} is not the list of the test: {missing[0]} is not in it")
+    split = replace(split, records=[records[path] for path in results.paths])
+    return Reopened(checkpoint, own, config, Views.model_validate(meta["protocol"]), split, meta["class_names"])
+
+
+def _places(places: Places, list_file: Path) -> Places:
+    """The places that were named, and for what was not, those of the test's list."""
+    if places.val_list or not list_file.is_file():
+        return places
+    beside = list_file.parent if (list_file.parent / "manifest.json").is_file() else None
+    return replace(places, val_list=list_file, folder=places.folder or beside)

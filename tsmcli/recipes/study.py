@@ -1,0 +1,182 @@
+"""Everything there is to know about a run: curves, tests, classes, mistakes, and what the order of frames does."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsmcli.config import Config
+from tsmcli.data.dataset import BadVideo
+from tsmcli.data.location import Places
+from tsmcli.engine.runtime import choose_device
+from tsmcli.engine.scores import VideoScored
+from tsmcli.errors import DataError, TsmError
+from tsmcli.metrics import confusion
+from tsmcli.presets import resolve
+from tsmcli.recipes.curves import Curves, read_log
+from tsmcli.recipes.evaluate import ClassScore, Evaluation, class_names, class_scores, summarise
+from tsmcli.recipes.events import Scoring, Stage
+from tsmcli.recipes.mistakes import ClipGroup, confused_pairs, worst_classes
+from tsmcli.recipes.order import OrderStudy, study_order
+from tsmcli.recipes.reopen import reopen
+from tsmcli.recipes.test import Tested, test
+from tsmcli.results import Results, load_results
+
+GROUPS, CLIPS = 5, 2
+"""Worst classes, and most confused pairs, that are shown; clips of each."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A run, looked into.
+
+    Attributes:
+        file, results: the newest test, which all below is of, but for the curves.
+        tests: all tests of the run, newest first.
+        matrix, classes: confusions [K, K], and every class in index order.
+        config: of the run, where it has one.
+        curves: of the training; other: of the log it is compared with.
+        worst, confused: mistakes to look at.
+        order: what the order of frames does.
+        notes: what is left out, and why.
+    """
+
+    run: Path
+    file: Path
+    results: Results
+    tests: list[Evaluation]
+    matrix: NDArray[np.int64]
+    classes: list[ClassScore]
+    config: Config | None = None
+    curves: Curves | None = None
+    other: Curves | None = None
+    worst: list[ClipGroup] = field(default_factory=list)
+    confused: list[ClipGroup] = field(default_factory=list)
+    order: OrderStudy | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+StudyEvent = Stage | Scoring | VideoScored | BadVideo | Study
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The folder itself if it is a run, else the runs right below it: `tsm demo` makes two.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no run folder {folder}")
+    if _is_run(folder):
+        return [folder]
+    runs = [path for path in sorted(folder.iterdir()) if path.is_dir() and _is_run(path)]
+    if not runs:
+        raise DataError(
+            f"{folder} is no run: there are no scores and no checkpoint in it",
+            hint="tsm train makes runs; tsm test --checkpoint FILE puts scores beside the checkpoint of a run",
+        )
+    return runs
+
+
+def study(
+    run: Path,
+    places: Places,
+    *,
+    scores: Path | None = None,
+    overrides: Sequence[str] = (),
+    order: bool = True,
+    max_videos: int = 0,
+    compare_log: Path | None = None,
+    device_name: str = "auto",
+    seed: int = 0,
+) -> Iterator[StudyEvent]:
+    """Look into the newest test of a run; where there is none, its best checkpoint is tested first.
+
+    What needs the videos or the network is left out, with a note, where they are not there any more.
+
+    Args:
+        scores: look into this file instead.
+        overrides: `key=value` strings that the test had, such as data.store=zip.
+        order: shuffle and reverse the frames of `max_videos` videos (0: of all).
+        compare_log: a log whose curves stand beside ours; of tsm or of MMAction2.
+
+    Raises:
+        DataError: there is neither a test nor a checkpoint, or a file is damaged.
+        EnvironmentProblem: the device is missing.
+    """
+    device = choose_device(device_name)
+    other = read_log(compare_log) if compare_log else None
+    file = scores or next(iter(_score_files(run)), None)
+    if file is None:
+        file = yield from _test(run, places, overrides, device_name)
+    found = replace(read_study(run, file), other=other)
+    yield Stage(f"looking into {found.file}", (f"protocol {found.tests[0].protocol}, {found.results.coverage}",))
+    try:
+        test = reopen(found.results, run, places, overrides)
+        found.worst.extend(worst_classes(found.results, test, GROUPS, CLIPS))
+        found.confused.extend(confused_pairs(found.results, test, GROUPS, CLIPS, found.worst))
+        if order:
+            studied = yield from study_order(found.results, test, device, max_videos=max_videos, seed=seed)
+            found = replace(found, order=studied)
+    except TsmError as error:
+        left_out = "The order of frames is" if found.worst or found.confused else "Clips and the order of frames are"
+        note = f"{left_out} left out: {error}"
+        found.notes.append(note)
+        yield Stage(note, tuple(filter(None, [error.hint])))
+    yield found
+
+
+def read_study(run: Path, file: Path) -> Study:
+    """What the files of a run say, without its videos and its network."""
+    results = load_results(file)
+    matrix = confusion(results.scores, results.labels)
+    others = [path for path in _score_files(run) if path != file]
+    log, config = run / "log.jsonl", run / "config.yaml"
+    curves, notes = None, []
+    if log.is_file():
+        try:
+            curves = read_log(log, "this run")
+        except DataError as error:
+            notes.append(f"There are no training curves: {error}")
+    return Study(
+        run=run,
+        file=file,
+        results=results,
+        tests=[_summary(file, results), *(_summary(path, load_results(path)) for path in others)],
+        matrix=matrix,
+        classes=class_scores(matrix, class_names(results)),
+        config=resolve(str(config)).config if config.is_file() else None,
+        curves=curves,
+        notes=notes,
+    )
+
+
+def _test(
+    run: Path, places: Places, overrides: Sequence[str], device_name: str
+) -> Generator[StudyEvent, None, Path]:
+    """Test the best checkpoint of a run; returns the file of the scores."""
+    checkpoint = next(path for path in (run / "best.pt", run / "last.pt") if path.is_file())
+    file = run
+    for event in test(checkpoint, None, places, overrides=overrides, device_name=device_name):
+        if isinstance(event, Tested):
+            file = event.files[0]
+        else:
+            yield event
+    return file
+
+
+def _summary(file: Path, results: Results) -> Evaluation:
+    return summarise(results, ("top_k", "mean_class"), None, str(file))
+
+
+def _score_files(run: Path) -> list[Path]:
+    """The score files of a run, newest first."""
+    return sorted(run.glob("scores*.npz"), key=lambda path: -path.stat().st_mtime)
+
+
+def _is_run(folder: Path) -> bool:
+    return bool(_score_files(folder)) or any((folder / name).is_file() for name in ("best.pt", "last.pt"))

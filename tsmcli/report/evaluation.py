@@ -1,0 +1,114 @@
+"""Metrics of saved scores as tables and JSON, never without their protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tsmcli.recipes.compare import Comparison
+from tsmcli.recipes.evaluate import Evaluation, most_confused
+from tsmcli.report.tables import percent, print_json, print_line, print_table
+
+_WHOLE_MATRIX = 12
+"""Classes up to which a confusion matrix is a table; of more, the largest mistakes are listed."""
+_PAIRS = 20
+
+
+def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
+    """The metrics, and tables of the classes and of the confusions where they were asked for."""
+    if as_json:
+        print_json(evaluation_json(evaluation))
+        return
+    title = f"{evaluation.preset}, protocol {evaluation.protocol}, {evaluation.coverage}"
+    if evaluation.values:
+        rows = [(name, percent(value)) for name, value in evaluation.values.items()]
+        print_table(("metric", "value"), rows, title)
+    else:
+        print_line(title)
+    if evaluation.classes:
+        _print_classes(evaluation)
+    if evaluation.matrix is not None:
+        _print_confusion(evaluation)
+    print_line(f"scores: {evaluation.source}")
+
+
+def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Stable keys for scripts; `confusion` has a row for each true class."""
+    tree: dict[str, Any] = {
+        **evaluation.values,
+        "videos": evaluation.coverage,
+        "complete": evaluation.complete,
+        "protocol": evaluation.protocol,
+        "preset": evaluation.preset,
+        "scores": evaluation.source,
+    }
+    if evaluation.classes:
+        tree["per_class"] = [
+            {"class": c.index, "name": c.name, "videos": c.videos, "top1": c.top1,
+             "taken_for": c.taken_for and {"name": c.taken_for[0], "share": c.taken_for[1]}}
+            for c in evaluation.classes
+        ]  # fmt: skip
+    if evaluation.matrix is not None:
+        tree |= {"confusion": evaluation.matrix.tolist(), "class_names": evaluation.names}
+    return tree
+
+
+def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
+    """Both tests, their difference, and whether it may be chance."""
+    a, b = comparison.a, comparison.b
+    if as_json:
+        print_json(
+            {
+                "a": evaluation_json(a),
+                "b": evaluation_json(b),
+                "difference": {
+                    name: {"b_minus_a": d.b - d.a, "low": d.low, "high": d.high}
+                    for name, d in comparison.differences.items()
+                },
+                "mcnemar": {"only_a": comparison.only_a, "only_b": comparison.only_b, "p": comparison.p},
+            }
+        )
+        return
+    print_line(f"A: {a.source} ({a.preset}, protocol {a.protocol})")
+    print_line(f"B: {b.source} ({b.preset}, protocol {b.protocol})")
+    if a.protocol != b.protocol:
+        print_line("The protocols differ: this compares the protocols as well as the networks.")
+    rows = [
+        (
+            name,
+            percent(d.a),
+            percent(d.b),
+            f"{100 * (d.b - d.a):+.2f}",
+            f"{100 * d.low:+.2f} to {100 * d.high:+.2f}",
+        )
+        for name, d in comparison.differences.items()
+    ]
+    print_table(("metric", "A", "B", "B - A", "95 % interval"), rows, f"The same {a.coverage}")
+    print_line(f"First guess right in A only: {comparison.only_a} videos, in B only: {comparison.only_b}.")
+    verdict = "the difference may be chance" if comparison.p >= 0.05 else "hardly chance"
+    print_line(f"McNemar's exact test: p = {comparison.p:.3g}, {verdict}.")
+
+
+def _print_classes(evaluation: Evaluation) -> None:
+    rows = [
+        (c.index, c.name, c.videos, "" if c.top1 is None else percent(c.top1),
+         f"{c.taken_for[0]} ({percent(c.taken_for[1])})" if c.taken_for else "")
+        for c in evaluation.classes
+    ]  # fmt: skip
+    print_table(("class", "name", "videos", "top1", "most often taken for"), rows)
+
+
+def _print_confusion(evaluation: Evaluation) -> None:
+    matrix, names = evaluation.matrix, evaluation.names
+    if matrix is None:
+        return
+    if len(matrix) <= _WHOLE_MATRIX:
+        rows = [(f"{i} {name}", *row) for i, (name, row) in enumerate(zip(names, matrix.tolist(), strict=True))]
+        print_table(("true \\ said", *map(str, range(len(names)))), rows)
+        return
+    videos = matrix.sum(axis=1)
+    mistakes = [
+        (names[true], names[said], count, percent(count / videos[true]))
+        for true, said, count in most_confused(matrix, _PAIRS)
+    ]
+    title = f"The {len(mistakes)} largest mistakes of {len(matrix)} classes; --json has the whole matrix"
+    print_table(("true", "taken for", "videos", "of the class"), mistakes, title)
