@@ -123,7 +123,9 @@ def study(
             studied = yield from study_order(found.results, test, device, max_videos=max_videos, seed=seed)
             found = replace(found, order=studied)
     except TsmError as error:
-        left_out = "The order of frames is" if found.worst or found.confused else "Clips and the order of frames are"
+        left_out = (
+            "The order of frames is" if found.worst or found.confused else "Clips and the order of frames are"
+        )
         note = f"{left_out} left out: {error}"
         found.notes.append(note)
         yield Stage(note, tuple(filter(None, [error.hint])))

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tsmcli.errors import DataError
+from tsmcli.recipes.curves import read_log
 from tsmcli.recipes.events import Saved, Validated
-
-
-def read_log(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """log.jsonl -> (epoch, value) pairs of each logged number; epochs done, with fractions."""
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        values = json.loads(line)
-        if "train/epoch" in values:
-            epoch = values["train/epoch"] + values["train/step"] / values["train/steps"]
-        elif "val/epoch" in values:
-            epoch = values["val/epoch"] + 1
-        else:
-            continue
-        for key, value in values.items():
-            if isinstance(value, int | float):
-                curves.setdefault(key, []).append((epoch, value))
-    return curves
 
 
 def write_curves(run: Path) -> Path | None:
     """Draw loss, accuracy and learning rate of a run into its curves.png; None where nothing was logged yet."""
-    log = run / "log.jsonl"
-    curves = read_log(log) if log.is_file() else {}
-    if not curves:
+    try:
+        curves = read_log(run / "log.jsonl").series
+    except DataError:
         return None
     import matplotlib
 
