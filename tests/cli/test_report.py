@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support import tsm
 
+from tsmcli.core.tsm import build_model
+from tsmcli.presets import load_preset
 from tsmcli.results import load_results
 
 QUICK = ["train.epochs=1", "train.workers=0", "model.width=0.125", "train.lr_steps=[]"]
@@ -109,7 +112,7 @@ def test_what_is_gone_is_said(run: Path, gone: str) -> None:
     assert len(found["notes"]) == 1
     assert words in found["notes"][0]
     assert words in done.err
-    assert "are left out" in (run / "report.html").read_text()
+    assert "cannot be shown" in (run / "report.html").read_text()
 
 
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,3 +129,20 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         refused = tsm("report", *args)
         assert refused.code == code, refused.err
         assert words in refused.err
+
+
+def test_a_wrong_override_is_refused(run: Path) -> None:
+    tsm("test", "--checkpoint", run / "best.pt")
+    refused = tsm("report", run, "--set", "data.stor=zip")
+    assert refused.code == 2
+    assert "did you mean 'store'?" in refused.err
+
+
+def test_bare_weights(run: Path) -> None:
+    """A test of weights without a configuration is reopened with the preset that it was made with."""
+    config = load_preset("demo")
+    torch.save({"state_dict": build_model(config, 8, seed=0).state_dict()}, "bare.pth")
+    tested = tsm("test", "--checkpoint", "bare.pth", "--preset", "demo", "--json").json()
+    (found,) = tsm("report", Path(tested["scores"]).parent, "--json").json()
+    assert found["order"]["videos"] == 16
+    assert found["notes"] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ class _Wrong:
     def clips(self, rows: NDArray[np.intp], count: int) -> list[ShownClip]:
         """The first readable of these videos, the most wrongly sure first."""
         order = rows[np.argsort(-self.probability[rows], kind="stable")]
-        return [clip for _, clip in zip(range(count), self._load(order.tolist()), strict=False)]
+        return list(islice(self._load(order.tolist()), count))
 
     def _load(self, rows: Sequence[int]) -> Iterator[ShownClip]:
         names, test = self.test.class_names, self.test

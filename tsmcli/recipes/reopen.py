@@ -12,7 +12,7 @@ from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, Split, find_split
 from tsmcli.engine.checkpoint import Checkpoint, open_checkpoint
 from tsmcli.errors import DataError, WeightsError
-from tsmcli.presets import resolve
+from tsmcli.presets import preset_names, resolve
 from tsmcli.recipes.test import choose_config, load_network, sha256
 from tsmcli.results import Results
 
@@ -47,7 +47,7 @@ def reopen(results: Results, run: Path, places: Places, overrides: Sequence[str]
 
     Raises:
         DataError: the results do not say what they are of, or the list or the media are not there or others.
-        WeightsError: the checkpoint is not there, or has changed since.
+        WeightsError: the checkpoint is not there, has changed since, or is of a network that is not known.
     """
     meta = results.meta
     if not {"checkpoint", "sha256", "protocol", "class_names"} <= {*meta}:
@@ -58,6 +58,8 @@ def reopen(results: Results, run: Path, places: Places, overrides: Sequence[str]
     own = open_checkpoint(checkpoint)
     if sha256(checkpoint) != meta["sha256"]:
         raise WeightsError(f"{checkpoint} has changed since the test", hint=f"tsm test --checkpoint {checkpoint}")
+    if own is None and meta["preset"] not in preset_names():
+        raise WeightsError(f"{checkpoint} says no network, and there is no preset {meta['preset']}")
     preset = None if own else resolve(meta["preset"], overrides)
     config, _ = choose_config(checkpoint, own, preset, () if preset else overrides)
     check_decoder(config.data)

@@ -14,7 +14,7 @@ from tsmcli.data.dataset import BadVideo
 from tsmcli.data.location import Places
 from tsmcli.engine.runtime import choose_device
 from tsmcli.engine.scores import VideoScored
-from tsmcli.errors import DataError, TsmError
+from tsmcli.errors import DataError, WeightsError
 from tsmcli.metrics import confusion
 from tsmcli.presets import resolve
 from tsmcli.recipes.curves import Curves, read_log
@@ -105,6 +105,7 @@ def study(
         compare_log: a log whose curves stand beside ours; of tsm or of MMAction2.
 
     Raises:
+        ConfigError: an override is wrong.
         DataError: there is neither a test nor a checkpoint, or a file is damaged.
         EnvironmentProblem: the device is missing.
     """
@@ -122,11 +123,9 @@ def study(
         if order:
             studied = yield from study_order(found.results, test, device, max_videos=max_videos, seed=seed)
             found = replace(found, order=studied)
-    except TsmError as error:
-        left_out = (
-            "The order of frames is" if found.worst or found.confused else "Clips and the order of frames are"
-        )
-        note = f"{left_out} left out: {error}"
+    except (DataError, WeightsError) as error:
+        what = "Clips and the order" if not found.worst and not found.confused else "The order"
+        note = f"{what} of frames cannot be shown: {error}"
         found.notes.append(note)
         yield Stage(note, tuple(filter(None, [error.hint])))
     yield found

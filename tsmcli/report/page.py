@@ -109,7 +109,9 @@ def _summary(study: Study) -> list[tuple[str, str, str]]:
         rows.append(("top-5", percent(newest.values["top5"]), ""))
     rows.append(("mean class", percent(newest.values["mean_class"]), f"of {len(study.classes)} classes"))
     if "checkpoint" in results.meta:
-        rows.append(("checkpoint", Path(results.meta["checkpoint"]).name, f"sha256 {results.meta['sha256'][:12]}"))
+        rows.append(
+            ("checkpoint", Path(results.meta["checkpoint"]).name, f"sha256 {results.meta.get('sha256', '')[:12]}")
+        )
     return rows
 
 
