@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import zipfile
@@ -48,7 +49,9 @@ class Results:
 
 
 def save_results(path: Path, results: Results) -> None:
-    """Write a `.npz` (compact) or `.json` (readable) file, whole or not at all.
+    """Write a `.npz` (compact), `.json` (readable) or `.csv` (for a spreadsheet) file, whole or not at all.
+
+    A `.csv` has a row a video: its path, label, five best classes by name, and all scores. It is not read back.
 
     Raises:
         UsageError: another suffix.
@@ -63,6 +66,8 @@ def save_results(path: Path, results: Results) -> None:
             for video, label, scores in zip(results.paths, results.labels, results.scores, strict=True)
         ]
         part.write_text(json.dumps({**head, "videos": videos}), encoding="utf-8")
+    elif path.suffix == ".csv":
+        _write_csv(part, results)
     else:
         with part.open("wb") as file:
             np.savez_compressed(
@@ -75,10 +80,24 @@ def save_results(path: Path, results: Results) -> None:
     part.replace(path)
 
 
+def _write_csv(path: Path, results: Results) -> None:
+    classes = results.scores.shape[1]
+    names = results.meta.get("class_names") or [str(label) for label in range(classes)]
+    best = np.argsort(-results.scores, axis=1, kind="stable")[:, :5]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        ranks = [f"top{rank + 1}" for rank in range(best.shape[1])]
+        writer.writerow(["path", "label", *ranks, *(f"score_{label}" for label in range(classes))])
+        for video, label, five, scores in zip(results.paths, results.labels, best, results.scores, strict=True):
+            writer.writerow([video, names[label], *(names[i] for i in five), *(f"{score:.9g}" for score in scores)])
+
+
 def check_suffix(path: Path) -> None:
     """Raise UsageError unless results can be written under this name."""
-    if path.suffix not in (".npz", ".json"):
-        raise UsageError(f"{path}: results are saved as .npz or .json, not {path.suffix or 'without a suffix'}")
+    if path.suffix not in (".npz", ".json", ".csv"):
+        raise UsageError(
+            f"{path}: results are saved as .npz, .json or .csv, not {path.suffix or 'without a suffix'}"
+        )
 
 
 def load_results(path: Path) -> Results:

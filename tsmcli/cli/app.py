@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from tsmcli import __version__
-from tsmcli.errors import EnvironmentProblem, TsmError
+from tsmcli.errors import EnvironmentProblem, Interrupted, TsmError
 
 
 class ErrorBoundary(TyperGroup):
@@ -22,9 +23,12 @@ class ErrorBoundary(TyperGroup):
         except TsmError as error:
             if ctx.params.get("debug"):
                 raise
-            sys.stderr.write(f"error: {error}\n")
-            for line in filter(None, error.hint.splitlines()):
-                sys.stderr.write(f"hint: {line}\n")
+            rank = os.environ.get("RANK", "0")
+            if rank == "0" or not isinstance(error, Interrupted):  # an interruption is told once
+                who = "" if rank == "0" else f"process {rank}: "
+                sys.stderr.write(f"{who}error: {error}\n")
+                for line in filter(None, error.hint.splitlines()):
+                    sys.stderr.write(f"hint: {line}\n")
             raise typer.Exit(error.exit_code) from error
         except OSError as error:
             if ctx.params.get("debug") or isinstance(error, BrokenPipeError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tsmcli.cli.shared import Classes, Data, DataRoot, Device, Json, Media, Set, places
+from tsmcli.cli.shared import Classes, Data, DataRoot, Device, Gpus, Json, Media, Set, places
 
 if TYPE_CHECKING:
     from tsmcli.recipes.test import Tested
@@ -34,9 +35,13 @@ def test(
     list_file: Annotated[Path | None, typer.Option("--list", help="List of the videos to test on.")] = None,
     media: Media = None,
     classes: Classes = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the scores here, .json or .npz.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the scores here: .json, .npz or .csv.")] = None,
+    average: Annotated[
+        Literal["prob", "score"] | None, typer.Option(help="Of the views [default: the protocol's own].")
+    ] = None,
     allow_missing: AllowMissing = False,
     device: Device = "auto",
+    gpus: Gpus = 1,
     as_json: Json = False,
 ) -> None:
     """Score every video of the validation list and print the metrics.
@@ -50,13 +55,23 @@ def test(
     resolved = resolve(preset, sets or ()) if preset else None
     where = places(data_root, data, val_list=list_file, media=media, classes=classes)
 
+    from tsmcli.engine.world import joined, launched
     from tsmcli.recipes.test import test as run
     from tsmcli.report.progress import follow
 
+    if gpus > 1 and not launched():
+        from tsmcli.engine.launch import launch
+
+        raise typer.Exit(launch(gpus, device, sys.argv[1:]))
     own = () if preset else sets or ()
-    events = run(checkpoint, resolved, where, overrides=own, protocol=protocol, device_name=device, out=out)
-    tested = follow(events)
-    finish_test(tested, metrics, topk, allow_missing=allow_missing, as_json=as_json)
+    with joined(device) as (world, at):
+        events = run(
+            checkpoint, resolved, where, overrides=own, protocol=protocol, device_name=str(at), out=out,
+            average=average, world=world,
+        )  # fmt: skip
+        tested = follow(events, quiet=not world.is_main)
+    if world.is_main:
+        finish_test(tested, metrics, topk, allow_missing=allow_missing, as_json=as_json)
 
 
 def finish_test(

@@ -19,6 +19,7 @@ from tsmcli.engine.scores import VideoScored, score_videos
 from tsmcli.engine.world import ALONE, World
 from tsmcli.errors import DataError, TsmError
 from tsmcli.recipes.events import Scoring
+from tsmcli.recipes.partial import PartialScores
 from tsmcli.results import Results
 
 ScoreEvent = Scoring | VideoScored | BadVideo
@@ -34,14 +35,20 @@ def score_split(
     *,
     world: World = ALONE,
     signals: StopSignals | None = None,
+    partial: PartialScores | None = None,
 ) -> Generator[ScoreEvent, None, Results]:
     """Yield an event a video of this process, and return the results of all videos in every process.
+
+    Args:
+        partial: where scores are kept on the way; videos that it has already are not scored again.
 
     Raises:
         DataError: no video could be read.
         Interrupted: a signal came, to any process.
     """
-    shard = eval_shard(len(split.records), rank=world.rank, world_size=world.size)
+    known = partial.scored if partial else {}
+    left = [number for number in range(len(split.records)) if number not in known]
+    shard = [left[i] for i in eval_shard(len(left), rank=world.rank, world_size=world.size)]
     yield Scoring("scoring", len(shard))
     loader = eval_loader(VideoDataset(split, config, views), shard)
     mine: list[VideoScored | BadVideo] = []
@@ -49,13 +56,15 @@ def score_split(
         if signals and signals.number:
             break
         mine.append(event)
+        if partial and isinstance(event, VideoScored):
+            partial.add(event)
         yield event
     shards, stops = zip(*world.gather((mine, signals.number if signals else 0)), strict=True)
     if any(stops):
         raise interrupted(max(stops))
     scored: dict[int, Any] = {}
     bad: dict[int, BadVideo] = {}
-    for event in chain.from_iterable(shards):
+    for event in chain(known.values(), *shards):
         if event.number in scored or event.number in bad:
             raise TsmError(f"video {event.number} was scored twice")
         if isinstance(event, BadVideo):

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import torch
 
 from tsmcli.config import PROTOCOLS, Config, Views
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state, mit_class_order, reorder_classes
 from tsmcli.data.decode import check_decoder
-from tsmcli.data.location import Places, dataset_folder, find_classes, find_split, write_text
+from tsmcli.data.location import Places, Split, dataset_folder, find_classes, find_split, write_text
 from tsmcli.engine.checkpoint import Checkpoint, load_weights, open_checkpoint
+from tsmcli.engine.interrupt import StopSignals
 from tsmcli.engine.runtime import choose_device, environment, use_channels_last
-from tsmcli.errors import DataError, UsageError, WeightsError
+from tsmcli.engine.world import ALONE, World
+from tsmcli.errors import DataError, Interrupted, UsageError, WeightsError
 from tsmcli.presets import Preset, override
 from tsmcli.recipes.evaluate import LATEST
 from tsmcli.recipes.events import Stage
+from tsmcli.recipes.partial import PartialScores
 from tsmcli.recipes.plan import check_classes
 from tsmcli.recipes.score import ScoreEvent, score_split
 from tsmcli.results import Results, check_suffix, save_results
@@ -41,17 +46,24 @@ def test(
     protocol: str | None = None,
     device_name: str = "auto",
     out: Path | None = None,
+    average: Literal["prob", "score"] | None = None,
+    world: World = ALONE,
 ) -> Iterator[Stage | ScoreEvent | Tested]:
     """Score every video of the validation list and save the scores.
+
+    Scores are kept video by video on the way; the same test, started again after it was stopped, goes on from them.
 
     Args:
         checkpoint: one of our checkpoints, or a weight file in any known layout (then `preset` is needed).
         preset: what to test with; default the checkpoint's own configuration.
         overrides: `key=value` strings that change the checkpoint's configuration, such as data.store=zip.
         protocol: a name of `config.PROTOCOLS`, `val` or `test` (the preset's own); default `test`.
-        out: an extra copy of the scores, `.npz` or `.json`.
+        out: an extra copy of the scores, `.npz`, `.json` or `.csv`.
+        average: of views, instead of the protocol's own.
+        world: this process among those that share the test.
 
     Raises:
+        Interrupted: a signal came.
         ConfigError, DataError, WeightsError, EnvironmentProblem, UsageError: see the functions called.
     """
     if out:
@@ -59,18 +71,15 @@ def test(
     own = open_checkpoint(checkpoint)
     config, name = choose_config(checkpoint, own, preset, overrides)
     views = choose_protocol(config, protocol)
+    if average:
+        views = views.model_copy(update={"average": average})
     device = choose_device(device_name)
     check_decoder(config.data)
     classes = choose_classes(config, places, own)
     split = find_split(config.data, places, "val", len(classes))
     model = load_network(checkpoint, own, config, classes)
     use_channels_last(model.to(device))
-    started = time.perf_counter()
-    yield Stage(
-        f"testing {checkpoint} on {split.list_file}",
-        (f"{len(split.records)} videos, protocol {views.name}: {views.clips} clips x {views.crops} crops of "
-         f"{views.crop_px} px, {config.model.num_segments} frames, {views.sampling} sampling, device {device}",),
-    )  # fmt: skip
+    yield Stage(f"testing {checkpoint} on {split.list_file}", (describe(config, views, split, device),))
     meta = {
         "preset": name,
         "checkpoint": str(checkpoint),
@@ -78,16 +87,35 @@ def test(
         "list": str(split.list_file),
         "num_segments": config.model.num_segments,
         "class_names": classes,
-        "environment": environment(),
+        "environment": {key: value for key, value in environment().items() if key not in ("command", "threads")},
     }
-    results = yield from score_split(model, split, config, views, device, meta)
-    results.meta["seconds"] = round(time.perf_counter() - started, 3)
-    files = (results_file(checkpoint, name, views, places.val_list), *([out] if out else []))
-    for file in files:
-        save_results(file, results)
-    Path("runs").mkdir(exist_ok=True)
-    write_text(Path("runs") / LATEST, f"{files[0].resolve()}\n")
+    first = results_file(checkpoint, name, str(meta["sha256"]), views, places.val_list)
+    files = (first, *([out] if out else []))
+    of = {**meta, "config": config.model_dump(), "views": views.model_dump(), "videos": split.records}
+    partial = PartialScores(files[0], of, world)
+    with StopSignals() as signals:
+        try:
+            results = yield from score_split(
+                model, split, config, views, device, meta, world=world, signals=signals, partial=partial
+            )
+        except Interrupted as stop:
+            hint = "the scores so far are kept: the same command goes on from there"
+            raise Interrupted(str(stop), hint, exit_code=stop.exit_code) from None
+    if world.is_main:
+        for file in files:
+            save_results(file, results)
+        partial.remove()
+        Path("runs").mkdir(exist_ok=True)
+        write_text(Path("runs") / LATEST, f"{files[0].resolve()}\n")
     yield Tested(results, files)
+
+
+def describe(config: Config, views: Views, split: Split, device: torch.device) -> str:
+    """What is tested, and how, in a line."""
+    return (
+        f"{len(split.records)} videos, protocol {views.name}: {views.clips} clips x {views.crops} crops of "
+        f"{views.crop_px} px, {config.model.num_segments} frames, {views.sampling} sampling, device {device}"
+    )
 
 
 def choose_config(
@@ -173,12 +201,12 @@ def load_network(path: Path, own: Checkpoint | None, config: Config, classes: li
     return model.eval()
 
 
-def results_file(checkpoint: Path, name: str, views: Views, list_file: Path | None) -> Path:
-    """Beside a checkpoint of one of our runs, else in a run folder of its own."""
+def results_file(checkpoint: Path, name: str, digest: str, views: Views, list_file: Path | None) -> Path:
+    """Beside a checkpoint of one of our runs, else in a folder of the weights' own."""
     if (checkpoint.parent / "config.yaml").exists():
         folder = checkpoint.parent
     else:
-        folder = Path("runs") / name / f"{time.strftime('%Y%m%d-%H%M%S')}-test"
+        folder = Path("runs") / name / f"test-{digest[:12]}"
     of_list = f"-{list_file.stem}" if list_file else ""
     return folder / f"scores-{checkpoint.stem}-{views.name}{of_list}.npz"
 
