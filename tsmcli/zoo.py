@@ -1,6 +1,6 @@
 """The published TSM checkpoints: what MMAction2's tables say of each, and where its files are.
 
-Facts only, read from `zoo.yaml`; nothing here touches the network or torch. `recipes/download.py` fetches the files.
+Facts only, read from `zoo.yaml`: no network, no torch. `recipes/download.py` fetches the files.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Model:
         return {"ckpt": self.ckpt, "log": self.log, "json": self.json}
 
     def values(self, column: str) -> dict[str, float | None]:
-        """An accuracy cell in numbers: protocol -> percent, None where unknown; {} where there is no number at all."""
+        """An accuracy cell in numbers: protocol -> percent, None where unknown; {} for a cell without any."""
         words = self.cells.get(column, "x").split("/")
         if words == ["x"]:
             return {}
@@ -153,7 +153,8 @@ def find(name: str) -> Model | Extra:
     Raises:
         UsageError: there is none, or several; the message names the nearest ones.
     """
-    entries = {entry.id: entry for entry in [*models(), *corrections(), *extras()]}
+    known: list[Model | Extra] = [*models(), *corrections(), *extras()]
+    entries = {entry.id: entry for entry in known}
     if name in entries:
         return entries[name]
     rows = [model.id for model in models() if model.preset == name]

@@ -191,13 +191,15 @@ def _fetch_from(url: str, remote: Remote, client: httpx.Client) -> Iterator[Fetc
         found = sha256(remote.part)[:8]
         _discard(remote)
         if begin == 0 or afresh:
-            raise Unusable(f"not the published file, or cut short: its SHA-256 begins with {found}, not {remote.sha256_prefix}")
+            raise Unusable(
+                f"not the published file, or cut short: its SHA-256 begins with {found}, not {remote.sha256_prefix}"
+            )
         afresh = True  # the part that was there may have been of another file
 
 
 def pause(failures: int) -> float:
     """Seconds to wait after the n-th failure in a row: 0.5, 1, 2, ... up to 30, less up to a half by chance."""
-    return min(30.0, 0.5 * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
+    return min(30.0, 0.5 * 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0)
 
 
 def _receive(url: str, remote: Remote, client: httpx.Client) -> Iterator[Receiving]:

@@ -103,7 +103,9 @@ def mirror_url(word: str) -> str:
         return word.rstrip("/")
     if Path(word).is_dir():
         return Path(word).resolve().as_uri()
-    raise UsageError(f"--mirror {word}: neither a web address nor a folder", hint="http://, https://, file:// or a path")
+    raise UsageError(
+        f"--mirror {word}: neither a web address nor a folder", hint="http://, https://, file:// or a path"
+    )
 
 
 def remote_of(entry: Model | Extra, supply: Supply, kind: str = "ckpt") -> Remote:
@@ -122,7 +124,7 @@ def remote_of(entry: Model | Extra, supply: Supply, kind: str = "ckpt") -> Remot
 
 
 def addresses(id: str, file: File, mirrors: Sequence[str]) -> tuple[str, ...]:
-    """Where a file may be: on a mirror laid out as our cache, as the publisher's server, or flat; at the publisher's."""
+    """Where a file may be: on mirrors (laid out as our cache, as the publisher's server, or flat) and there."""
     below = (f"{id}/{file.name}", urlsplit(file.url).path.lstrip("/"), file.name)
     return (*(f"{mirror}/{path}" for mirror in mirrors for path in below), file.url)
 
