@@ -11,6 +11,8 @@ import httpx
 from tsmcli import __version__
 from tsmcli.errors import EnvironmentProblem
 
+Client = httpx.Client
+
 CONNECT_SEC = 10.0
 SILENCE_SEC = 20.0
 """How long a connection may take, and how long a server may be silent in the middle of a file."""

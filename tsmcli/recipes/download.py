@@ -12,12 +12,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from urllib.parse import urlsplit
 
-import httpx
-
 from tsmcli.errors import EnvironmentProblem, TsmError, UsageError, WeightsError
 from tsmcli.prepare.fetch import Fetched, FetchEvent, Remote, Waiting, fetch, is_whole, size_of
 from tsmcli.prepare.unpack import unpack
-from tsmcli.prepare.web import open_client
+from tsmcli.prepare.web import Client, open_client
 from tsmcli.recipes.events import Stage
 from tsmcli.zoo import Extra, File, Model
 
@@ -109,7 +107,7 @@ def mirror_url(word: str) -> str:
 
 
 def remote_of(entry: Model | Extra, supply: Supply, kind: str = "ckpt") -> Remote:
-    """What to fetch for an entry of the zoo: its checkpoint, its `log`, its `json` log, or the one file of an extra.
+    """What to fetch for an entry of the zoo: its checkpoint, `log` or `json` log, or the one file of an extra.
 
     Raises:
         UsageError: the entry is a page for a browser.
@@ -177,7 +175,7 @@ def download(
     yield Downloaded(tuple(fetched), unpacked)
 
 
-def make_plan(remotes: Sequence[Remote], client: httpx.Client, supply: Supply, jobs: int) -> Plan:
+def make_plan(remotes: Sequence[Remote], client: Client, supply: Supply, jobs: int) -> Plan:
     """What is there, what is missing, and how much it is."""
 
     def look(remote: Remote) -> Planned:
@@ -192,7 +190,7 @@ def make_plan(remotes: Sequence[Remote], client: httpx.Client, supply: Supply, j
     return Plan(files, shutil.disk_usage(there).free)
 
 
-def fetch_all(remotes: Sequence[Remote], client: httpx.Client, jobs: int) -> Iterator[FetchEvent | Failed]:
+def fetch_all(remotes: Sequence[Remote], client: Client, jobs: int) -> Iterator[FetchEvent | Failed]:
     """Fetch files in parallel. Threads put their events into one queue; leaving this generator stops them."""
     events: SimpleQueue[FetchEvent | Failed | None] = SimpleQueue()
     stop = threading.Event()
