@@ -16,6 +16,7 @@ from tsmcli.cli.presets import presets
 from tsmcli.cli.shared import ManyValues
 from tsmcli.cli.test import test
 from tsmcli.cli.train import train
+from tsmcli.cli.zoo import zoo
 
 app.command()(demo)
 app.command()(doctor)
@@ -26,6 +27,7 @@ app.command(cls=ManyValues)(train)
 app.command(cls=ManyValues)(test)
 app.command("eval", cls=ManyValues)(evaluate)
 app.command(cls=ManyValues)(bench)
+app.add_typer(zoo, name="zoo")
 
 
 def main() -> None:

@@ -7,8 +7,6 @@ drives it does the waiting.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -21,33 +19,12 @@ import httpx
 from filelock import FileLock, Timeout
 
 from tsmcli.errors import EnvironmentProblem, WeightsError
+from tsmcli.prepare.remote import Remote, has_prefix, is_whole, sha256
 from tsmcli.prepare.web import TryAgain, Unusable, check_status, shown
 
 TRIES = 5
 """Attempts in a row, at one address, that bring the download no further."""
 _BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file to fetch.
-
-    Attributes:
-        name: for people.
-        urls: http, https or file addresses, tried in this order.
-        path: where it goes.
-        sha256_prefix: how its SHA-256 begins, or None where nobody says.
-    """
-
-    name: str
-    urls: tuple[str, ...]
-    path: Path
-    sha256_prefix: str | None = None
-
-    @property
-    def part(self) -> Path:
-        """Where its bytes are until it is whole."""
-        return self.path.with_name(self.path.name + ".part")
 
 
 @dataclass(frozen=True)
@@ -107,25 +84,6 @@ def fetch(remote: Remote, client: httpx.Client) -> Iterator[FetchEvent]:
         lock.release()
 
 
-def is_whole(remote: Remote) -> bool:
-    """Whether the file is there, with the right hash if one is known."""
-    return remote.path.is_file() and has_prefix(remote.path, remote.sha256_prefix)
-
-
-def has_prefix(path: Path, prefix: str | None) -> bool:
-    """Whether the SHA-256 of a file begins like this; true where no beginning is known."""
-    return prefix is None or sha256(path).startswith(prefix)
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def size_of(remote: Remote, client: httpx.Client) -> int | None:
     """The size of a file in bytes, as the first address that knows it says; None where none does."""
     for url in remote.urls:
@@ -163,7 +121,7 @@ def _fetch(remote: Remote, client: httpx.Client) -> Iterator[FetchEvent]:
             silent |= {host} if error.silent else set()
         else:
             return
-    kept = remote.part.stat().st_size if remote.part.exists() else 0
+    kept = remote.have
     again = f"the same command goes on from the {kept:,} bytes that are there\n" if kept else ""
     raise WeightsError(
         f"{remote.name} cannot be fetched:\n" + "\n".join(reasons),
@@ -173,23 +131,23 @@ def _fetch(remote: Remote, client: httpx.Client) -> Iterator[FetchEvent]:
 
 def _fetch_from(url: str, remote: Remote, client: httpx.Client) -> Iterator[FetchEvent]:
     """Fetch from one address, again and again as long as that gets further; verify, rename."""
-    failures, furthest, afresh = 0, _size(remote.part), False
+    failures, furthest, afresh = 0, remote.have, False
     while True:
-        begin = _size(remote.part)
+        begin = remote.have
         try:
             yield from _copy(url, remote) if url.startswith("file:") else _receive(url, remote, client)
         except TryAgain as error:
-            failures = 1 if _size(remote.part) > furthest else failures + 1
-            furthest = max(furthest, _size(remote.part))
+            failures = 1 if remote.have > furthest else failures + 1
+            furthest = max(furthest, remote.have)
             if failures >= TRIES:
                 raise Unusable(f"{error}, {failures} times in a row", silent=error.silent) from None
             yield Waiting(remote.name, error.after or pause(failures), str(error))
             continue
         if has_prefix(remote.part, remote.sha256_prefix):
-            _put_in_place(remote)
+            remote.put_in_place()
             return
         found = sha256(remote.part)[:8]
-        _discard(remote)
+        remote.discard()
         if begin == 0 or afresh:
             raise Unusable(
                 f"not the published file, or cut short: its SHA-256 begins with {found}, not {remote.sha256_prefix}"
@@ -204,7 +162,7 @@ def pause(failures: int) -> float:
 
 def _receive(url: str, remote: Remote, client: httpx.Client) -> Iterator[Receiving]:
     """Append what the server sends to the `.part` file; returns once all of it is there."""
-    have, headers = _size(remote.part), {}
+    have, headers = remote.have, {}
     tag = _read_tag(remote, url)
     if have and (remote.sha256_prefix or tag):
         headers = {"Range": f"bytes={have}-"} | ({} if remote.sha256_prefix else {"If-Range": tag})
@@ -214,7 +172,7 @@ def _receive(url: str, remote: Remote, client: httpx.Client) -> Iterator[Receivi
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 if response.headers.get("content-range") == f"bytes */{have}":
                     return  # it was complete, and only the rename is missing
-                _discard(remote)
+                remote.discard()
                 raise TryAgain("what was there does not fit the server's file")
             check_status(response)
             resumed = response.headers.get("content-range", "").startswith(f"bytes {have}-")
@@ -242,7 +200,7 @@ def _copy(url: str, remote: Remote) -> Iterator[Receiving]:
     source = _local(url)
     if not source.is_file():
         raise Unusable("no such file")
-    begin = _size(remote.part) if remote.sha256_prefix else 0
+    begin = remote.have if remote.sha256_prefix else 0
     with source.open("rb") as file:
         file.seek(begin)
         yield from _append(iter(lambda: file.read(_BLOCK), b""), remote, begin, source.stat().st_size)
@@ -268,38 +226,17 @@ def _append(chunks: Iterator[bytes], remote: Remote, begin: int, total: int | No
         raise TryAgain(f"{done:,} of {total:,} bytes came")
 
 
-def _put_in_place(remote: Remote) -> None:
-    with remote.part.open("rb+") as file:
-        os.fsync(file.fileno())
-    remote.part.replace(remote.path)
-    _tag(remote).unlink(missing_ok=True)
-
-
-def _discard(remote: Remote) -> None:
-    remote.part.unlink(missing_ok=True)
-    _tag(remote).unlink(missing_ok=True)
-
-
-def _tag(remote: Remote) -> Path:
-    """For a file without a known hash: which version, of which address, the `.part` file is of."""
-    return remote.part.with_name(remote.part.name + ".tag")
-
-
 def _write_tag(remote: Remote, url: str, response: httpx.Response) -> None:
     tag = response.headers.get("etag", "")
     tag = "" if tag.startswith("W/") else tag or response.headers.get("last-modified", "")
     if not remote.sha256_prefix:
-        _tag(remote).write_text(f"{url}\n{tag}", encoding="utf-8")
+        remote.tag.write_text(f"{url}\n{tag}", encoding="utf-8")
 
 
 def _read_tag(remote: Remote, url: str) -> str:
-    path = _tag(remote)
+    path = remote.tag
     origin, _, tag = path.read_text(encoding="utf-8").partition("\n") if path.is_file() else ("", "", "")
     return tag if origin == url else ""
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _local(url: str) -> Path:

@@ -47,7 +47,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class _Weights:
-    """Tensors under our names, and what is known of them; `checkpoint` is None where T or the class names are not."""
+    """Tensors under our names, and what is known of them; `checkpoint` is None where T or class names are not."""
 
     tensors: dict[str, Tensor]
     model: TSM

@@ -13,7 +13,8 @@ from queue import SimpleQueue
 from urllib.parse import urlsplit
 
 from tsmcli.errors import EnvironmentProblem, TsmError, UsageError, WeightsError
-from tsmcli.prepare.fetch import Fetched, FetchEvent, Remote, Waiting, fetch, is_whole, size_of
+from tsmcli.prepare.fetch import Fetched, FetchEvent, Waiting, fetch, size_of
+from tsmcli.prepare.remote import Remote, is_whole
 from tsmcli.prepare.unpack import unpack
 from tsmcli.prepare.web import Client, open_client
 from tsmcli.recipes.events import Stage
@@ -181,8 +182,7 @@ def make_plan(remotes: Sequence[Remote], client: Client, supply: Supply, jobs: i
     def look(remote: Remote) -> Planned:
         cached = is_whole(remote)
         size = remote.path.stat().st_size if cached else None if supply.offline else size_of(remote, client)
-        have = remote.part.stat().st_size if remote.part.exists() else 0
-        return Planned(remote.name, remote.path, remote.urls[0], size, have, cached)
+        return Planned(remote.name, remote.path, remote.urls[0], size, remote.have, cached)
 
     with ThreadPoolExecutor(jobs) as pool:
         files = tuple(pool.map(look, remotes))

@@ -13,7 +13,7 @@ from tsmcli.config import Config, ModelConfig
 from tsmcli.core.recognise import Recognised, recognise
 from tsmcli.engine.weight_file import read_weights
 from tsmcli.errors import UsageError, WeightsError
-from tsmcli.prepare.fetch import Remote, is_whole
+from tsmcli.prepare.remote import Remote, is_whole
 from tsmcli.presets import Preset, resolve
 from tsmcli.recipes.download import Supply, download, remote_of
 

@@ -15,7 +15,7 @@ from tsmcli.data.location import Places, dataset_folder, find_classes, find_spli
 from tsmcli.engine.checkpoint import Checkpoint, load_weights, open_checkpoint
 from tsmcli.engine.runtime import choose_device, environment, use_channels_last
 from tsmcli.errors import DataError, UsageError, WeightsError
-from tsmcli.prepare.fetch import sha256
+from tsmcli.prepare.remote import sha256
 from tsmcli.presets import Preset, override
 from tsmcli.recipes.evaluate import LATEST
 from tsmcli.recipes.events import Stage
