@@ -12,8 +12,9 @@ from torch import Tensor
 from tsmcli.catalog import CATALOG
 from tsmcli.config import ModelConfig
 from tsmcli.core.layouts import LAYOUTS, Layout, layout_names
+from tsmcli.core.recognise import recognise
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.core.weights import describe, export_state, load_state, match_state, mit_class_order, reorder_classes
+from tsmcli.core.weights import export_state, load_state, match_state, mit_class_order, reorder_classes
 from tsmcli.errors import WeightsError
 
 CONFIGS = {
@@ -181,4 +182,4 @@ def test_class_order_of_the_authors_files() -> None:
 )
 def test_description(name: str, layout: Layout, words: str) -> None:
     state: dict[str, Tensor] = export_state(fresh(name), layout)
-    assert describe(state) == words
+    assert str(recognise(state)) == words

@@ -18,6 +18,7 @@ from tsmcli.cli.report import report
 from tsmcli.cli.shared import ManyValues
 from tsmcli.cli.test import test
 from tsmcli.cli.train import train
+from tsmcli.cli.zoo import zoo
 
 app.command()(demo)
 app.command()(doctor)
@@ -30,6 +31,7 @@ app.command("eval", cls=ManyValues)(evaluate)
 app.command(cls=ManyValues)(report)
 app.command(cls=ManyValues)(predict)
 app.command(cls=ManyValues)(bench)
+app.add_typer(zoo, name="zoo")
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ Data = Annotated[Path | None, typer.Option(help="Folder of this dataset [default
 Media = Annotated[Path | None, typer.Option(help="Folder that the paths in the lists are relative to.")]
 Classes = Annotated[Path | None, typer.Option(help="File of class names, one a line, in index order.")]
 
-MANY_VALUES = frozenset({"--metrics", "--topk", "--set", "--weights"})
+MANY_VALUES = frozenset({"--metrics", "--topk", "--set", "--weights", "--with"})
 
 
 class ManyValues(TyperCommand):

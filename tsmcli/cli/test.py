@@ -19,7 +19,9 @@ AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Exit 0 alth
 
 
 def test(
-    checkpoint: Annotated[Path, typer.Option(help="A checkpoint of a run, or weights with --preset.")],
+    checkpoint: Annotated[
+        Path, typer.Option(help="A checkpoint of a run, an id of tsm zoo ls, or weights and --preset.")
+    ],
     preset: Annotated[
         str | None, typer.Option(help="Preset of bare weights [default: the checkpoint's own].")
     ] = None,

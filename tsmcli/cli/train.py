@@ -38,7 +38,10 @@ def train(
     media: Media = None,
     classes: Classes = None,
     init: Annotated[
-        str | None, typer.Option(help="Starting weights: imagenet, none, or a file [default: the preset's].")
+        str | None,
+        typer.Option(
+            "--init", "--checkpoint", help="Starting weights: imagenet, none, a file or an id of tsm zoo ls."
+        ),
     ] = None,
     work_dir: Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/PRESET/TIME].")] = None,
     resume: Annotated[

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tsmcli.core.layouts import LAYOUTS, Layout, layout_names
+from tsmcli.core.recognise import HEADS, recognise
 from tsmcli.core.tsm import TSM
 from tsmcli.errors import WeightsError
 
 _COUNTER = "num_batches_tracked"
-_TORCHVISION_HEADS = ("classifier.1.weight", "classifier.1.bias")
 _FLAT_UNIT = re.compile(r"features\.\d+\.conv\.[4-7]\.")
 _MIT_EXTRA_BIAS = re.compile(r"(.*\.nl\.W)\.0\.bias$")
 
@@ -62,20 +62,33 @@ def load_state(model: TSM, state: Mapping[str, Tensor], *, new_classifier: bool 
 
     Args:
         new_classifier: leave the classifier at its initialisation and ignore the checkpoint's (starting from
-            ImageNet, or fine-tuning on other classes).
+            ImageNet, or fine-tuning on other classes). The checkpoint may then be of a plain 2D network: shifts
+            have no weights, and non-local blocks start as identities.
 
     Raises:
         WeightsError: a tensor is missing, left over, or of another shape; the network is then unchanged.
     """
+    report, translated = match_all(model, state, new_classifier=new_classifier)
+    model.load_state_dict(translated, strict=False)
+    return report
+
+
+def match_all(
+    model: TSM, state: Mapping[str, Tensor], *, new_classifier: bool = False
+) -> tuple[LoadReport, dict[str, Tensor]]:
+    """`match_state`, strictly.
+
+    Raises:
+        WeightsError: a tensor is missing, left over, or of another shape.
+    """
     report, translated = match_state(model, state, new_classifier=new_classifier)
     if not report.complete:
         raise WeightsError(
-            f"the checkpoint is of another network: it looks like {describe(state)}; "
-            f"this one is {describe(model.state_dict())}\n{report.summary()}",
+            f"the checkpoint is of another network: it looks like {recognise(state)}; "
+            f"this one is {recognise(model.state_dict())}\n{report.summary()}",
             hint="choose the preset that the checkpoint was trained with",
         )
-    model.load_state_dict(translated, strict=False)
-    return report
+    return report, translated
 
 
 def match_state(
@@ -88,8 +101,11 @@ def match_state(
     ours_state = model.state_dict()
     translated: dict[str, Tensor] = {}
     missing, mismatched = [], {}
-    fresh = tuple(key for key in ours_state if new_classifier and key.startswith("fc."))
-    classifier = {names[key] for key in fresh} | ({"fc.weight", "fc.bias", *_TORCHVISION_HEADS} if fresh else set())
+    fresh: tuple[str, ...] = ()
+    if new_classifier:
+        names = names if any(".net." in key for key in state) else _without_shifts(names)
+        fresh = tuple(key for key in ours_state if key.startswith("fc.") or _is_new_block(key, names, state))
+    classifier = {head.replace("weight", end) for head in HEADS for end in ("weight", "bias") if fresh}
     for key, tensor in ours_state.items():
         if key in fresh:
             continue
@@ -114,9 +130,24 @@ def match_state(
     return report, translated
 
 
+def _without_shifts(names: Mapping[str, str]) -> dict[str, str]:
+    """The names of the same trunk before shifts were put into it."""
+    return {ours: theirs.replace(".net.", ".") for ours, theirs in names.items()}
+
+
+def _is_new_block(key: str, names: Mapping[str, str], state: Mapping[str, Tensor]) -> bool:
+    """Whether a tensor is of a non-local block where the checkpoint has no such blocks at all."""
+    return ".non_local." in key and not any(names[k] in state for k in names if ".non_local." in k)
+
+
 def export_state(model: TSM, layout: Layout) -> dict[str, Tensor]:
     """The weights of a network under the names of a layout: the inverse of loading."""
-    state = {theirs: model.state_dict()[ours] for ours, theirs in layout_names(model, layout).items()}
+    return rename_state(model, model.state_dict(), layout)
+
+
+def rename_state(model: TSM, tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Tensors under our names, of a network like `model`, under the names of a layout."""
+    state = {theirs: tensors[ours] for ours, theirs in layout_names(model, layout).items() if ours in tensors}
     if layout == "mit":  # their non-local convolution has a bias that ours lacks; zero is the same function
         for name, tensor in list(state.items()):
             if name.endswith(".nl.W.0.weight"):
@@ -181,30 +212,3 @@ def authors_variants(model: TSM, state: Mapping[str, Tensor]) -> dict[str, Tenso
                 renamed[usual] = renamed.pop(bare)
         return renamed
     return {key.replace("base_model.classifier.", "new_fc."): value for key, value in state.items()}
-
-
-def describe(state: Mapping[str, Tensor]) -> str:
-    """What network a state dict is of, read from its names and shapes: for messages."""
-    keys = strip_prefix(state)
-    depths = tuple(_blocks_of_stage(keys, stage) for stage in (1, 2, 3, 4))
-    bottleneck = any(re.search(r"layer1\.0\.(.*\.)?conv3", key) for key in keys)
-    names: dict[tuple[int, ...], str] = {
-        (2, 2, 2, 2): "ResNet-18",
-        (3, 4, 6, 3): "ResNet-50" if bottleneck else "ResNet-34",
-        (3, 4, 23, 3): "ResNet-101",
-        (3, 8, 36, 3): "ResNet-152",
-    }
-    # MMAction2 calls the seven groups of MobileNetV2 layer1 to layer7
-    mobile = any(".features." in k or k.startswith("features.") or "layer7." in k for k in keys)
-    name = "a MobileNetV2" if mobile else names.get(depths, "an unknown network")
-    name = name if name.startswith("a") else f"a {name}"
-    if any(".non_local" in k or ".nl." in k for k in keys):
-        name += " with non-local blocks"
-    heads = ("fc.weight", "cls_head.fc_cls.weight", "new_fc.weight", "classifier.1.weight")
-    classes = next((keys[h].shape[0] for h in heads if h in keys), None)
-    return f"{name}, {classes} classes" if classes else name
-
-
-def _blocks_of_stage(keys: Iterable[str], stage: int) -> int:
-    pattern = re.compile(rf"layer{stage}\.(?:net\.)?(\d+)\.")
-    return 1 + max((int(match[1]) for key in keys if (match := pattern.search(key))), default=-1)

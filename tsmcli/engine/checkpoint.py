@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
-import struct
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from tsmcli.config import Config
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import LoadReport, load_state
+from tsmcli.engine.weight_file import read_file, read_weights, write_torch
 from tsmcli.errors import WeightsError
 
 FORMAT = 2
@@ -74,8 +71,13 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint: to a temporary name, flushed to disk, then renamed over the one before."""
-    tree = {
+    """Write a checkpoint over the one before, which stays until the new one is whole."""
+    write_torch(path, checkpoint_tree(checkpoint))
+
+
+def checkpoint_tree(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A checkpoint as it stands in a file."""
+    return {
         "format": FORMAT,
         "preset": checkpoint.preset,
         "config": checkpoint.config.model_dump_json(),
@@ -84,12 +86,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "model": dict(checkpoint.model),
         "training": checkpoint.training,
     }
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        torch.save(tree, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:
@@ -139,7 +135,7 @@ def open_checkpoint(path: Path | str) -> Checkpoint | None:
             class_names=tree["class_names"],
             progress=Progress(**tree["progress"]),
             model=tree["model"],
-            training=tree["training"],
+            training=tree.get("training"),
         )
     except (KeyError, TypeError, ValidationError) as error:
         raise WeightsError(f"{path}: the checkpoint is incomplete: {error}") from None
@@ -171,56 +167,8 @@ def load_weights(
     """
     if isinstance(source, Mapping):
         return load_state(model, source, new_classifier=new_classifier)
-    tree = read_file(source)
-    state = next((tree[key] for key in ("state_dict", "model") if isinstance(tree.get(key), Mapping)), tree)
-    state = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    if not state:
-        raise WeightsError(f"{source}: no weights in this file")
+    state = read_weights(source)
     try:
         return load_state(model, state, new_classifier=new_classifier)
     except WeightsError as error:
         raise WeightsError(f"{source}: {error}", error.hint) from None
-
-
-def imagenet_weights(config: Config) -> Mapping[str, Tensor]:
-    """torchvision's ImageNet weights (version 1) for the trunk; downloaded once, hash-checked.
-
-    Raises:
-        WeightsError: they cannot be fetched.
-    """
-    import torchvision
-
-    weights = torchvision.models.get_model_weights(config.model.backbone).IMAGENET1K_V1
-    try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True)
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"the ImageNet weights of {config.model.backbone} cannot be fetched from {weights.url}: {error}",
-            hint="--init FILE starts from a file, --init none from random weights",
-        ) from None
-    return state
-
-
-# What torch's unpickler raises on bytes that are no checkpoint, or one cut short.
-_DAMAGED = (
-    pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
-    struct.error,
-)  # fmt: skip
-
-
-def read_file(path: Path | str) -> dict[str, Any]:
-    """A saved dictionary of tensors and plain values; code in the file is never run.
-
-    Raises:
-        WeightsError: the file is missing, damaged, or holds anything else.
-    """
-    try:
-        tree = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError(f"no checkpoint {path}") from None
-    except _DAMAGED as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{path}: cannot be read as a checkpoint: {reason}") from None
-    if not isinstance(tree, dict):
-        raise WeightsError(f"{path}: holds a {type(tree).__name__}, not a checkpoint")
-    return tree

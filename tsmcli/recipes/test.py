@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,13 @@ from tsmcli.engine.interrupt import StopSignals
 from tsmcli.engine.runtime import choose_device, environment, use_channels_last
 from tsmcli.engine.world import ALONE, World
 from tsmcli.errors import DataError, Interrupted, UsageError, WeightsError
+from tsmcli.prepare.remote import sha256
 from tsmcli.presets import Preset, override
 from tsmcli.recipes.evaluate import LATEST
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.partial import PartialScores
 from tsmcli.recipes.plan import check_classes
+from tsmcli.recipes.published import find_checkpoint
 from tsmcli.recipes.score import ScoreEvent, score_split
 from tsmcli.results import Results, check_suffix, save_results
 
@@ -54,7 +55,8 @@ def test(
     Scores are kept video by video on the way; the same test, started again after it was stopped, goes on from them.
 
     Args:
-        checkpoint: one of our checkpoints, or a weight file in any known layout (then `preset` is needed).
+        checkpoint: one of our checkpoints, a name of the zoo, or a weight file in any known layout (which needs
+            `preset`).
         preset: what to test with; default the checkpoint's own configuration.
         overrides: `key=value` strings that change the checkpoint's configuration, such as data.store=zip.
         protocol: a name of `config.PROTOCOLS`, `val` or `test` (the preset's own); default `test`.
@@ -68,6 +70,7 @@ def test(
     """
     if out:
         check_suffix(out)
+    checkpoint, preset = yield from find_checkpoint(checkpoint, preset, overrides)
     own = open_checkpoint(checkpoint)
     config, name = choose_config(checkpoint, own, preset, overrides)
     views = choose_protocol(config, protocol)
@@ -209,12 +212,3 @@ def results_file(checkpoint: Path, name: str, digest: str, views: Views, list_fi
         folder = Path("runs") / name / f"test-{digest[:12]}"
     of_list = f"-{list_file.stem}" if list_file else ""
     return folder / f"scores-{checkpoint.stem}-{views.name}{of_list}.npz"
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from tsmcli.config import Config
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state
 from tsmcli.data.dataset import BadVideo, VideoDataset, train_loader
@@ -17,20 +16,21 @@ from tsmcli.engine.checkpoint import (
     Checkpoint,
     Progress,
     copy_checkpoint,
-    imagenet_weights,
     load_weights,
     save_checkpoint,
 )
 from tsmcli.engine.interrupt import StopSignals
-from tsmcli.engine.learner import Learner, make_learner
+from tsmcli.engine.learner import Learner, make_learner, take_step
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
 from tsmcli.engine.run_log import RunLog
 from tsmcli.engine.runtime import seed_everything, set_determinism, use_channels_last
 from tsmcli.engine.scores import VideoScored
+from tsmcli.engine.world import ALONE
 from tsmcli.errors import Interrupted
 from tsmcli.metrics import mean_class, top_k
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
 from tsmcli.recipes.plan import Plan, check_disk, describe
+from tsmcli.recipes.published import find_init
 from tsmcli.recipes.run_folder import check_resumable, make_run_folder, newest_checkpoint
 from tsmcli.recipes.score import ScoreEvent, score_split
 
@@ -73,7 +73,7 @@ def train(
     Args:
         run: folder for the results; default `runs/<preset>/<time>`.
         resume: go on in `run` from its newest whole checkpoint.
-        init: `imagenet`, `none`, or a file of weights; default what the preset says.
+        init: `imagenet`, `none`, a file of weights, or a name of the zoo; default what the preset says.
 
     Raises:
         Interrupted: a signal came; a checkpoint was written before.
@@ -82,7 +82,8 @@ def train(
     config, world = plan.config, plan.world
     found = newest_checkpoint(run) if resume and run else None
     before, damaged = found or (None, [])
-    model, started_from = build_network(plan, init or config.model.init, before)
+    source = "none" if before else (yield from find_init(init or config.model.init, config))
+    model, started_from = build_network(plan, source, before)
     learner = make_learner(model, config.train, plan.device, world)
     order = plan.order()
     if before and run:
@@ -207,17 +208,16 @@ def build_network(plan: Plan, init: str, before: Checkpoint | None) -> tuple[TSM
         load_state(model, before.model)
         started_from = f"the checkpoint after {before.progress.epoch} epochs and {before.progress.step} steps"
     else:
-        started_from = initialise(model, config, init)
+        started_from = initialise(model, init)
     use_channels_last(model.to(plan.device))
     return model, started_from
 
 
-def initialise(model: TSM, config: Config, init: str) -> str:
+def initialise(model: TSM, init: str) -> str:
     """Load starting weights and say in words where they came from."""
     if init == "none":
         return "random weights"
-    source = imagenet_weights(config) if init == "imagenet" else init
-    report = load_weights(model, source, new_classifier=True)
+    report = load_weights(model, init, new_classifier=True)
     return f"{init} ({report.summary().splitlines()[0]}, new classifier)"
 
 
@@ -242,12 +242,11 @@ def fits(plan: Plan, batch: int) -> None:
     Raises:
         torch.OutOfMemoryError: it does not.
     """
-    from tsmcli.engine.learner import take_step
-
     config, device = plan.config, plan.device
+    torch.cuda.empty_cache()  # what an attempt before this one left
     model = build_model(config, len(plan.classes), seed=0)
     use_channels_last(model.to(device))
-    learner = make_learner(model.train(), config.train, device, plan.world)
+    learner = make_learner(model.train(), config.train, device, ALONE)  # another process may fit more
     size = config.augment.crop_px
     clips = torch.zeros(batch, config.model.num_segments, 3, size, size, device=device)
     take_step(learner, [(clips, torch.zeros(batch, dtype=torch.int64, device=device))], batch)

@@ -14,9 +14,12 @@ from tsmcli.engine.loop import StepDone, VideosSkipped
 from tsmcli.engine.scores import VideoScored
 from tsmcli.prepare.demo import ClipWritten
 from tsmcli.prepare.extract import Extracted
+from tsmcli.prepare.fetch import Fetched, Receiving, Waiting
 from tsmcli.prepare.official import ExtractionStarted
 from tsmcli.prepare.verify import CheckStarted, VideoChecked
+from tsmcli.recipes.download import Failed
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
+from tsmcli.report.transfers import Transfers
 
 
 def follow(events: Iterator[Any], *, quiet: bool = False) -> Any:
@@ -51,6 +54,7 @@ class _Drawing:
         self.writing: TaskID | None = None
         self.epochs = 0
         self.count = 0
+        self.transfers = Transfers(bar, self.line)
         self.log_every = 1
 
     def line(self, text: str) -> None:
@@ -74,6 +78,8 @@ class _Drawing:
                 if self.writing is None:
                     self.writing = self.bar.add_task("clips", total=total, facts="")
                 self.bar.update(self.writing, completed=done)
+            case Receiving() | Waiting() | Fetched() | Failed():
+                self.transfers.draw(event)
             case Training(title, steps, epochs, log_every):
                 self.epochs, self.log_every = epochs, log_every
                 self.training = self.bar.add_task(title, total=steps, facts="")

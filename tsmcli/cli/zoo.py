@@ -1,0 +1,238 @@
+"""tsm zoo ls | show | download | verify | convert"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tsmcli.cli.shared import Classes, Json, ManyValues
+
+if TYPE_CHECKING:
+    from tsmcli.recipes.download import Plan, Supply
+    from tsmcli.zoo import Extra, Model
+
+zoo = typer.Typer(no_args_is_help=True, help="The 28 published checkpoints: list, fetch, verify, convert.")
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids that tsm zoo ls lists.")]
+
+
+class Sort(str, Enum):
+    """The words of --sort."""
+
+    accuracy = "accuracy"
+    speed = "speed"
+    memory = "memory"
+
+
+class Form(str, Enum):
+    """The words of --format."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+
+
+class Kind(str, Enum):
+    """The words of --with."""
+
+    log = "log"
+    json = "json"
+
+
+class Target(str, Enum):
+    """The words of --to."""
+
+    mmaction = "mmaction"
+    mit = "mit"
+    tsm = "tsm"
+    safetensors = "safetensors"
+    torchvision = "torchvision"
+
+
+@zoo.command("ls")
+def list_models(
+    dataset: Annotated[str | None, typer.Option(help="k400, sthv1, sthv2, jester or diving48.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="resnet50, resnet101 or mobilenet_v2.")] = None,
+    frames: Annotated[int | None, typer.Option(help="8 or 16.")] = None,
+    sort: Annotated[Sort | None, typer.Option(help="Best first [default: as published].")] = None,
+    form: Annotated[Form, typer.Option("--format", help="All but the table have every column.")] = Form.table,
+    as_json: Json = False,
+) -> None:
+    """List the published checkpoints with their published accuracy, speed and memory."""
+    from tsmcli.report.zoo import print_models
+    from tsmcli.zoo import select
+
+    models = select(dataset=dataset, backbone=backbone, frames=frames, sort=sort.value if sort else None)
+    print_models(models, "json" if as_json else form.value)
+
+
+@zoo.command()
+def show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="An id that tsm zoo ls lists.")], as_json: Json = False
+) -> None:
+    """Show everything about a checkpoint: numbers, addresses, slips, how our preset differs, what is cached."""
+    from tsmcli.recipes.download import Supply
+    from tsmcli.report.tables import print_json
+    from tsmcli.report.zoo import model_json, print_entry
+    from tsmcli.zoo import Extra, find
+
+    entry = find(id)
+    cached = describe_cache(entry, Supply.of_environment())
+    if as_json and isinstance(entry, Extra):
+        facts = {"id": entry.id, "about": entry.about, "url": entry.file.url if entry.file else entry.page}
+        print_json({**facts, "cache": cached})
+    elif as_json and not isinstance(entry, Extra):
+        print_json({**model_json(entry), "cache": cached})
+    else:
+        print_entry(entry, cached)
+
+
+@zoo.command(cls=ManyValues)
+def download(
+    ids: Ids = None,
+    all_models: Annotated[bool, typer.Option("--all", help="All 28 checkpoints.")] = False,
+    extra_kinds: Annotated[list[Kind] | None, typer.Option("--with", help="Training logs too: log json.")] = None,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(help="Try this web address or folder first; repeatable; or set TSM_ZOO_MIRROR."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=32, help="Files at a time.")] = 4,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched; fetch nothing.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use no network: fail unless all is cached; or set TSM_OFFLINE.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch checkpoints to the cache, resuming what was interrupted, and verify them. Prints where they are.
+
+    The cache is $TSM_ZOO, else $XDG_CACHE_HOME/tsm/zoo, else ~/.cache/tsm/zoo.
+    """
+    from tsmcli.errors import UsageError
+    from tsmcli.recipes.download import Supply, mirror_url, remote_of
+    from tsmcli.recipes.download import download as run
+    from tsmcli.zoo import Model, find, models
+
+    if bool(ids) == all_models:
+        raise UsageError("name checkpoints, or say --all", hint="tsm zoo ls lists them")
+    settings = Supply.of_environment()
+    mirrors = (*map(mirror_url, mirror or ()), *settings.mirrors)
+    supply = Supply(settings.cache, mirrors, offline or settings.offline)
+    entries: list[Model | Extra] = list(models()) if all_models else [find(id) for id in dict.fromkeys(ids or ())]
+    remotes = [remote_of(entry, supply) for entry in entries]
+    for kind in extra_kinds or ():
+        remotes += [remote_of(entry, supply, kind.value) for entry in entries if isinstance(entry, Model)]
+
+    from tsmcli.report.progress import follow
+    from tsmcli.report.tables import print_json, print_line
+
+    done = follow(run(remotes, supply, jobs=jobs, dry_run=dry_run))
+    if dry_run:
+        print_plan(done, as_json=as_json)
+    elif as_json:
+        files = [
+            {"name": f.name, "path": str(f.path), "verified": f.verified, "cached": f.cached} for f in done.files
+        ]
+        print_json({"files": files, "unpacked": [str(folder) for folder in done.unpacked]})
+    else:
+        for path in (*(file.path for file in done.files), *done.unpacked):
+            print_line(str(path))
+
+
+@zoo.command()
+def verify(ids: Ids = None, as_json: Json = False) -> None:
+    """Check the files in the cache against their published hashes; exit 4 if any is damaged or incomplete."""
+    from tsmcli.errors import WeightsError
+    from tsmcli.recipes.download import Supply
+    from tsmcli.recipes.verify_zoo import verify as run
+    from tsmcli.report.progress import follow
+    from tsmcli.report.tables import print_json, print_line, print_table
+    from tsmcli.zoo import corrections, extras, find, models
+
+    supply = Supply.of_environment()
+    entries: list[Model | Extra] = [find(id) for id in ids] if ids else [*models(), *corrections(), *extras()]
+    done = follow(run(entries, supply, named=bool(ids)))
+    if as_json:
+        print_json([{"name": f.name, "path": str(f.path), "state": f.state, "bytes": f.bytes} for f in done.files])
+    elif done.files:
+        print_table(("file", "state", "bytes"), [(f.name, f.state, f.bytes) for f in done.files], str(supply.cache))
+    else:
+        print_line(f"{supply.cache}: nothing was downloaded yet")
+    if done.bad:
+        names = " ".join(dict.fromkeys(file.name.split(" ")[0] for file in done.bad))
+        raise WeightsError(f"{len(done.bad)} files are not whole", hint=f"tsm zoo download {names}")
+
+
+@zoo.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Weights in any known layout, or an id of the zoo.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
+    to: Annotated[Target, typer.Option("--to", help="Layout to write.")],
+    preset: Annotated[str | None, typer.Option(help="What network it is [default: read off the tensors].")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Whose class order it has: k400, sthv1, jester, ...")] = None,
+    classes: Classes = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write weights in another layout, exactly, and check that they read back bit by bit.
+
+    The authors' files of Something-Something V1 and Jester have their classes in alphabetical order; they are put
+    into the official order, and back. Example: tsm zoo convert r50-sthv1-8f@h100 tsm.safetensors --to safetensors
+    """
+    from tsmcli.catalog import CATALOG
+    from tsmcli.errors import UsageError
+    from tsmcli.presets import resolve
+
+    if dataset and dataset not in CATALOG:
+        raise UsageError(f"no dataset named {dataset!r}", hint=f"choose from {', '.join(CATALOG)}")
+    resolved = resolve(preset) if preset else None
+
+    from tsmcli.config import DataConfig
+    from tsmcli.data.location import Places, find_classes
+    from tsmcli.recipes.convert import convert as run
+    from tsmcli.report.progress import follow
+    from tsmcli.report.tables import print_json, print_line
+
+    data = resolved.config.data if resolved else DataConfig(dataset=dataset or "folder")
+    names = find_classes(data, Places(classes=classes)) if classes else None
+    done = follow(run(source, target, to.value, preset=resolved, dataset=dataset, classes=names, force=force))
+    facts = {"source": str(done.source), "layout": done.layout, "target": str(done.target), "to": done.to,
+             "network": done.network, "tensors": done.tensors, "renamed": done.renamed,
+             "classes_reordered": done.reordered}  # fmt: skip
+    if as_json:
+        print_json(facts)
+        return
+    print_line(f"{done.source}: {done.network}, in {done.layout} layout")
+    order = ", classes put into the other order" if done.reordered else ""
+    print_line(f"{done.target}: {done.tensors} tensors, {done.renamed} renamed{order}; reads back bit by bit")
+
+
+def describe_cache(entry: Model | Extra, supply: Supply) -> str:
+    """Where the file of an entry is on this machine, and in what state."""
+    from tsmcli.recipes.verify_zoo import Checked, verify
+
+    for event in verify([entry], supply, named=True):
+        if isinstance(event, Checked):
+            return f"{event.state}: {event.path}"
+    return "not a file"
+
+
+def print_plan(plan: Plan, *, as_json: bool) -> None:
+    """What a download would do."""
+    from tsmcli.report.tables import print_json, print_line, print_table
+    from tsmcli.report.transfers import megabytes
+    from tsmcli.report.zoo import plan_json
+
+    if as_json:
+        print_json(plan_json(plan))
+        return
+    rows = [
+        (f.name, megabytes(f.size) if f.size else "unknown", "whole" if f.cached else megabytes(f.have), f.url)
+        for f in plan.files
+    ]
+    print_table(("file", "size", "there", "from"), rows)
+    unknown = sum(file.size is None for file in plan.files)
+    more = f" and {unknown} files of unknown size" if unknown else ""
+    print_line(f"{megabytes(plan.missing)}{more} to fetch, {megabytes(plan.free)} free")

@@ -1,0 +1,106 @@
+"""What network a state dict is of, read from the names and shapes of its tensors; never from a file name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tsmcli.config import Backbone, ModelConfig, NonLocalMode
+
+HEADS = (
+    "fc.weight", "cls_head.fc_cls.weight", "new_fc.weight", "base_model.classifier.weight", "classifier.weight",
+    "classifier.1.weight", "head.fc.weight",
+)  # fmt: skip
+"""Names of the classifier in the layouts we know."""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What names and shapes tell about a network. T, and which function compares embeddings, they do not tell.
+
+    Attributes:
+        backbone: None where it is none of ours.
+        classes: K, or None without a classifier.
+        non_local: `embedded_gaussian` stands for both kinds with embeddings.
+        shifted: None in layouts that name a shifted layer as any other.
+        whole_block: whether the shift stands in front of whole blocks.
+        temporal_pool: whether T is halved after the first stage.
+    """
+
+    backbone: Backbone | None
+    classes: int | None
+    non_local: NonLocalMode = "none"
+    shifted: bool | None = None
+    whole_block: bool = False
+    temporal_pool: bool = False
+
+    def __str__(self) -> str:
+        """`a ResNet-50 with non-local blocks, 400 classes`."""
+        name = "a MobileNetV2" if self.backbone == "mobilenet_v2" else "an unknown network"
+        if self.backbone and self.backbone.startswith("resnet"):
+            name = f"a ResNet-{self.backbone.removeprefix('resnet')}"
+        if self.non_local != "none":
+            name += f" with {'gaussian ' if self.non_local == 'gaussian' else ''}non-local blocks"
+        if self.shifted is False:
+            name += " without temporal shifts"
+        return f"{name}, {self.classes} classes" if self.classes else name
+
+    def model_config(self) -> ModelConfig | None:
+        """A configuration whose network has these names and shapes; None for an unknown network."""
+        if self.backbone is None:
+            return None
+        return ModelConfig(
+            backbone=self.backbone,
+            shift="none" if self.shifted is False else "bidirectional",
+            shift_place="block" if self.whole_block else "blockres",
+            non_local=self.non_local,
+            temporal_pool=self.temporal_pool,
+            num_classes=self.classes,
+            init="none",
+        )
+
+
+def recognise(state: Mapping[str, Tensor]) -> Recognised:
+    """Read a network off a state dict in any known layout."""
+    keys = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    non_local: NonLocalMode = "none"
+    if any(".non_local" in key or ".nl." in key for key in keys):
+        non_local = "embedded_gaussian" if any(".theta." in key for key in keys) else "gaussian"
+    return Recognised(
+        backbone=_backbone(keys),
+        classes=next((keys[head].shape[0] for head in HEADS if head in keys), None),
+        non_local=non_local,
+        shifted=_shifted(keys),
+        whole_block=any(re.search(r"layer\d\.(net\.)?\d+\.net\.", key) for key in keys),
+        temporal_pool=any("layer2.net." in key for key in keys),
+    )
+
+
+def _backbone(keys: Iterable[str]) -> Backbone | None:
+    # MMAction2 calls the seven groups of MobileNetV2 layer1 to layer7
+    if any(".features." in key or key.startswith("features.") or "layer7." in key for key in keys):
+        return "mobilenet_v2"
+    bottleneck = any(re.search(r"layer1\.0\.(.*\.)?conv3", key) for key in keys)
+    depths: dict[tuple[int, ...], Backbone] = {
+        (2, 2, 2, 2): "resnet18",
+        (3, 4, 6, 3): "resnet50" if bottleneck else "resnet34",
+        (3, 4, 23, 3): "resnet101",
+        (3, 8, 36, 3): "resnet152",
+    }
+    return depths.get(tuple(_blocks_of_stage(keys, stage) for stage in (1, 2, 3, 4)))
+
+
+def _blocks_of_stage(keys: Iterable[str], stage: int) -> int:
+    pattern = re.compile(rf"layer{stage}\.(?:net\.)?(\d+)\.")
+    return 1 + max((int(match[1]) for key in keys if (match := pattern.search(key))), default=-1)
+
+
+def _shifted(keys: Iterable[str]) -> bool | None:
+    """MMAction2 and the authors put `.net` into the name of a shifted layer; torchvision's names don't tell."""
+    if any(".net." in key for key in keys):
+        return True
+    tells = any(key.startswith(("cls_head.", "base_model.")) for key in keys)
+    return False if tells else None

@@ -1,0 +1,205 @@
+"""Convert weights between the layouts of MMAction2, the authors, torchvision and ours, exactly."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from tsmcli import __version__
+from tsmcli.catalog import CATALOG
+from tsmcli.config import ModelConfig
+from tsmcli.core.layouts import Layout
+from tsmcli.core.recognise import recognise
+from tsmcli.core.tsm import TSM
+from tsmcli.core.weights import match_all, mit_class_order, rename_state
+from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree, open_checkpoint
+from tsmcli.engine.weight_file import read_weights, write_safetensors, write_torch
+from tsmcli.errors import UsageError, WeightsError
+from tsmcli.presets import Preset
+from tsmcli.recipes.published import find_checkpoint
+
+Target = Literal["mmaction", "mit", "tsm", "safetensors", "torchvision"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+ALPHABETICAL = ("sthv1", "jester")
+"""Datasets whose classes the authors' files have in alphabetical order."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written: how many tensors, how many under another name, and whether the classes changed places."""
+
+    source: Path
+    layout: str
+    target: Path
+    to: str
+    network: str
+    tensors: int
+    renamed: int
+    reordered: bool
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Tensors under our names, and what is known of them; `checkpoint` is None where T or class names are not."""
+
+    tensors: dict[str, Tensor]
+    model: TSM
+    layout: Layout
+    dataset: str | None
+    checkpoint: Checkpoint | None
+
+
+def convert(
+    source: Path,
+    target: Path,
+    to: Target,
+    *,
+    preset: Preset | None = None,
+    dataset: str | None = None,
+    classes: Sequence[str] | None = None,
+    force: bool = False,
+) -> Iterator[Any]:
+    """Write the weights of a file, or of a name of the zoo, in another layout; read them back and compare.
+
+    Args:
+        preset: what network it is; by default read off the file, which does not show T.
+        dataset: whose class order the classifier has; default the preset's or the checkpoint's.
+        classes: class names for a checkpoint of ours; default the dataset's.
+
+    Raises:
+        UsageError: something has to be said that the file does not tell, or the target exists already.
+        WeightsError: the file cannot be read, or is of an unknown network or of another one than the preset's.
+    """
+    check_target(target, to, force=force)
+    source, preset = yield from find_checkpoint(source, preset)
+    weights = read(source, preset, dataset, classes)
+    tensors, reordered = in_class_order(weights, to)
+    layout: Layout = "tsm" if to == "safetensors" else to
+    state = rename_state(weights.model, tensors, layout)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tsm-convert-") as folder:
+        draft = Path(folder) / target.name
+        write(draft, to, state, weights)
+        compare(draft, tensors, weights.model)
+        draft.replace(target)
+    renamed = sum(theirs not in weights.tensors for theirs in state)
+    network = str(recognise(weights.tensors))
+    yield Converted(source, weights.layout, target, to, network, len(state), renamed, reordered)
+
+
+def check_target(target: Path, to: Target, *, force: bool) -> None:
+    """Raise UsageError where the target exists, or its name would mislead."""
+    if target.exists() and not force:
+        raise UsageError(f"{target} already exists", hint="--force overwrites it")
+    if (target.suffix == ".safetensors") != (to == "safetensors"):
+        raise UsageError(f"{target}: a file that ends in .safetensors is for --to safetensors, and only for that")
+    if not target.parent.is_dir():
+        raise UsageError(f"{target}: there is no folder {target.parent}")
+
+
+def read(source: Path, preset: Preset | None, dataset: str | None, classes: Sequence[str] | None) -> _Weights:
+    """Read a file in any layout, and find out what network it is of.
+
+    Raises:
+        UsageError, WeightsError: see `convert`.
+    """
+    own = open_checkpoint(source)
+    state = dict(own.model) if own else read_weights(source)
+    found = recognise(state)
+    whole = own.config if own else preset.config if preset else None
+    config = whole.model if whole else found.model_config()
+    if config is None or found.classes is None:
+        raise WeightsError(f"{source}: {found}; it cannot be converted", hint="--preset NAME says what it is")
+    dataset = dataset or (whole.data.dataset if whole else None)
+    model = empty_network(config, found.classes)
+    report, tensors = match_all(model, state)
+    names = classes or (CATALOG[dataset].class_names() if dataset else None)
+    if names and len(names) != found.classes:
+        raise WeightsError(f"{source} has {found.classes} classes, and there are {len(names)} class names for it")
+    if preset and names and own is None:
+        own = Checkpoint(preset.name, preset.config, list(names), Progress(), tensors)
+    return _Weights(tensors, model, report.layout, dataset, own)
+
+
+def empty_network(config: ModelConfig, num_classes: int) -> TSM:
+    """A network with names and shapes, and no memory behind them."""
+    with torch.device("meta"):
+        return TSM(config, num_classes)
+
+
+def in_class_order(weights: _Weights, to: Target) -> tuple[dict[str, Tensor], bool]:
+    """The tensors with the classifier in the target's class order, and whether that is another order.
+
+    Raises:
+        UsageError: the number of classes is that of a dataset whose order differs, and nobody says which it is.
+    """
+    if (weights.layout == "mit") == (to == "mit"):
+        return weights.tensors, False
+    classes = weights.tensors["fc.bias"].shape[0]
+    if weights.dataset is None and classes in {CATALOG[name].num_classes for name in ALPHABETICAL}:
+        raise UsageError(
+            f"{classes} classes: the authors order those of Something-Something V1 and Jester by the alphabet, "
+            "others do not",
+            hint="--dataset sthv1, sthv2 or jester says which it is; --preset does too",
+        )
+    if weights.dataset not in ALPHABETICAL:
+        return weights.tensors, False
+    rows = mit_class_order(CATALOG[weights.dataset].class_names() or [])
+    if to == "mit":
+        rows = [rows.index(row) for row in range(len(rows))]
+    moved = {key: weights.tensors[key][rows] for key in ("fc.weight", "fc.bias")}
+    return {**weights.tensors, **moved}, True
+
+
+def write(path: Path, to: Target, state: dict[str, Tensor], weights: _Weights) -> None:
+    """Write a state dict the way its users expect it.
+
+    Raises:
+        UsageError: a checkpoint of ours needs to know T and the class names.
+    """
+    known = checkpoint_tree(weights.checkpoint) if weights.checkpoint else None
+    match to:
+        case "tsm":
+            if known is None:
+                raise UsageError(
+                    "a checkpoint of tsm knows how many frames it takes and what its classes are called",
+                    hint="the file does not say: --preset NAME, and --classes FILE where the dataset is your own",
+                )
+            write_torch(path, {**known, "model": state, "training": None})
+        case "safetensors":
+            facts = (
+                {key: value for key, value in known.items() if key not in ("model", "training")} if known else None
+            )
+            write_safetensors(path, state, {"tsm": json.dumps(facts)} if facts else {})
+        case "mmaction":
+            write_torch(path, {"meta": {"written_by": f"tsmcli {__version__}"}, "state_dict": state})
+        case "mit":
+            arch = (recognise(weights.tensors).backbone or "").replace("_", "")
+            theirs = {f"module.{key}": tensor for key, tensor in state.items()}
+            write_torch(path, {"epoch": 0, "arch": arch, "best_prec1": 0.0, "state_dict": theirs})
+        case "torchvision":
+            write_torch(path, state)
+
+
+def compare(path: Path, tensors: dict[str, Tensor], model: TSM) -> None:
+    """Read a written file and match it back to our names: every tensor must be the same to the bit.
+
+    Raises:
+        WeightsError: one is not.
+    """
+    _, back = match_all(model, read_weights(path))
+    wrong = [key for key in tensors if key not in back or not same_bits(back[key], tensors[key])]
+    if wrong or len(back) != len(tensors):
+        raise WeightsError(f"{path}: what was written does not read back as it was: {', '.join(wrong[:3])}")
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal in type, shape and every bit."""
+    bits = (tensor.contiguous().flatten().view(torch.uint8) for tensor in (a, b))
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(*bits)

@@ -1,0 +1,115 @@
+"""From the name of a published checkpoint to a verified file, the preset that rebuilds its network, and a check."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsmcli import zoo
+from tsmcli.config import Config, ModelConfig
+from tsmcli.core.recognise import Recognised, recognise
+from tsmcli.engine.weight_file import read_weights
+from tsmcli.errors import UsageError, WeightsError
+from tsmcli.prepare.remote import Remote, is_whole
+from tsmcli.presets import Preset, resolve
+from tsmcli.recipes.download import Supply, download, remote_of
+
+
+def find_checkpoint(
+    name: Path, preset: Preset | None, overrides: Sequence[str] = ()
+) -> Generator[Any, None, tuple[Path, Preset | None]]:
+    """A file as it is; for a name of the zoo, its file, fetched if need be, and its preset unless one is given.
+
+    Raises:
+        UsageError: nothing in the zoo is named like this.
+        WeightsError: it cannot be fetched, or it holds another network than it is listed as.
+    """
+    if name.is_file() or not zoo.has(str(name)):
+        return name, preset
+    model = zoo.find(str(name))
+    if isinstance(model, zoo.Extra):
+        raise UsageError(f"{name} is not a checkpoint of the zoo: {model.about}", hint="tsm zoo ls lists them")
+    if preset:
+        check_unseen(model, preset)
+    path = yield from _fetch(model)
+    chosen = preset or resolve(model.preset, overrides)
+    check_network(model, chosen, read_weights(path))
+    return path, chosen
+
+
+def find_init(name: str, config: Config) -> Generator[Any, None, str]:
+    """Where starting weights are: `none`, or a file, fetched if the name is `imagenet` or one of the zoo.
+
+    Raises:
+        UsageError, WeightsError: see `find_checkpoint`.
+    """
+    if name == "imagenet":
+        name = f"imagenet-{config.model.backbone}"
+    if name == "none" or Path(name).is_file() or not zoo.has(name):
+        return name
+    path = yield from _fetch(zoo.find(name))
+    return str(path)
+
+
+def _fetch(entry: zoo.Model | zoo.Extra) -> Generator[Any, None, Path]:
+    supply = Supply.of_environment()
+    remote = remote_of(entry, supply)
+    by_torch = Path(torch.hub.get_dir()) / "checkpoints" / remote.path.name
+    if not remote.path.exists() and is_whole(Remote(remote.name, (), by_torch, remote.sha256_prefix)):
+        return by_torch
+    yield from download([remote], supply)
+    return remote.path
+
+
+def check_network(model: zoo.Model, preset: Preset, state: dict[str, torch.Tensor]) -> None:
+    """Refuse a file that holds another network than its preset builds.
+
+    Raises:
+        WeightsError: saying what it holds instead, and what to do.
+    """
+    found = recognise(state)
+    wanted = described(preset.config.model, found)
+    if wanted == found:
+        return
+    hint = [
+        f"{c.id} is the file that was published in its place" for c in zoo.corrections() if c.corrects == model.id
+    ]
+    same = {
+        m.preset
+        for m in zoo.models()
+        if (m.network, m.dataset, m.frames) == (found.backbone, model.dataset, model.frames)
+    }
+    hint += [f"--preset {name} takes the weights as what they are" for name in sorted(same - {preset.name})]
+    raise WeightsError(f"{model.id}: preset {preset.name} is {wanted}, but the file holds {found}", "\n".join(hint))
+
+
+def described(config: ModelConfig, found: Recognised) -> Recognised:
+    """What a network of this configuration would be recognised as; classes as found, which loading checks."""
+    return Recognised(
+        backbone=config.backbone,
+        classes=found.classes,
+        non_local="embedded_gaussian" if config.non_local == "dot_product" else config.non_local,
+        shifted=None if found.shifted is None else config.shift != "none",
+        whole_block=config.shift_place == "block" and found.shifted is True,
+        temporal_pool=config.temporal_pool,
+    )
+
+
+def check_unseen(model: zoo.Model, preset: Preset) -> None:
+    """Refuse a preset that differs from the row's in what weights do not show: T, and how embeddings are compared.
+
+    Raises:
+        WeightsError: naming the difference.
+    """
+    own, given = (c.model.model_dump(include={"num_segments", "non_local", "shift", "shift_div"})
+                  for c in (resolve(model.preset).config, preset.config))  # fmt: skip
+    wrong = [f"{key} {own[key]}, not {given[key]}" for key in own if own[key] != given[key]]
+    if wrong:
+        raise WeightsError(
+            f"{model.id} was trained with {', '.join(wrong)} as preset {preset.name} says; the weights would load "
+            "all the same, and the scores would be wrong",
+            hint="leave out --preset: the zoo knows it",
+        )

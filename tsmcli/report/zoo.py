@@ -1,0 +1,150 @@
+"""The zoo for people (a table, Markdown) and for scripts (CSV, JSON)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tsmcli.presets import PRESET_DIR, load_preset
+from tsmcli.report.tables import print_json, print_line, print_table
+from tsmcli.zoo import COLUMNS, NETWORKS, Extra, Model, corrections, extras
+
+_FACTS = (
+    "id",
+    "table",
+    "preset",
+    "dataset",
+    "network",
+    "file_network",
+    "frames",
+    "config",
+    "config_link",
+    "reference",
+)
+_SHOWN = ("top1", "top5", "inference_time", "gpu_mem")
+_ACCURACIES = ("top1", "top5", "reference_top1", "reference_top5", "delta_top1", "delta_top5")
+
+
+def print_models(models: Sequence[Model], form: str) -> None:
+    """The rows in one of four forms. All but the table have every column; the table fits 80 characters."""
+    match form:
+        case "json":
+            print_json([model_json(model) for model in models])
+        case "csv":
+            print_csv(models)
+        case "markdown":
+            print_markdown(models)
+        case _:
+            rows = [(m.id, *(m.cells.get(name, "").split(" (")[0] for name in _SHOWN)) for m in models]
+            print_table(("checkpoint", "top-1 %", "top-5 %", "speed", "MiB"), rows)
+            for line in footnotes(models):
+                print_line(line)
+
+
+def footnotes(models: Sequence[Model]) -> list[str]:
+    """What the table leaves out, and what is wrong in it."""
+    lines = ["Two numbers: the efficient and the accurate test. Speed: videos/s on one GPU. MiB: training, a GPU."]
+    for model in models:
+        if model.file_network:
+            other = "".join(f"; corrected later: {c.id}" for c in corrections() if c.corrects == model.id)
+            lines.append(f"{model.id}: its file holds a {NETWORKS[model.file_network]}{other}")
+    return [*lines, f"Also here: {', '.join(extra.id for extra in extras())}", "tsm zoo show ID tells everything."]
+
+
+def print_csv(models: Sequence[Model]) -> None:
+    """One line a row: facts, the cells as the tables have them, the hash, the addresses."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_FACTS, *COLUMNS, "sha256_prefix", "ckpt", "log", "json"])
+    for model in models:
+        facts = [getattr(model, name) for name in _FACTS]
+        urls = [file.url for file in model.files.values()]
+        writer.writerow([*facts, *(model.cells.get(c, "") for c in COLUMNS), model.ckpt.sha256_prefix, *urls])
+    sys.stdout.write(text.getvalue())
+
+
+def print_markdown(models: Sequence[Model]) -> None:
+    """One table with the columns of all published ones."""
+    print_line(f"| id | config | {' | '.join(COLUMNS)} | ckpt | log | json |")
+    print_line("|" + ":--|" * (len(COLUMNS) + 5))
+    for model in models:
+        cells = [model.id, f"[{model.config}]({model.config_link})"]
+        for column in COLUMNS:
+            cell = model.cells.get(column, "")
+            linked = column.startswith("reference") and cell and model.reference
+            cells.append(f"[{cell}]({model.reference})" if linked else cell)
+        cells += [f"[{kind}]({file.url})" for kind, file in model.files.items()]
+        print_line(f"| {' | '.join(cells)} |")
+
+
+def model_json(model: Model) -> dict[str, Any]:
+    """A row with its accuracies in numbers, by protocol; `cells` are the tables' own words."""
+    return {
+        **{name: getattr(model, name) for name in _FACTS},
+        **{name: model.values(name) for name in _ACCURACIES},
+        "gpus": model.gpus,
+        "videos_per_sec": model.videos_per_sec,
+        "memory_mib": model.memory_mb,
+        "cells": model.cells,
+        "sha256_prefix": model.ckpt.sha256_prefix,
+        **{kind: file.url for kind, file in model.files.items()},
+        "corrected_by": [c.id for c in corrections() if c.corrects == model.id],
+        "corrects": model.corrects,
+        "notes": model.notes,
+        "preset_differs": preset_differences(model),
+    }
+
+
+def print_entry(entry: Model | Extra, cached: str) -> None:
+    """Everything about one entry; `cached` says what of it is on this machine."""
+    if isinstance(entry, Extra):
+        facts = {"what": entry.about, "address": entry.file.url if entry.file else entry.page}
+        prefix = entry.file.sha256_prefix if entry.file else None
+        print_table(("", entry.id), [*facts.items(), ("sha256", prefix or "not published"), ("cache", cached)])
+        return
+    rows: list[tuple[str, object]] = [
+        ("table", entry.table), ("preset", entry.preset),
+        ("network", f"{NETWORKS[entry.network]}, {entry.frames} frames"), ("config", entry.config),
+    ]  # fmt: skip
+    if entry.file_network:
+        rows.append(("file", f"holds a {NETWORKS[entry.file_network]}, not what the row says"))
+    for column in COLUMNS:
+        if column in entry.cells:
+            accuracy = column in _ACCURACIES and entry.values(column)
+            protocols = f"   {' / '.join(entry.protocols)}" if accuracy else ""
+            rows.append((column.replace("_", " "), entry.cells[column] + protocols))
+    if entry.values("reference_top1"):
+        rows.append(("reference", f"the authors' code, trained again by MMAction2: {entry.reference or 'no link'}"))
+    rows.append(("sha256", f"{entry.ckpt.sha256_prefix}..."))
+    rows += [(kind, file.url) for kind, file in entry.files.items()]
+    print_table(("", entry.id), [*rows, ("cache", cached)])
+    for title, remarks in (("Notes", entry.notes), (f"Preset {entry.preset}", preset_differences(entry))):
+        for remark in remarks:
+            print_line(f"{title}: {remark}")
+
+
+def preset_differences(model: Model) -> list[str]:
+    """In what our preset differs from how the row was made or measured, as far as that is on record."""
+    text = (PRESET_DIR / f"{model.preset}.yaml").read_text(encoding="utf-8")
+    remarks = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
+    config = load_preset(model.preset)
+    total = config.train.batch * model.gpus
+    if total != config.train.lr_batch:
+        remarks.append(
+            f"its learning rate {config.train.lr:g} is for {config.train.lr_batch} videos a step; "
+            f"{model.gpus} GPUs with {config.train.batch} each make {total}, for which tsm scales it"
+        )
+    for other in set(model.protocols) - {config.test.name}:
+        nearest = "val" if other == "efficient" and config.val.name != other else other
+        remarks.append(f"it tests with {config.test.name}; --protocol {nearest} measures the other number")
+    return remarks
+
+
+def plan_json(plan: Any) -> dict[str, Any]:
+    """A plan of a download."""
+    files = [{**asdict(file), "path": str(file.path)} for file in plan.files]
+    return {"files": files, "missing_bytes": plan.missing, "free_bytes": plan.free}
