@@ -246,7 +246,7 @@ REFUSALS: dict[str, tuple[list[str], int, list[str]]] = {
     "a device of no use": (["bench", "demo", "--device", "meta"], 5, ["no device named 'meta'"]),
     "a file in the way": (["prepare-data", "--out", "label.txt"], 2, ["is no demo dataset"]),
     "seed too large": (["train", "--preset", "demo", "--set", "train.seed=5000000000"], 2, ["train.seed should be less than or equal to"]),
-    "results of unknown kind": (["test", "--checkpoint", "label.txt", "--out", "x.txt"], 2, ["saved as .npz or .json"]),
+    "results of unknown kind": (["test", "--checkpoint", "label.txt", "--out", "x.txt"], 2, ["saved as .npz, .json or .csv"]),
     "no device": (["train", "--preset", "demo", "--device", "cuda:99"], 5, ["--device cuda:99: torch sees"]),
     "no source": (["prepare-data", "folder"], 2, ["needs --source DIR"]),
     "unknown dataset": (["prepare-data", "imagenet"], 2, ["no dataset named 'imagenet'", "k400"]),

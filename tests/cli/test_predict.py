@@ -15,7 +15,7 @@ from support import numbered_frames, tsm, write_frames, write_video
 
 from tsmcli.catalog import CATALOG
 from tsmcli.core.tsm import build_model
-from tsmcli.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tsmcli.engine.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from tsmcli.presets import load_preset
 from tsmcli.recipes.predict import predict
 
@@ -28,7 +28,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = load_preset("demo", ["model.width=0.125"])
     model = build_model(config, 8, seed=0)
     torch.nn.init.normal_(model.fc.weight, std=0.5, generator=torch.Generator().manual_seed(1))
-    save_checkpoint(tmp_path / "best.pt", Checkpoint("demo", config, NAMES, 1, None, model.state_dict()))
+    save_checkpoint(tmp_path / "best.pt", Checkpoint("demo", config, NAMES, Progress(epoch=1), model.state_dict()))
     frames = numbered_frames(48, 64, 160)
     write_video(tmp_path / "a.mp4", frames, fps=24, qp="1")
     write_frames(tmp_path / "frames/one", frames[:24])

@@ -47,7 +47,7 @@ def test_wrong_files(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match="not a results file"):
             load_results(tmp_path / name)
-    with pytest.raises(UsageError, match=r"saved as \.npz or \.json, not \.txt"):
+    with pytest.raises(UsageError, match=r"saved as \.npz, \.json or \.csv, not \.txt"):
         save_results(tmp_path / "scores.txt", RESULTS)
 
 

@@ -22,11 +22,12 @@ from tsmcli.engine.checkpoint import (
     save_checkpoint,
 )
 from tsmcli.engine.interrupt import StopSignals
-from tsmcli.engine.learner import Learner, make_learner
+from tsmcli.engine.learner import Learner, make_learner, take_step
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
 from tsmcli.engine.run_log import RunLog
 from tsmcli.engine.runtime import seed_everything, set_determinism, use_channels_last
 from tsmcli.engine.scores import VideoScored
+from tsmcli.engine.world import ALONE
 from tsmcli.errors import Interrupted
 from tsmcli.metrics import mean_class, top_k
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
@@ -242,12 +243,11 @@ def fits(plan: Plan, batch: int) -> None:
     Raises:
         torch.OutOfMemoryError: it does not.
     """
-    from tsmcli.engine.learner import take_step
-
     config, device = plan.config, plan.device
+    torch.cuda.empty_cache()  # what an attempt before this one left
     model = build_model(config, len(plan.classes), seed=0)
     use_channels_last(model.to(device))
-    learner = make_learner(model.train(), config.train, device, plan.world)
+    learner = make_learner(model.train(), config.train, device, ALONE)  # another process may fit more
     size = config.augment.crop_px
     clips = torch.zeros(batch, config.model.num_segments, 3, size, size, device=device)
     take_step(learner, [(clips, torch.zeros(batch, dtype=torch.int64, device=device))], batch)
