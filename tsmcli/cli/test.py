@@ -13,7 +13,7 @@ from tsmcli.cli.shared import Classes, Data, DataRoot, Device, Gpus, Json, Media
 if TYPE_CHECKING:
     from tsmcli.recipes.test import Tested
 
-Metrics = Annotated[list[str], typer.Option(help="top_k mean_class")]
+Metrics = Annotated[list[str], typer.Option(help="top_k, mean_class, per_class, confusion, map.")]
 TopK = Annotated[list[int] | None, typer.Option(min=1, help="The k of top_k [default: 1 5].")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Exit 0 although videos could not be read.")]
 
