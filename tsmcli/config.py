@@ -245,6 +245,10 @@ class TrainConfig(Section):
             raise ValueError("nesterov needs momentum above 0")
         if self.sync_bn and self.freeze_bn != "none":
             raise ValueError("sync_bn and freeze_bn cannot be combined: frozen batch norms have nothing to share")
+        if self.sync_bn and self.accumulate > 1:
+            raise ValueError(
+                "sync_bn and accumulate cannot be combined: processes may differ in their last batches"
+            )
         if self.compile and self.recompute != "none":
             raise ValueError("compile and recompute cannot be combined: the compiler decides what it recomputes")
         return self

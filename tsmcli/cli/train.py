@@ -102,7 +102,11 @@ def train(
             print_plan(plan, as_json=as_json)
             return
         events = run_training(
-            plan, run=run, resume=resume or (restarted and run is not None), init=init, wandb=wandb
+            plan,
+            run=run,
+            resume=resume or (restarted and run is not None and (run / "config.yaml").is_file()),
+            init=init,
+            wandb=wandb,
         )
         done = follow(drawing_curves(events) if world.is_main else events, quiet=not world.is_main)
     if world.is_main:

@@ -153,7 +153,11 @@ def _loader(dataset: VideoDataset, **batches: Any) -> DataLoader[Any]:
 
 
 def _start_worker(_worker: int) -> None:
-    """One thread a worker: the workers are the parallelism. Ctrl-C is for the process that owns them."""
+    """One thread a worker: the workers are the parallelism.
+
+    Signals to the whole process group are for the process that owns the workers, which ends them when it is done.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -32,6 +32,7 @@ class Progress:
         epoch: epochs done, with their validation.
         step: optimiser steps done of the epoch after those; all of them if only its validation is missing.
         total_batch: videos per step, over all processes.
+        videos: in the training list.
         top1, best_top1: last and best validation accuracy, or None before the first.
         skipped, bad: unreadable videos so far, and those of the epoch at work.
         log_bytes: length of the log at this point.
@@ -41,6 +42,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     total_batch: int = 0
+    videos: int = 0
     top1: float | None = None
     best_top1: float | None = None
     skipped: int = 0

@@ -53,6 +53,7 @@ class Learner:
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "averaged": int(self.average.n_averaged) if self.average is not None else 0,
             "raw_model": self.model.state_dict() if self.average is not None else None,
         }
 
@@ -60,7 +61,7 @@ class Learner:
         """Take up the state of another learner of the same configuration."""
         if self.average is not None:
             self.average.module.load_state_dict(self.model.state_dict())
-            self.average.n_averaged.fill_(1)
+            self.average.n_averaged.fill_(state["averaged"])
             self.model.load_state_dict(state["raw_model"])
         initial = [group["initial_lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])

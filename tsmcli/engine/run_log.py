@@ -35,7 +35,7 @@ class RunLog:
         self.path.touch()
         if self.path.stat().st_size > at:
             os.truncate(self.path, at)
-        self.events = SummaryWriter(str(folder), purge_step=step or None)
+        self.events = SummaryWriter(str(folder), purge_step=step + 1 if at else None)
         self.wandb = start_wandb(folder) if wandb else None
         self.window: list[StepDone] = []
 

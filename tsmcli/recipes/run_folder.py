@@ -85,8 +85,10 @@ def newest_checkpoint(run: Path) -> tuple[Checkpoint, list[str]] | None:
     return max(whole, key=lambda c: (c.progress.epoch, c.progress.step)), damaged
 
 
-def check_resumable(run: Path, before: Checkpoint, preset: Preset, classes: list[str], total_batch: int) -> None:
-    """Refuse to go on with another network, other data, or another total batch.
+def check_resumable(
+    run: Path, before: Checkpoint, preset: Preset, classes: list[str], videos: int, total_batch: int
+) -> None:
+    """Refuse to go on with another network, another list, or another total batch.
 
     Raises:
         ConfigError: with every key that differs.
@@ -100,6 +102,11 @@ def check_resumable(run: Path, before: Checkpoint, preset: Preset, classes: list
         )
     if before.class_names != classes:
         raise ConfigError(f"{run} was trained on other classes than the data have now")
+    if before.progress.videos != videos:
+        raise ConfigError(
+            f"{run} was trained on a list of {before.progress.videos} videos; now there are {videos}",
+            hint="give the same --data-root, --data, --train-list, --overfit and --fast-dev-run as before",
+        )
     if before.progress.total_batch != total_batch:
         raise ConfigError(
             f"{run} has {before.progress.total_batch} videos per step; now it would have {total_batch}",

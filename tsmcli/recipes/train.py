@@ -12,6 +12,7 @@ import torch
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state
 from tsmcli.data.dataset import BadVideo, VideoDataset, train_loader
+from tsmcli.data.location import write_text
 from tsmcli.engine.checkpoint import (
     Checkpoint,
     Progress,
@@ -28,6 +29,7 @@ from tsmcli.engine.scores import VideoScored
 from tsmcli.engine.world import ALONE
 from tsmcli.errors import Interrupted
 from tsmcli.metrics import mean_class, top_k
+from tsmcli.presets import to_yaml
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
 from tsmcli.recipes.plan import Plan, check_disk, describe
 from tsmcli.recipes.published import find_init
@@ -87,7 +89,9 @@ def train(
     learner = make_learner(model, config.train, plan.device, world)
     order = plan.order()
     if before and run:
-        check_resumable(run, before, plan.preset, plan.classes, order.total_batch)
+        check_resumable(run, before, plan.preset, plan.classes, order.num_videos, order.total_batch)
+        if world.is_main:
+            write_text(run / "config.yaml", to_yaml(plan.preset))
         learner.load_state(dict(before.training or {}))
     elif not resume:
         if world.is_main:
@@ -95,7 +99,12 @@ def train(
             run = make_run_folder(run, plan.preset)
         run = world.gather(run)[0]
     assert run is not None
-    keeper = _Keeper(plan, learner, run, before.progress if before else Progress(total_batch=order.total_batch))
+    keeper = _Keeper(
+        plan,
+        learner,
+        run,
+        before.progress if before else Progress(total_batch=order.total_batch, videos=order.num_videos),
+    )
     if world.is_main:
         done = keeper.progress.epoch * order.steps + keeper.progress.step
         keeper.log = RunLog(run, at=keeper.progress.log_bytes, step=done, wandb=wandb)
@@ -131,7 +140,8 @@ def _epochs(plan: Plan, learner: Learner, keeper: _Keeper, signals: StopSignals)
             for event in train_epoch(learner, loader, order, config, signals, bad=keeper.progress.bad):
                 keeper.note(event)
                 yield event
-                yield from keeper.save_in_time()
+                if isinstance(event, StepDone):
+                    yield from keeper.save_in_time()
         done, improved = epoch + 1, False
         if t.validation and (done % t.val_every == 0 or done == t.epochs):
             validated = yield from _validate(plan, learner, epoch, signals)
@@ -187,14 +197,16 @@ class _Keeper:
             self.progress = replace(self.progress, seconds=seconds, log_bytes=self.log.bytes)
             plan, learner = self.plan, self.learner
             weights = learner.trained.state_dict()
-            save_checkpoint(
-                self.run / "last.pt",
-                Checkpoint(plan.preset.name, plan.config, plan.classes, self.progress, weights, learner.state()),
+            checkpoint = Checkpoint(
+                plan.preset.name, plan.config, plan.classes, self.progress, weights, learner.state()
             )
-            yield Saved(self.run / "last.pt", best=False)
+            # The best one first, so that a kill in between leaves it beside an older last one.
+            names = ("best.pt", "last.pt") if best else ("last.pt",)
+            save_checkpoint(self.run / names[0], checkpoint)
+            yield Saved(self.run / names[0], best=best)
             if best:
-                copy_checkpoint(self.run / "last.pt", self.run / "best.pt")
-                yield Saved(self.run / "best.pt", best=True)
+                copy_checkpoint(self.run / "best.pt", self.run / "last.pt")
+                yield Saved(self.run / "last.pt", best=False)
         self.saved = time.monotonic()
 
 
