@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 LEVELS = [
     {"errors", "catalog"},
     {"config"},
-    {"presets"},
+    {"presets", "zoo"},
     {"core", "metrics", "results"},
     {"data"},
     {"engine", "prepare"},
@@ -69,6 +69,7 @@ def test_imports_point_down() -> None:
         ("rich", {"report"}),
         ("av", {"data", "prepare"}),
         ("decord", {"data"}),
+        ("httpx", {"prepare"}),
     ],
 )
 def test_only_one_place_knows(module: str, allowed: set[str]) -> None:
@@ -123,6 +124,7 @@ def test_wheel_holds_the_presets_and_class_names_and_nothing_else(tmp_path: Path
     assert {Path(name).stem for name in presets} == {p.stem for p in (ROOT / "presets").glob("*.yaml")}
     assert "tsmcli/classes/k400.txt" in names
     assert "tsmcli/py.typed" in names
+    assert "tsmcli/zoo.yaml" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"tsmcli"}
 
 

@@ -37,6 +37,7 @@ def unpack(archive: Path, folder: Path) -> Path:
             for entry in entries:
                 _write_member(entry, part)
     except libarchive.ArchiveError as error:
+        shutil.rmtree(part, ignore_errors=True)
         raise WeightsError(
             f"{archive}: cannot be unpacked: {error}", hint=f"delete it and fetch it again; {folder} was not made"
         ) from None

@@ -97,13 +97,16 @@ def mirror_url(word: str) -> str:
     Raises:
         UsageError: it is none of them.
     """
-    scheme = urlsplit(word).scheme
-    if scheme in ("http", "https", "file"):
-        return word.rstrip("/")
     if Path(word).is_dir():
         return Path(word).resolve().as_uri()
+    try:
+        parts = urlsplit(word)
+        if parts.scheme == "file" or (parts.scheme in ("http", "https") and parts.hostname):
+            return word.rstrip("/")
+    except ValueError:  # brackets or a port that are none
+        pass
     raise UsageError(
-        f"--mirror {word}: neither a web address nor a folder", hint="http://, https://, file:// or a path"
+        f"mirror {word}: neither a web address nor a folder", hint="http://, https://, file:// or a path"
     )
 
 

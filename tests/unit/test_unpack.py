@@ -1,0 +1,97 @@
+"""Archives are unpacked inside their folder or not at all."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+from rar import FILE, FOLDER, LINK, rar
+
+from tsmcli.errors import EnvironmentProblem, WeightsError
+from tsmcli.prepare import unpack as unpacking
+from tsmcli.prepare.unpack import check_member, unpack
+
+try:
+    importlib.import_module("libarchive")
+except (ImportError, OSError, AttributeError, TypeError):
+    HAVE = False
+else:
+    HAVE = True
+needs_libarchive = pytest.mark.skipif(not HAVE, reason="libarchive is not installed")
+
+
+def archive(folder: Path, members: dict[str, tuple[int, bytes]]) -> Path:
+    path = folder / "a.rar"
+    path.write_bytes(rar(members))
+    return path
+
+
+@needs_libarchive
+def test_a_rar_archive_is_unpacked(tmp_path: Path) -> None:
+    path = archive(tmp_path, {"ckpt": (FOLDER, b""), "ckpt/a.pth": (FILE, b"weights"), "b.txt": (FILE, b"")})
+    folder = unpack(path, tmp_path / "out")
+    assert (folder / "ckpt" / "a.pth").read_bytes() == b"weights"
+    assert sorted(p.name for p in folder.iterdir()) == ["b.txt", "ckpt"]
+    path.unlink()
+    assert unpack(path, folder) == folder  # it is there already
+
+
+@needs_libarchive
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/tmp/evil", "a/..\\..\\evil", "C:\\evil", "C:evil"])
+def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
+    path = archive(tmp_path, {"good": (FILE, b"1"), name: (FILE, b"2")})
+    with pytest.raises(WeightsError, match="leads out of the folder; nothing was unpacked"):
+        unpack(path, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.rar"]
+
+
+@needs_libarchive
+def test_links_are_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path, {"link": (LINK, b"/etc/passwd"), "good": (FILE, b"1")})
+    with pytest.raises(WeightsError, match="neither a file nor a folder"):
+        unpack(path, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.rar"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a/../b", "\\\\host\\share\\x", "a\0b"])
+def test_names_that_are_refused_everywhere(name: str) -> None:
+    with pytest.raises(WeightsError):
+        check_member(name, Path("a.rar"), plain=True)
+
+
+def test_ordinary_names() -> None:
+    for name in (
+        "a.pth",
+        "b/c.pth",
+        "./d",
+        "TSM_something_RGB_resnet50_shift8_blockres_avg_segment8_e45.pth",
+        "a..b",
+    ):
+        check_member(name, Path("a.rar"), plain=True)
+
+
+@needs_libarchive
+@pytest.mark.parametrize("keep", [5, 60, 80])
+def test_a_damaged_archive(tmp_path: Path, keep: int) -> None:
+    path = archive(tmp_path, {"a.pth": (FILE, b"x" * 1000)})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(WeightsError, match="cannot be unpacked"):
+        unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@needs_libarchive
+def test_an_archive_larger_than_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = archive(tmp_path, {"a.pth": (FILE, b"x" * 1000)})
+    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    with pytest.raises(EnvironmentProblem, match="unpacks to 1,000 bytes; 10 are left"):
+        unpack(path, tmp_path / "out")
+
+
+def test_without_libarchive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "libarchive", None)
+    with pytest.raises(EnvironmentProblem, match="is not installed") as caught:
+        unpack(archive(tmp_path, {}), tmp_path / "out")
+    assert "pip install 'tsmcli[rar]'" in caught.value.hint

@@ -1,0 +1,127 @@
+"""The rows of the zoo equal the published tables, and fit the presets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tsmcli import zoo
+from tsmcli.errors import UsageError
+from tsmcli.presets import load_preset
+from tsmcli.zoo import COLUMNS, Extra, Model, find, models, select
+
+SEED: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "golden" / "zoo.json").read_text())
+TITLES = {
+    "resolution": "resolution", "gpus": "gpus", "backbone": "backbone", "pretrain": "pretrain", "top1": "top1 acc",
+    "top5": "top5 acc", "reference_top1": "reference top1 acc", "reference_top5": "reference top5 acc",
+    "delta_top1": "delta top1 acc", "delta_top5": "delta top5 acc", "inference_time": "inference_time(video/s)",
+    "gpu_mem": "gpu_mem(M)",
+}  # fmt: skip
+"""Our column -> the heading of the published tables, without `(efficient/accurate)`."""
+
+
+def seed_cells(row: dict[str, Any]) -> dict[str, str]:
+    """The cells of a published row by our columns."""
+    plain = {title.replace(" (efficient/accurate)", "").strip(): cell for title, cell in row["cells"].items()}
+    return {column: plain[title] for column, title in TITLES.items() if title in plain}
+
+
+def test_every_cell_and_every_link() -> None:
+    assert len(models()) == 28
+    assert tuple(TITLES) == COLUMNS
+    for model, row in zip(models(), SEED, strict=True):
+        assert (model.id, model.preset, model.table) == (row["id"], row["preset"], row["table"])
+        assert model.cells == seed_cells(row), model.id
+        assert (model.config, model.config_link) == (row["cells"]["config"], row["links"]["config"])
+        assert {kind: file.url for kind, file in model.files.items()} == {
+            kind: row["links"][kind] for kind in ("ckpt", "log", "json")
+        }
+        linked = {url for title, url in row["links"].items() if title.startswith("reference")}
+        assert {model.reference} - {None} == linked
+
+
+def test_every_number() -> None:
+    for model, row in zip(models(), SEED, strict=True):
+        for column, numbers in row["numbers"].items():
+            assert list(model.values(column).values()) == (numbers or []), (model.id, column)
+        assert model.videos_per_sec == row["videos_per_s"]
+        assert model.memory_mb == row["gpu_mem_mib"]
+        assert model.gpus == row["gpus_total"]
+        assert model.ckpt.sha256_prefix == row["sha256_prefix"]
+
+
+def test_rows_fit_their_presets() -> None:
+    """What a row says of network, frames, dataset and test is what its preset does."""
+    for model in [*models(), *zoo.corrections()]:
+        config = load_preset(model.preset)
+        assert (config.model.backbone, config.model.num_segments) == (model.network, model.frames), model.id
+        assert config.data.dataset == model.dataset
+        assert config.source == model.config.removesuffix(".py")
+        assert config.test.name in model.protocols
+        assert model.protocols in (["efficient", "accurate"], [config.test.name])
+
+
+def test_names_of_files_and_ids_are_unique() -> None:
+    entries = [*models(), *zoo.corrections(), *zoo.extras()]
+    assert len({entry.id for entry in entries}) == len(entries)
+    paths = [(m.id, file.name) for m in models() for file in m.files.values()]
+    assert len(set(paths)) == 3 * 28
+    assert all("/" not in entry.id and "\\" not in entry.id for entry in entries)  # they name folders
+
+
+def test_the_row_whose_file_is_another_network() -> None:
+    wrong = [model for model in models() if model.file_network]
+    assert [(model.id, model.file_network) for model in wrong] == [("r50-sthv2-8f@h256", "resnet101")]
+    (corrected,) = zoo.corrections()
+    assert corrected.corrects == "r50-sthv2-8f@h256"
+    assert corrected.ckpt.sha256_prefix == "032aa4da"
+    assert corrected.values("top1") == {"efficient": 59.11, "accurate": 61.82}
+    assert find(corrected.id) is corrected
+
+
+def test_find_by_preset_and_near_misses() -> None:
+    only = find("r50-sthv1-8f")
+    assert isinstance(only, Model)
+    assert only.id == "r50-sthv1-8f@h100"
+    assert isinstance(find("imagenet-resnet50"), Extra)
+    with pytest.raises(UsageError, match="has 2 checkpoints") as caught:
+        find("r50-k400-8f")
+    assert "r50-k400-8f@340x256, r50-k400-8f@short256" in caught.value.hint
+    with pytest.raises(UsageError, match="nothing in the zoo is named") as caught:
+        find("r50-sthv1-8f@100")
+    assert "did you mean r50-sthv1-8f@h100" in caught.value.hint
+
+
+def test_words_that_are_meant_for_the_zoo() -> None:
+    for name in ("r50-sthv1-8f@h100", "r50-sthv1-8f", "imagenet-resnet50", "r50@typo"):
+        assert zoo.has(name)
+    for name in ("best.pt", "runs/a@b/best.pt", "imagenet", "none", "demo"):
+        assert not zoo.has(name)
+
+
+def test_select() -> None:
+    assert select() == models()
+    assert {model.frames for model in select(frames=16)} == {16}
+    assert [model.id for model in select(backbone="ResNet-101")] == ["r101-sthv1-8f@h100", "r101-sthv2-8f@h240"]
+    assert select(backbone="r101") == select(backbone="resnet101")
+    assert [model.id for model in select(backbone="MobileNetV2")] == ["mbv2-k400-dense@short320"]
+    best = [model.top1 for model in select(dataset="sthv1", sort="accuracy")]
+    assert best == sorted(best, reverse=True)
+    assert best[0] == 47.85
+    assert [model.videos_per_sec for model in select(sort="speed")][:5] == [74.0, 74.0, 47.0, 11.5, None]
+    assert select(sort="memory")[0].id == "mbv2-k400-dense@short320"
+    assert select(sort="memory")[-1].memory_mb is None
+    with pytest.raises(UsageError, match="no checkpoint with dataset 'ucf'"):
+        select(dataset="ucf")
+    assert select(dataset="jester", frames=16) == []
+
+
+def test_unknown_reference_numbers() -> None:
+    row = find("r50-sthv2-16f@h256")
+    assert isinstance(row, Model)
+    assert row.values("reference_top1") == {"efficient": None, "accurate": 63.1}
+    assert row.values("reference_top5") == {"efficient": None, "accurate": None}
+    assert row.values("delta_top1") == {}
