@@ -98,7 +98,12 @@ def test_a_file_of_the_authors(
     entry = MIT[name]
     state = fill(dict(entry["state_dict"]), entry["gain"])
     file = io.BytesIO()
-    tree = {"epoch": 50, "arch": "x", "best_prec1": torch.tensor(47.0), "optimizer": {"state": {}, "param_groups": []}}
+    tree = {
+        "epoch": 50,
+        "arch": "x",
+        "best_prec1": torch.tensor(47.0),
+        "optimizer": {"state": {}, "param_groups": []},
+    }
     torch.save({**tree, "state_dict": {f"module.{key}": value for key, value in state.items()}}, file,
                _use_new_zipfile_serialization=False)  # fmt: skip
     url = f"/TSM-{hashlib.sha256(file.getvalue()).hexdigest()[:8]}.pth"

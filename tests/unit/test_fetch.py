@@ -57,7 +57,7 @@ def drive(remote: Remote, client: httpx.Client) -> list[FetchEvent]:
 
 def is_clean(remote: Remote) -> bool:
     """The file is whole, and nothing else is left of the download."""
-    others = {path.name for path in remote.path.parent.iterdir()} - {"a.pth", "a.pth.lock"}
+    others = {path.name for path in remote.path.parent.iterdir()} - {"a.pth", ".a.pth.lock"}
     return remote.path.read_bytes() == BODY and not others
 
 
