@@ -32,6 +32,7 @@ class Server:
     """Serves `files` (path -> bytes); every GET takes the next of `faults`, if there is one.
 
     Attributes:
+        every: faults that every file has, one after the other, before it is well.
         ranges: whether Range is obeyed.
         lengths: whether Content-Length is sent.
         etag: sent with every file, and what If-Range is compared with.
@@ -42,6 +43,7 @@ class Server:
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
         self.files = files or {}
         self.faults: deque[Fault] = deque()
+        self.every: list[Fault] = []
         self.ranges, self.lengths, self.etag = True, True, ""
         self.slow = 0.0
         self.requests: list[tuple[str, str, str]] = []
@@ -84,6 +86,9 @@ class Server:
         wanted = to.headers.get("Range", "")
         self.requests.append((to.command, to.path, wanted))
         fault = self.faults.popleft() if to.command == "GET" and self.faults else Fault()
+        before = sum(request[:2] == ("GET", to.path) for request in self.requests) - 1
+        if to.command == "GET" and before < len(self.every):
+            fault = self.every[before]
         body = fault.body if fault.body is not None else self.files.get(to.path)
         if fault.status or body is None:
             to.send_response(fault.status or 404)

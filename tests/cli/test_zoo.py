@@ -157,8 +157,12 @@ def test_show_tells_everything() -> None:
 
 
 def test_all_28_with_logs_in_parallel_through_faults(stubs: list[Model], server: Server, tmp_path: Path) -> None:
-    faults = [Fault(cut=1000), Fault(status=503), Fault(cut=10), Fault(status=429, headers={"Retry-After": "0"})]
-    server.faults.extend(faults)  # four, so that even one file that meets them all is tried once more
+    server.every = [
+        Fault(cut=1000),
+        Fault(status=503),
+        Fault(cut=10),
+        Fault(status=429, headers={"Retry-After": "0"}),
+    ]
     done = tsm("zoo", "download", "--all", "--with", "log", "json", "--json").json()
     assert len(done["files"]) == 3 * 28
     assert sum(file["verified"] for file in done["files"]) == 28

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from golden.fill import fill, make_input
-from golden.test_models import LOGITS, MODELS, NAMES, config_of, logits, tolerance
+from golden.test_models import LOGITS, MIT, MIT_LOGITS, MODELS, NAMES, config_of, logits, tolerance
 from torch import Tensor
 from web_server import Server
 from zoo_stub import model_of, result_of, use_models
 
-from tsmcli.config import Config
+from tsmcli.config import Config, ModelConfig
 from tsmcli.core.tsm import TSM
 from tsmcli.engine.weight_file import read_file
 from tsmcli.presets import Preset
@@ -86,3 +86,33 @@ def test_download_verify_load_convert(
 def convert_to(source: Path, target: Path, to: str, config: Config) -> Converted:
     # the classes are not of Something-Something, whatever their number
     return list(convert(source, target, to, preset=Preset("golden", config, {}), dataset="folder"))[-1]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [("mit_r50_8f", "resnet50"), ("mit_mobilenetv2_8f", "mobilenet_v2"), ("mit_r101_8f_174", "resnet101")],
+)
+def test_a_file_of_the_authors(
+    name: str, backbone: str, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    entry = MIT[name]
+    state = fill(dict(entry["state_dict"]), entry["gain"])
+    file = io.BytesIO()
+    tree = {
+        "epoch": 50,
+        "arch": "x",
+        "best_prec1": torch.tensor(47.0),
+        "optimizer": {"state": {}, "param_groups": []},
+    }
+    torch.save({**tree, "state_dict": {f"module.{key}": value for key, value in state.items()}}, file,
+               _use_new_zipfile_serialization=False)  # fmt: skip
+    url = f"/TSM-{hashlib.sha256(file.getvalue()).hexdigest()[:8]}.pth"
+    server.files[url] = file.getvalue()
+    preset = tmp_path / "theirs.yaml"
+    config = ModelConfig.model_validate({"backbone": backbone, "init": "none"})
+    preset.write_text(Config(model=config).model_dump_json())
+    use_models(monkeypatch, [model_of("theirs@test", str(preset), server.url + url, network=backbone)])
+    path, found = result_of(find_checkpoint(Path("theirs@test"), None))
+    model = load(path, found.config, entry["num_classes"])
+    difference = np.abs(logits(model, make_input(2, 8, 64)) - MIT_LOGITS[f"{name}/logits64"]).max()
+    assert difference < 7e-5

@@ -57,7 +57,7 @@ def drive(remote: Remote, client: httpx.Client) -> list[FetchEvent]:
 
 def is_clean(remote: Remote) -> bool:
     """The file is whole, and nothing else is left of the download."""
-    others = {path.name for path in remote.path.parent.iterdir()} - {"a.pth", "a.pth.lock"}
+    others = {path.name for path in remote.path.parent.iterdir()} - {"a.pth", ".a.pth.lock"}
     return remote.path.read_bytes() == BODY and not others
 
 
@@ -394,3 +394,21 @@ def test_a_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "gopher://nowhere")
     with pytest.raises(EnvironmentProblem, match="proxy"):
         open_client()
+
+
+def test_a_process_that_is_killed(server: Server, client: httpx.Client, tmp_path: Path) -> None:
+    """Not even its lock is left behind."""
+    server.faults.append(Fault(pause=30))
+    wanted = remote(tmp_path, f"{server.url}/a.pth")
+    command = [sys.executable, "-c", CODE, f"{server.url}/a.pth", str(wanted.path), HASH]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    deadline = time.monotonic() + 30
+    while wanted.have < len(BODY) // 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert wanted.part.read_bytes() == BODY[: len(BODY) // 2]
+    assert not wanted.path.exists()
+    drive(wanted, client)
+    assert server.gets == ["", f"bytes={len(BODY) // 2}-"]
+    assert is_clean(wanted)

@@ -234,5 +234,5 @@ def print_plan(plan: Plan, *, as_json: bool) -> None:
     ]
     print_table(("file", "size", "there", "from"), rows)
     unknown = sum(file.size is None for file in plan.files)
-    more = f" and {unknown} files of unknown size" if unknown else ""
-    print_line(f"{megabytes(plan.missing)}{more} to fetch, {megabytes(plan.free)} free")
+    more = f", sizes of {unknown} unknown" if unknown else ""
+    print_line(f"{megabytes(plan.missing)} to fetch{more}; {megabytes(plan.free)} free")

@@ -25,6 +25,7 @@ from tsmcli.prepare.web import TryAgain, Unusable, check_status, shown
 TRIES = 5
 """Attempts in a row, at one address, that bring the download no further."""
 _BLOCK = 1 << 20
+_ASK_SEC = 5.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def fetch(remote: Remote, client: httpx.Client) -> Iterator[FetchEvent]:
         yield Fetched(remote.name, remote.path, remote.sha256_prefix is not None, cached=True)
         return
     remote.path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(remote.path.with_name(remote.path.name + ".lock"))
+    lock = FileLock(remote.path.with_name(f".{remote.path.name}.lock"))
     while not _acquired(lock):
         yield Waiting(remote.name, 0.5, "another process is fetching it")
     try:
@@ -90,7 +91,7 @@ def size_of(remote: Remote, client: httpx.Client) -> int | None:
         try:
             if url.startswith("file:"):
                 return _local(url).stat().st_size
-            response = client.head(url)
+            response = client.head(url, timeout=_ASK_SEC)
             if response.is_success and "content-length" in response.headers:
                 return int(response.headers["content-length"])
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsmcli.catalog import CATALOG
+from tsmcli.recipes.download import cache_folder
+from tsmcli.zoo import models
 
-PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python-headless", "pydantic", "typer", "rich", "pyyaml")
+PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python-headless", "pydantic", "typer", "rich", "pyyaml",
+            "httpx", "safetensors")  # fmt: skip
 MIN_FREE_GB = 1.0
 
 
@@ -45,7 +48,14 @@ def examine(data_root: Path) -> list[Finding]:
         make = "tsm prepare-data" if name == "demo" else f"tsm prepare-data {name} --source DIR"
         fact = Finding(f"data: {name}", True, str(folder)) if found else None
         findings.append(fact or Finding(f"data: {name}", None, "not prepared", make))
-    return findings
+    return [*findings, _zoo()]
+
+
+def _zoo() -> Finding:
+    cache = cache_folder()
+    there = sum((cache / model.id / model.ckpt.name).is_file() for model in models())
+    return Finding("zoo", True if there else None, f"{there} of {len(models())} checkpoints in {cache}",
+                   "" if there else "tsm zoo download ID")  # fmt: skip
 
 
 def _package(name: str) -> Finding:

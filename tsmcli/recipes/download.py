@@ -162,8 +162,9 @@ def download(
                 hint="free some space, or set TSM_ZOO to a folder on another disk",
             )
         if wanted:
-            yield Stage(f"fetching {len(wanted)} of {len(remotes)} files ({plan.missing / 1e6:.0f} MB or more) to "
-                        f"{supply.cache}")  # fmt: skip
+            known = all(file.cached or file.size for file in plan.files)
+            amount = f"{plan.missing / 1e6:.1f} MB" if known else "sizes not all known"
+            yield Stage(f"fetching {len(wanted)} of {len(remotes)} files ({amount}) to {supply.cache}")
         failures = []
         for event in fetch_all(wanted, client, jobs):
             yield event
@@ -173,6 +174,8 @@ def download(
                 failures.append(event)
     if failures:
         raise _together(failures, len(remotes))
+    if len(fetched) != len(remotes):
+        raise RuntimeError("a thread ended without a word")  # its traceback is above
     order = {remote.name: i for i, remote in enumerate(remotes)}
     fetched.sort(key=lambda file: order[file.name])
     unpacked = tuple(unpack(file.path, file.path.with_suffix("")) for file in fetched if file.path.suffix == ".rar")
@@ -194,36 +197,48 @@ def make_plan(remotes: Sequence[Remote], client: Client, supply: Supply, jobs: i
 
 
 def fetch_all(remotes: Sequence[Remote], client: Client, jobs: int) -> Iterator[FetchEvent | Failed]:
-    """Fetch files in parallel. Threads put their events into one queue; leaving this generator stops them."""
+    """Fetch files in parallel. Threads put their events into one queue; leaving this generator stops them.
+
+    They are daemons: nobody who presses Ctrl-C waits for a server that is silent.
+    """
     events: SimpleQueue[FetchEvent | Failed | None] = SimpleQueue()
+    left: SimpleQueue[Remote | None] = SimpleQueue()
     stop = threading.Event()
 
-    def work(remote: Remote) -> None:
+    def work() -> None:
         try:
-            for event in fetch(remote, client) if not stop.is_set() else ():
-                events.put(event)
-                if isinstance(event, Waiting):
-                    stop.wait(event.seconds)
-                if stop.is_set():
-                    return
-        except TsmError as error:
-            events.put(Failed(remote.name, error))
-        except OSError as error:
-            problem = EnvironmentProblem(f"{error.filename or remote.path}: {error.strerror or error}")
-            events.put(Failed(remote.name, problem))
+            for remote in iter(left.get, None):
+                for event in _fetch_one(remote, client):
+                    events.put(event)
+                    if isinstance(event, Waiting):
+                        stop.wait(event.seconds)
+                    if stop.is_set():
+                        return
         finally:
             events.put(None)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(work, remote) for remote in remotes]
-        try:
-            for _ in remotes:
-                while (event := events.get()) is not None:
-                    yield event
-        finally:
-            stop.set()
-    for future in futures:
-        future.result()  # a bug in a thread is a bug here
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(jobs, len(remotes)))]
+    for one in (*remotes, *(None for _ in threads)):
+        left.put(one)
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in threads:
+            while (event := events.get()) is not None:
+                yield event
+    finally:
+        stop.set()
+
+
+def _fetch_one(remote: Remote, client: Client) -> Iterator[FetchEvent | Failed]:
+    """`fetch`, with a failure as its last event."""
+    try:
+        yield from fetch(remote, client)
+    except TsmError as error:
+        yield Failed(remote.name, error)
+    except OSError as error:
+        problem = EnvironmentProblem(f"{error.filename or remote.path}: {error.strerror or error}")
+        yield Failed(remote.name, problem)
 
 
 def _together(failures: Sequence[Failed], total: int) -> TsmError:

@@ -45,5 +45,7 @@ class Transfers:
 
 
 def megabytes(size: int) -> str:
-    """98765432 -> 98.8 MB; small files in kB."""
+    """98765432 -> 98.8 MB; kB and GB where those read better."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
