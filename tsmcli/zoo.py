@@ -173,6 +173,11 @@ def has(name: str) -> bool:
     return name in known or re.fullmatch(r"[\w.-]+@[\w-]+", name) is not None
 
 
+def with_hash(sha256: str) -> Model | None:
+    """The row whose file has this SHA-256, as far as its name tells, or None."""
+    return next((m for m in (*models(), *corrections()) if sha256.startswith(m.ckpt.sha256_prefix or "-")), None)
+
+
 def select(
     *, dataset: str | None = None, backbone: str | None = None, frames: int | None = None, sort: str | None = None
 ) -> list[Model]:

@@ -317,11 +317,24 @@ def test_test_and_train_by_id(
     torch.save({"meta": {}, "state_dict": state}, content)
     hash = hashlib.sha256(content.getvalue()).hexdigest()
     server.files[f"/tsm-{hash[:8]}.pth"] = content.getvalue()
-    use_models(monkeypatch, [model_of("small@demo", "small.yaml", f"{server.url}/tsm-{hash[:8]}.pth")])
+    own = load_preset("small.yaml").test.name
+    row = model_of("small@demo", "small.yaml", f"{server.url}/tsm-{hash[:8]}.pth", dataset="demo", protocols=[own])
+    use_models(monkeypatch, [row])
     done = tsm("test", "--checkpoint", "small@demo", "--data", demo_data, "--out", "s.json", "--json")
     assert done.json()["preset"] == "small"
+    published = done.json()["published"]
+    assert (published["id"], published["top1"]["published"]) == ("small@demo", 0.5)
+    assert published["top1"]["difference"] == done.json()["top1"] - 0.5
+    shown = tsm("eval", "s.json").out
+    assert "Beside the zoo's small@demo" in shown
+    assert "50.00 %" in shown
+    other = tsm("test", "--checkpoint", "small@demo", "--data", demo_data, "--protocol", "ten-crop").out
+    assert f"small@demo has no published value under ten-crop, but under {own}." in other
     assert "small@demo: verified" in done.err
     assert load_results(Path("s.json")).meta["sha256"] == hash
+    clip = next((demo_data / "videos/val").iterdir())
+    said = tsm("predict", "small@demo", clip, "--classes", demo_data / "classes.txt", "--json").json()
+    assert said["videos"][0]["top"][0]["name"] in (demo_data / "classes.txt").read_text().splitlines()
     trained = tsm("train", "--preset", "small.yaml", "--fast-dev-run", "--checkpoint", "small@demo", "--data",
                   demo_data, "--json")  # fmt: skip
     assert trained.code == 0, trained.err

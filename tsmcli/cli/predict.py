@@ -11,7 +11,9 @@ from tsmcli.cli.shared import Classes, Device, Json, Set
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run, or weights with --preset.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint of a run, an id of tsm zoo ls, or weights and --preset.")
+    ],
     videos: Annotated[
         list[str],
         typer.Argument(metavar="VIDEO", help="Videos, folders of them, folders of JPEG frames, 'patterns*'."),

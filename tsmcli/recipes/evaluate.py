@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tsmcli.errors import DataError, UsageError
 from tsmcli.metrics import confusion, mean_average_precision, mean_class, per_class, ranks
+from tsmcli.recipes.against_zoo import AgainstZoo, against_zoo
 from tsmcli.recipes.combine import average, open_scores, to_probabilities
 from tsmcli.results import Results
 
@@ -48,6 +49,7 @@ class Evaluation:
         classes: of the metric per_class.
         matrix: of the metric confusion, [K, K]; rows are the true classes.
         names: of the classes.
+        published: what the zoo says of the checkpoint; None for one that is not of the zoo.
     """
 
     values: dict[str, float]
@@ -59,6 +61,7 @@ class Evaluation:
     classes: list[ClassScore] = field(default_factory=list)
     matrix: NDArray[np.int64] | None = None
     names: list[str] = field(default_factory=list)
+    published: AgainstZoo | None = None
 
 
 def evaluate(
@@ -108,7 +111,7 @@ def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int] | No
                 found = replace(found, classes=class_scores(confusion(scores, labels), names))
             case "confusion":
                 found = replace(found, matrix=confusion(scores, labels))
-    return found
+    return replace(found, published=against_zoo(meta, found.values, len(labels)))
 
 
 def _top_k(results: Results, topk: Sequence[int] | None) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tsmcli.recipes.against_zoo import AgainstZoo
 from tsmcli.recipes.compare import Comparison
 from tsmcli.recipes.evaluate import Evaluation, most_confused
 from tsmcli.report.tables import percent, print_json, print_line, print_table
@@ -24,6 +25,8 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
         print_table(("metric", "value"), rows, title)
     else:
         print_line(title)
+    if evaluation.published:
+        _print_published(evaluation.published, evaluation.protocol)
     if evaluation.classes:
         _print_classes(evaluation)
     if evaluation.matrix is not None:
@@ -40,6 +43,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "protocol": evaluation.protocol,
         "preset": evaluation.preset,
         "scores": evaluation.source,
+        "published": evaluation.published and _published_json(evaluation.published),
     }
     if evaluation.classes:
         tree["per_class"] = [
@@ -86,6 +90,28 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     print_line(f"First guess right in A only: {comparison.only_a} videos, in B only: {comparison.only_b}.")
     verdict = "the difference may be chance" if comparison.p >= 0.05 else "hardly chance"
     print_line(f"McNemar's exact test: p = {comparison.p:.3g}, {verdict}.")
+
+
+def _print_published(found: AgainstZoo, protocol: str) -> None:
+    if not found.values:
+        print_line(f"{found.id} has no published value under {protocol}, but under {', '.join(found.protocols)}.")
+        return
+    rows = [
+        (metric, percent(a.ours), percent(a.published), f"{100 * (a.ours - a.published):+.2f}",
+         f"{percent(a.low)} to {percent(a.high)}", "within" if a.within else "outside")
+        for metric, a in found.values.items()
+    ]  # fmt: skip
+    columns = ("metric", "ours", "published", "difference", "95 % interval of ours", "published is")
+    print_table(columns, rows, f"Beside the zoo's {found.id}, protocol {protocol}")
+
+
+def _published_json(found: AgainstZoo) -> dict[str, Any]:
+    values = {
+        metric: {"ours": a.ours, "published": a.published, "difference": a.ours - a.published,
+                 "low": a.low, "high": a.high, "within": a.within}
+        for metric, a in found.values.items()
+    }  # fmt: skip
+    return {"id": found.id, "protocols": found.protocols, **values}
 
 
 def _print_classes(evaluation: Evaluation) -> None:

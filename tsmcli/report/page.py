@@ -108,6 +108,11 @@ def _summary(study: Study) -> list[tuple[str, str, str]]:
     if "top5" in newest.values:
         rows.append(("top-5", percent(newest.values["top5"]), ""))
     rows.append(("mean class", percent(newest.values["mean_class"]), f"of {len(study.classes)} classes"))
+    if newest.published:
+        for metric, beside in newest.published.values.items():
+            where = "within" if beside.within else "outside"
+            rows.append((f"published {metric}", percent(beside.published),
+                         f"{newest.published.id}; {where} the 95 % interval of ours"))  # fmt: skip
     if "checkpoint" in results.meta:
         rows.append(
             ("checkpoint", Path(results.meta["checkpoint"]).name, f"sha256 {results.meta.get('sha256', '')[:12]}")
