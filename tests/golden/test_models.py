@@ -49,12 +49,15 @@ def golden_model(name: str) -> TSM:
 
 
 def tolerance(name: str) -> float:
-    """Float32 against the peer's float64 at 64x64: about what the peer's own float32 differs by."""
+    """Float32 against the peer's float64 at 64x64: up to twice what the peer's own float32 differs by.
+
+    How far rounding goes depends on the processor's kernels.
+    """
     if "embedded" in name:
         return 5.5e-4
     if "nl_gaussian" in name:
-        return 9e-5
-    return 3.5e-5 if "mobilenet" in name else 5e-6
+        return 2e-4
+    return 5e-5 if "mobilenet" in name else 1e-5
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from tsmcli.engine.learner import Learner, make_learner, take_step
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
 from tsmcli.engine.memory import largest_batch, saved_bytes, step_bytes
 from tsmcli.engine.optim import lr_factor, make_optimizer, param_groups, scaled_lr, set_lr
-from tsmcli.engine.runtime import choose_device
+from tsmcli.engine.runtime import choose_device, keep_freed_memory
 from tsmcli.engine.scores import VideoScored, average_views, score_videos, view_logits
 from tsmcli.engine.world import ALONE
 from tsmcli.errors import ConfigError, DataError, EnvironmentProblem, WeightsError
@@ -348,6 +349,7 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
 
 def test_a_missing_device_is_an_error_and_not_replaced() -> None:
     assert choose_device("cpu").type == "cpu"
+    assert keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
     with pytest.raises(EnvironmentProblem, match="no device named 'gpu'"):
         choose_device("gpu")
     with pytest.raises(EnvironmentProblem, match="torch sees"):

@@ -11,6 +11,7 @@ from tsmcli.config import ModelConfig, Recompute
 from tsmcli.core.nonlocal_block import NonLocal
 from tsmcli.core.recompute import recomputed, run_stage
 from tsmcli.core.shift import TemporalPool, TemporalShift
+from tsmcli.core.shifted_conv import ShiftedConv1x1, is_pointwise
 
 DEPTHS = {
     "resnet18": (2, 2, 2, 2),
@@ -50,7 +51,7 @@ class Block(nn.Module):
         self.non_local = tail
 
     def add_convolutions(self, in_channels: int, channels: int, stride: int) -> None:
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.conv1: nn.Module = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
@@ -60,6 +61,11 @@ class Block(nn.Module):
 
     def shift_conv1(self, x: Tensor) -> Tensor:
         return self.conv1(self.shift(x))
+
+    def join_shift(self) -> None:
+        """Make one module of the shift and a 1x1 convolution behind it; see `core.inference`."""
+        if isinstance(self.shift, TemporalShift) and not self.shift_shortcut and is_pointwise(self.conv1):
+            self.conv1, self.shift = ShiftedConv1x1(self.shift, self.conv1), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.shift_shortcut:

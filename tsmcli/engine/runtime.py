@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import random
@@ -13,17 +14,20 @@ import torch
 from torch import nn
 
 from tsmcli import __version__
+from tsmcli.core.inference import Network, fold_batch_norms, join_shifts
 from tsmcli.errors import EnvironmentProblem
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """`auto`, `cpu`, `cuda`, `cuda:1` or `mps` -> a device that is really there.
 
+    On a CPU the process keeps memory that it frees from then on; see `keep_freed_memory`.
+
     Raises:
         EnvironmentProblem: the named device is missing. It is never replaced by another.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device: torch.device | None = torch.device(name)
     except RuntimeError:
@@ -39,7 +43,20 @@ def choose_device(name: str = "auto") -> torch.device:
         raise EnvironmentProblem(
             f"--device {name}: torch sees no such device", hint="--device cpu works everywhere"
         )
+    if device.type == "cpu":
+        keep_freed_memory()
     return device
+
+
+def keep_freed_memory() -> bool:
+    """Make glibc keep large freed blocks for the next allocation; False where the C library is another.
+
+    By default it gives every block above 32 MiB back to the system, and gets the same pages anew for the next
+    activation; that costs a fifth of a training step (benchmarks/README.md). A process stays as large as it was.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+    return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
 
 
 def seed_everything(seed: int) -> None:
@@ -54,6 +71,18 @@ def use_channels_last(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)
+
+
+def for_inference(model: Network, device: torch.device) -> Network:
+    """A network ready to be used, and no longer trained: on its device, channels-last, in as few passes as we know.
+
+    The same function, up to rounding. It is changed in place.
+    """
+    model = fold_batch_norms(model.eval())
+    if device.type == "cpu":
+        join_shifts(model)
+    use_channels_last(model.to(device))
+    return model
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tsmcli.data.dataset import BadVideo, VideoDataset, eval_loader
-from tsmcli.engine.runtime import use_channels_last
+from tsmcli.engine.runtime import for_inference
 from tsmcli.engine.scores import VideoScored, average_views, view_logits
 from tsmcli.errors import DataError
 from tsmcli.metrics import confusion, mean_class, per_class, top_k
@@ -58,8 +58,7 @@ def study_order(
     if 0 < max_videos < count:
         rows = np.sort(np.random.default_rng(seed).choice(count, max_videos, replace=False))
     split = replace(test.split, records=[test.split.records[row] for row in rows])
-    model = test.network().to(device)
-    use_channels_last(model)
+    model = for_inference(test.network(), device)
     yield Scoring("shuffled, reversed", len(rows))
     scored: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     for batch in eval_loader(VideoDataset(split, test.config, test.views), range(len(rows))):

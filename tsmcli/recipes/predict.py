@@ -19,12 +19,13 @@ from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Places, Split, find_classes
 from tsmcli.data.windows import Sliding, read_windows
 from tsmcli.engine.checkpoint import open_checkpoint
-from tsmcli.engine.runtime import choose_device, use_channels_last
+from tsmcli.engine.runtime import choose_device, for_inference
 from tsmcli.engine.scores import VideoScored, average_views, view_logits
 from tsmcli.errors import DataError
 from tsmcli.prepare.find_videos import Found, find_videos
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Scoring, Stage
+from tsmcli.recipes.published import find_checkpoint
 from tsmcli.recipes.test import choose_config, choose_protocol, load_network
 
 
@@ -78,7 +79,7 @@ def predict_videos(
     sliding: Sliding | None = None,
     device_name: str = "auto",
     classes: Path | None = None,
-) -> Iterator[Stage | Scoring | VideoScored | BadVideo | Predictions]:
+) -> Iterator[Any]:
     """Probabilities of every video that the sources name; what cannot be read is counted and named.
 
     Args:
@@ -91,13 +92,14 @@ def predict_videos(
         ConfigError, WeightsError, EnvironmentProblem, UsageError: see the functions called.
         DataError: there are no class names.
     """
+    checkpoint, preset = yield from find_checkpoint(checkpoint, preset, overrides)
     own = open_checkpoint(checkpoint)
     config, name = choose_config(checkpoint, own, preset, overrides)
     views, device = choose_protocol(config, protocol), choose_device(device_name)
     check_decoder(config.data)
     names = own.class_names if own else find_classes(config.data, Places(classes=classes))
     model = load_network(checkpoint, own, config, names)
-    use_channels_last(model.to(device))
+    model = for_inference(model, device)
     found = find_videos(sources)
     yield Stage(f"predicting with {checkpoint}, videos: {len(found)}", (f"protocol {views.name}, device {device}",))
     if not sliding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -16,7 +16,7 @@ from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, Split, dataset_folder, find_classes, find_split, write_text
 from tsmcli.engine.checkpoint import Checkpoint, load_weights, open_checkpoint
 from tsmcli.engine.interrupt import StopSignals
-from tsmcli.engine.runtime import choose_device, environment, use_channels_last
+from tsmcli.engine.runtime import choose_device, environment, for_inference
 from tsmcli.engine.world import ALONE, World
 from tsmcli.errors import DataError, Interrupted, UsageError, WeightsError
 from tsmcli.prepare.remote import sha256
@@ -81,17 +81,9 @@ def test(
     classes = choose_classes(config, places, own)
     split = find_split(config.data, places, "val", len(classes))
     model = load_network(checkpoint, own, config, classes)
-    use_channels_last(model.to(device))
+    model = for_inference(model, device)
     yield Stage(f"testing {checkpoint} on {split.list_file}", (describe(config, views, split, device),))
-    meta = {
-        "preset": name,
-        "checkpoint": str(checkpoint),
-        "sha256": sha256(checkpoint),
-        "list": str(split.list_file),
-        "num_segments": config.model.num_segments,
-        "class_names": classes,
-        "environment": {key: value for key, value in environment().items() if key not in ("command", "threads")},
-    }
+    meta = {**describe_network(checkpoint, config, name), "list": str(split.list_file), "class_names": classes}
     first = results_file(checkpoint, name, str(meta["sha256"]), views, places.val_list)
     files = (first, *([out] if out else []))
     of = {**meta, "config": config.model_dump(), "views": views.model_dump(), "videos": split.records}
@@ -111,6 +103,18 @@ def test(
         Path("runs").mkdir(exist_ok=True)
         write_text(Path("runs") / LATEST, f"{files[0].resolve()}\n")
     yield Tested(results, files)
+
+
+def describe_network(checkpoint: Path, config: Config, name: str) -> dict[str, Any]:
+    """What saved scores say of the network they are of; the same in every process."""
+    return {
+        "preset": name,
+        "checkpoint": str(checkpoint),
+        "sha256": sha256(checkpoint),
+        "dataset": config.data.dataset,
+        "num_segments": config.model.num_segments,
+        "environment": {key: value for key, value in environment().items() if key not in ("command", "threads")},
+    }
 
 
 def describe(config: Config, views: Views, split: Split, device: torch.device) -> str:
