@@ -51,6 +51,12 @@ class EnvironmentProblem(TsmError):
     exit_code = 5
 
 
+class SlowerError(TsmError):
+    """Something takes longer than it is allowed to."""
+
+    exit_code = 6
+
+
 class Interrupted(TsmError):
     """Work was stopped by a signal at a point where nothing is lost.
 

@@ -177,14 +177,6 @@ def test_prepare_data_makes_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(list((tmp_path / "data/demo/videos/train").glob("*.mp4"))) == 480
 
 
-def test_bench(here: Path) -> None:
-    result = tsm("bench", "demo", "--seconds", "0", "--json").json()
-    assert result["views"] == 1
-    assert result["videos_per_sec"] == pytest.approx(1 / result["latency_sec"])
-    assert result["peak_memory_mb"] > 10
-    assert "videos/s" in tsm("bench", "demo", "--seconds", "0").out
-
-
 def test_presets_commands(here: Path) -> None:
     names = [row["name"] for row in tsm("presets", "ls", "--json").json()]
     assert len(names) == 25

@@ -2,62 +2,173 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated
+import re
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tsmcli.cli.shared import Device, Json, Set
+from tsmcli.cli.shared import Device, Json, Media, Set
+
+if TYPE_CHECKING:
+    from tsmcli.presets import Preset
+    from tsmcli.recipes.measurement import Case
+
+
+class Form(str, Enum):
+    """The words of --format."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+
+
+class Precision(str, Enum):
+    """The words of --precision."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
 
 
 def bench(
-    preset: Annotated[
-        str, typer.Argument(help="Preset name, MMAction2 config name, or a .yaml file.")
-    ] = "r50-k400-8f",
+    presets: Annotated[
+        list[str] | None, typer.Argument(metavar="PRESET...", help="Preset names or files [default: r50-k400-8f].")
+    ] = None,
     sets: Set = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Videos at a time [default: 1; with --train the recipe's].")
+    ] = None,
+    train: Annotated[bool, typer.Option("--train", help="Measure steps of training.")] = False,
     protocol: Annotated[str | None, typer.Option(help="Test protocol [default: the preset's].")] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="How long to measure.")] = 15.0,
+    precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.fp32,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network.")] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last/--no-channels-last", help="Memory format; all commands use it.")
+    ] = True,
+    twin: Annotated[
+        bool, typer.Option("--twin/--no-twin", help="Also time the network without its shift, in turn.")
+    ] = True,
     device: Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch on a CPU [default: torch's choice].")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="How long to measure each; three rounds at least.")] = 15.0,
+    data: Annotated[
+        Path | None, typer.Option(help="Also measure reading: a list file, or a prepared dataset's folder.")
+    ] = None,
+    media: Media = None,
+    videos: Annotated[int, typer.Option(min=2, help="With --data: how many videos to read.")] = 64,
+    baseline: Annotated[Path | None, typer.Option(help="Compare with an earlier --json output.")] = None,
+    fail_if_slower: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="With --baseline: exit 6 if anything is that much slower.")
+    ] = None,
+    profile: Annotated[Path | None, typer.Option(help="Write a trace of a call, for Perfetto.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the speeds, as .png, .svg or .pdf.")] = None,
+    form: Annotated[Form, typer.Option("--format", help="How to print.")] = Form.table,
     as_json: Json = False,
 ) -> None:
-    """Measure how fast a preset's network is and how much memory it takes. No data needed.
+    """Measure how fast presets' networks are, how much memory they take, and what the temporal shift costs.
 
-    Batch 1, float32, random pixels; what is timed is the network with its copies and averaging, not decoding.
+    No data needed: random weights and pixels, nothing is decoded. Each is measured in a process of its own.
+
+    Examples: tsm bench r50-sthv1-8f mbv2-k400-dense --batch 1,8
+
+    tsm bench --train --precision bf16
+
+    tsm bench --json > old.json; tsm bench --baseline old.json --fail-if-slower 5%
     """
+    from tsmcli.errors import UsageError
     from tsmcli.presets import resolve
 
-    resolved = resolve(preset, sets or ())
+    limit = parse_percent(fail_if_slower) if fail_if_slower else None
+    if limit is not None and not baseline:
+        raise UsageError("--fail-if-slower needs --baseline FILE")
+    if train and protocol:
+        raise UsageError("--protocol is of testing, not of --train")
+    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"{plot}: plots are written as .png, .svg or .pdf")
+    batches = parse_batches(batch) if batch else []
+    resolved = [resolve(name, sets or ()) for name in presets or ["r50-k400-8f"]]
 
-    from tsmcli.recipes.bench import bench as run
+    from tsmcli.recipes.measurement import Case
     from tsmcli.recipes.test import choose_protocol
-    from tsmcli.report.tables import print_json, print_table
 
-    result = run(resolved, device_name=device, views=choose_protocol(resolved.config, protocol), seconds=seconds)
-    if as_json:
-        print_json(asdict(result))
-        return
-    rows = [
-        ("videos/s", f"{result.videos_per_sec:.2f}"),
-        ("clips/s", f"{result.clips_per_sec:.2f}"),
-        ("frames/s", f"{result.frames_per_sec:.1f}"),
-        (
-            "latency of a video",
-            f"{ms(result.latency_sec)} (from {ms(result.fastest_sec)} to {ms(result.slowest_sec)})",
-        ),
-        (
-            "peak memory",
-            f"{result.peak_memory_mb:.0f} MB, {result.memory_kind}" if result.peak_memory_mb else "unknown",
-        ),
-        ("parameters", f"{result.parameters:,}"),
-    ]
-    title = (
-        f"{result.preset}, protocol {result.protocol}: {result.views} views of {result.num_segments} frames at "
-        f"{result.crop_px} px; median of {result.runs} videos on {result.device} "
-        f"({result.environment['threads']} threads), torch {result.environment['torch']}"
-    )
-    print_table(("", "value"), rows, title)
+    cases = [
+        Case(
+            preset.name, preset.config, choose_protocol(preset.config, protocol), size,
+            "training" if train else "inference", device, precision.value, compiled, channels_last, threads,
+            seconds, twin, numbered(profile, preset, size, several=len(resolved) * len(batches) > 1),
+        )
+        for preset in resolved
+        for size in batches or [preset.config.train.batch if train else 1]
+    ]  # fmt: skip
+    run(cases, data, media, videos, baseline, limit, plot, "json" if as_json else form.value)
 
 
-def ms(seconds: float) -> str:
-    """0.1234 -> 123.4 ms."""
-    return f"{1e3 * seconds:.1f} ms"
+def run(
+    cases: list[Case],
+    data: Path | None,
+    media: Path | None,
+    videos: int,
+    baseline: Path | None,
+    limit: float | None,
+    plot: Path | None,
+    form: str,
+) -> None:
+    """Measure, print, draw, compare."""
+    from tsmcli.data.location import Places
+    from tsmcli.errors import SlowerError, TsmError
+    from tsmcli.recipes.bench import bench, bench_data, compare_with
+    from tsmcli.report.bench import draw, print_bench
+    from tsmcli.report.progress import follow
+
+    measured = follow(bench(cases))
+    lists = Places(folder=data, media=media)
+    if data and data.is_file():
+        lists = Places(train_list=data, val_list=data, media=media)
+    reading = follow(bench_data(cases, lists, videos)) if data else []
+    beside = compare_with(baseline, measured) if baseline else []
+    print_bench(measured, reading, beside, form)
+    if plot:
+        draw(plot, measured)
+        typer.echo(f"plot: {plot}", err=True)
+    if failed := [m for m in measured if m.error]:
+        raise TsmError(f"{len(failed)} of {len(measured)} could not be measured: {failed[0].error}")
+    slower = [b for b in beside if limit is not None and b.ratio is not None and b.ratio > 1 + limit]
+    if slower:
+        worst = max(b.ratio or 0 for b in slower)
+        raise SlowerError(f"{len(slower)} of {len(beside)} are slower than {baseline} allows, by {worst - 1:.1%}")
+
+
+def parse_batches(text: str) -> list[int]:
+    """`1,8,32` -> those numbers.
+
+    Raises:
+        UsageError: something else.
+    """
+    from tsmcli.errors import UsageError
+
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        raise UsageError(f"--batch {text!r}: expected numbers from 1, such as 1,8,32")
+    return [int(word) for word in text.split(",")]
+
+
+def parse_percent(text: str) -> float:
+    """`5%` or `5` -> 0.05.
+
+    Raises:
+        UsageError: something else.
+    """
+    from tsmcli.errors import UsageError
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", text)
+    if not match:
+        raise UsageError(f"--fail-if-slower {text!r}: expected a percentage, such as 5%")
+    return float(match[1]) / 100
+
+
+def numbered(path: Path | None, preset: Preset, batch: int, *, several: bool) -> Path | None:
+    """The name of a trace, told apart from those of other presets and batches."""
+    return path.with_stem(f"{path.stem}-{preset.name}-{batch}") if path and several else path

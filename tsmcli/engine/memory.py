@@ -43,19 +43,25 @@ def saved_bytes(model: TSM, clips: Tensor) -> int:
     return sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in own)
 
 
+def activation_bytes(config: Config, num_classes: int, batch: int) -> int:
+    """`saved_bytes` of a training step of a configuration in fp32, without computing anything."""
+    size, segments = config.augment.crop_px, config.model.num_segments
+    with FakeTensorMode():
+        model = build_model(config.model, num_classes).train()
+        model.backbone.recompute = config.train.recompute
+        return saved_bytes(model, torch.empty(batch, segments, 3, size, size))
+
+
 def step_bytes(config: Config, num_classes: int, batch: int) -> int:
     """An estimate of the memory of one training step in fp32, without computing anything.
 
     Weights, gradients, momentum and average, the clips, and the activations kept for the backward pass.
     """
-    size, segments = config.augment.crop_px, config.model.num_segments
-    with FakeTensorMode():
-        model = build_model(config.model, num_classes).train()
-        model.backbone.recompute = config.train.recompute
-        parameters = sum(p.numel() * p.element_size() for p in model.parameters())
-        clips = torch.empty(batch, segments, 3, size, size)
-        activations = saved_bytes(model, clips)
-    return parameters * (4 if config.train.ema else 3) + clips.numel() * clips.element_size() + activations
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in TSM(config.model, num_classes).parameters())
+    clips = batch * config.model.num_segments * 3 * config.augment.crop_px**2
+    numbers = parameters * (4 if config.train.ema else 3) + clips
+    return 4 * numbers + activation_bytes(config, num_classes, batch)
 
 
 def largest_batch(

@@ -10,7 +10,7 @@ import torch
 from tsmcli.config import Precision
 from tsmcli.errors import EnvironmentProblem
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
@@ -25,6 +25,15 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "
     if name == "fp16" and not gpu:
         raise EnvironmentProblem(f"fp16 needs a GPU, not {device}", hint="--precision fp32, or bf16")
     return name
+
+
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type of the numbers of a format on a device.
+
+    Raises:
+        EnvironmentProblem: see `choose_precision`.
+    """
+    return _DTYPES[choose_precision(precision, device)]
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

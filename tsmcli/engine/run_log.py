@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tsmcli.engine.loop import StepDone
-from tsmcli.engine.runtime import peak_memory
+from tsmcli.engine.peak import peak_memory
 from tsmcli.errors import EnvironmentProblem
 
 
@@ -60,7 +60,7 @@ class RunLog:
             of_steps = [getattr(one, key) for one in self.window]
             values[key] = None if None in of_steps else sum(of_steps) / len(of_steps)
         values["clips_per_sec"] = sum(one.videos for one in self.window) / sum(one.step_sec for one in self.window)
-        peak = peak_memory(device)
+        peak = peak_memory(device).peak_bytes
         values["memory_mb"] = round(peak / 1e6, 1) if peak else None
         self.window.clear()
         self.write("train", values, done.epoch * done.steps + done.step)

@@ -1,0 +1,208 @@
+"""tsm bench: what it prints in which form, what it compares, and what does not end it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import tsm
+
+from tsmcli.engine.child import Killed, in_child
+from tsmcli.errors import ConfigError
+from tsmcli.presets import load_preset, resolve
+from tsmcli.recipes.measurement import Case, published
+
+QUICK = ("--seconds", "0", "--threads", "1")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def measured() -> Any:
+    return tsm("bench", "demo", *QUICK, "--json").json()
+
+
+def test_every_key_is_documented_and_has_a_number(measured: Any) -> None:
+    assert measured["format"] == 1
+    (found,) = measured["measurements"]
+    documented = (ROOT / "docs/bench.md").read_text()
+    for key in (*found, *found["memory"], *(f"`{key}`" for key in measured)):
+        assert f"`{key.strip('`')}`" in documented, key
+    assert (found["preset"], found["batch"], found["num_segments"], found["crop_px"]) == ("demo", 1, 8, 56)
+    assert found["runs"] >= 3
+    assert (
+        0 < found["fastest_sec"] <= found["p50_sec"] <= found["p90_sec"] <= found["p99_sec"] <= found["slowest_sec"]
+    )
+    assert found["videos_per_sec"] == pytest.approx(1 / found["p50_sec"])
+    assert found["frames_per_sec"] == pytest.approx(8 * found["clips_per_sec"])
+    assert found["memory"]["peak_bytes"] >= found["memory"]["before_bytes"] > 10e6
+    assert found["flops"] == 2 * found["macs"]
+    low, high = found["shift_cost_quartiles"]
+    assert low <= found["shift_cost"] <= high
+    assert found["environment"]["threads"] == 1
+    assert found["error"] is None
+
+
+def test_several_in_one_table_in_every_form() -> None:
+    args = ("bench", "demo", "--batch", "1,2", "--no-twin", *QUICK)
+    table = tsm(*args).out
+    assert table.count("demo ") == 2
+    assert "float32 on cpu" in table
+    markdown = tsm(*args, "--format", "markdown").out.splitlines()
+    assert markdown[0].startswith("| preset | protocol | batch | p50 |")
+    assert [row.split(" | ")[2] for row in markdown[2:4]] == ["1", "2"]
+    rows = list(csv.DictReader(tsm(*args, "--format", "csv").out.splitlines()))
+    assert [row["batch"] for row in rows] == ["1", "2"]
+    assert float(rows[0]["memory.peak_bytes"]) > 10e6
+    assert rows[0]["shift_cost"] == "", "there was no twin"
+    assert json.loads(tsm(*args, "--format", "json").out)["measurements"][1]["batch"] == 2
+
+
+def test_the_views_of_a_protocol_are_scored(measured: Any) -> None:
+    (found,) = tsm(
+        "bench", "demo", "--protocol", "dense10x3", "--set", "model.width=0.125", *QUICK, "--json"
+    ).json()["measurements"]
+    assert (found["views"], found["crop_px"], found["protocol"]) == (30, 256, "dense10x3")
+    assert found["clips_per_sec"] == pytest.approx(30 * found["videos_per_sec"])
+
+
+def test_published_numbers_stand_beside_ours() -> None:
+    """Of the preset as it is shipped, and only for what was published."""
+    shown = tsm("bench", *QUICK, "--no-twin", "--set", "test.crop_px=32", "test.resize_px=32")
+    assert "published" not in shown.out, "that is no protocol of the zoo"
+
+    def ids(name: str, batch: int, *overrides: str, **changes: Any) -> list[tuple[str, float | None, float | None]]:
+        config = load_preset(name, overrides)
+        case = Case(name, config, config.test, batch, **changes)
+        return [(p.id, p.videos_per_sec, p.memory_mib) for p in published(case)]
+
+    assert ids("r50-k400-8f", 1) == [("r50-k400-8f@340x256", 74.0, None)]
+    assert ids("r50-k400-8f", 8) == []
+    assert ids("r50-k400-8f", 1, "model.width=0.5", "model.init=none") == []
+    assert ids("r50-k400-8f", 1, "test.clips=2") == []
+    assert ids("r50-k400-dense", 1) == [("r50-k400-dense@340x256", 11.5, None)]
+    assert ids("r50-sthv1-8f", 8, mode="training") == [("r50-sthv1-8f@h100", None, 7077.0)]
+    assert ids("r50-sthv1-8f", 4, mode="training") == []
+    assert ids("demo", 1) == []
+
+
+def test_training(demo_data: Path) -> None:
+    (found,) = tsm("bench", "demo", "--train", "--batch", "2", *QUICK, "--json").json()["measurements"]
+    assert (found["mode"], found["protocol"], found["batch"], found["views"]) == ("training", "training", 2, 1)
+    assert found["kept_bytes"] > 1e6
+    assert found["shift_cost"] is not None
+    shown = tsm("bench", "demo", "--train", "--batch", "2", *QUICK).out
+    assert "MiB for the backward pass" in shown
+    assert "a step of training with 2 videos" in shown
+
+
+def test_reading_a_list(demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = (demo_data / "demo_val_list_videos.txt").read_text().splitlines()
+    (tmp_path / "list.txt").write_text("\n".join([*lines[:5], "gone.mp4 0"]) + "\n")
+    args = ("bench", "demo", *QUICK, "--videos", "12", "--data")
+    by_list = tsm(*args, "list.txt", "--media", demo_data / "videos", "--json").json()["data"][0]
+    assert (by_list["videos"], by_list["bad"], by_list["workers"]) == (12, 2, 2)
+    for key in (
+        "open_sec",
+        "decode_sec",
+        "loader_videos_per_sec",
+        "network_videos_per_sec",
+        "together_videos_per_sec",
+    ):
+        assert by_list[key] > 0, key
+    assert 0 <= by_list["waiting"] <= 1
+    documented = (ROOT / "docs/bench.md").read_text()
+    assert all(f"`{key}`" in documented for key in by_list)
+    by_folder = tsm(*args, demo_data).out
+    assert "Reading 12 videos of" in by_folder
+    assert "of it waiting" in by_folder
+    training = tsm(*args, demo_data, "--train", "--batch", "1", "--format", "markdown").out
+    assert "| loader alone |" in training
+    refused = tsm(*args, tmp_path / "nothing")
+    assert refused.code == 3
+
+
+def test_baseline(measured: Any, tmp_path: Path) -> None:
+    def run(p50: float, **changes: Any) -> Any:
+        old = {**measured["measurements"][0], "p50_sec": p50, **changes}
+        (tmp_path / "old.json").write_text(json.dumps({"measurements": [old]}))
+        return tsm("bench", "demo", *QUICK, "--baseline", tmp_path / "old.json", "--fail-if-slower", "5%", "--json")
+
+    quicker = run(1000.0)
+    assert quicker.code == 0
+    assert quicker.json()["measurements"][0]["baseline"]["ratio"] < 0.01
+    slower = run(1e-9)
+    assert slower.code == 6
+    assert "1 of 1 are slower than" in slower.err
+    assert json.loads(slower.out)["measurements"], "the numbers are printed all the same"
+    elsewhere = {**measured["measurements"][0]["environment"], "processor": "another one"}
+    (differs,) = run(1000.0, environment=elsewhere).json()["measurements"][0]["baseline"]["differs"]
+    assert differs.startswith("processor another one, now ")
+    assert run(1000.0, batch=2).code == 3
+    (tmp_path / "x.json").write_text("[1]")
+    for name, words in (("x.json", "not the output of tsm bench --json"), ("none.json", "no baseline")):
+        refused = tsm("bench", "demo", *QUICK, "--baseline", tmp_path / name)
+        assert (refused.code, words in refused.err) == (3, True)
+
+
+def test_running_out_of_memory_does_not_end_the_others() -> None:
+    done = tsm("bench", "demo", "--batch", "100000000,1", "--no-twin", *QUICK, "--json")
+    first, second = json.loads(done.out)["measurements"]
+    assert "out of memory" in first["error"]
+    assert first["p50_sec"] is None
+    assert second["p50_sec"] > 0
+    assert done.code == 1
+    assert "1 of 2 could not be measured" in done.err
+    assert "out of memory" in tsm("bench", "demo", "--batch", "100000000,1", "--no-twin", *QUICK).out
+
+
+def test_trace_and_plot(tmp_path: Path) -> None:
+    tsm("bench", "demo", "--batch", "1,2", "--no-twin", *QUICK, "--profile", tmp_path / "t.json", "--plot",
+        tmp_path / "p.png")  # fmt: skip
+    for batch in (1, 2):
+        names = {
+            e.get("name", "") for e in json.loads((tmp_path / f"t-demo-{batch}.json").read_text())["traceEvents"]
+        }
+        assert any("conv" in name for name in names)
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_compiled(measured: Any) -> None:
+    (found,) = tsm("bench", "demo", "--compile", *QUICK, "--json").json()["measurements"]
+    assert found["compiled"]
+    assert found["first_sec"] > found["p50_sec"]
+
+
+REFUSALS: dict[str, tuple[list[str], int, str]] = {
+    "batch": (["--batch", "1,x"], 2, "--batch '1,x': expected numbers from 1"),
+    "no batch": (["--batch", "0"], 2, "expected numbers from 1"),
+    "percent": (["--fail-if-slower", "much", "--baseline", "x"], 2, "expected a percentage"),
+    "limit alone": (["--fail-if-slower", "5"], 2, "needs --baseline"),
+    "protocol of training": (["--train", "--protocol", "accurate"], 2, "--protocol is of testing"),
+    "protocol": (["--protocol", "quick"], 2, "no protocol named 'quick'"),
+    "plot": (["--plot", "x.bmp"], 2, "plots are written as"),
+    "fp16": (["--precision", "fp16", "--device", "cpu"], 5, "fp16 needs a GPU"),
+    "device": (["--device", "cuda:7"], 5, "torch sees"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(REFUSALS))
+def test_refusals(case: str) -> None:
+    args, code, words = REFUSALS[case]
+    refused = tsm("bench", "demo", *QUICK, *args)
+    assert (refused.code, refused.out) == (code, "")
+    assert words in refused.err
+
+
+def test_a_function_in_a_process_of_its_own() -> None:
+    assert in_child(int, "7") == 7
+    assert in_child(os.getpid) != os.getpid()
+    with pytest.raises(ConfigError, match="no preset named 'nothing'"):
+        in_child(resolve, "nothing")
+    with pytest.raises(Killed, match="the process ended with code 9"):
+        in_child(os._exit, 9)

@@ -1,0 +1,194 @@
+"""How fast videos of a list become input of the network, and what the network waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from tsmcli.config import Config, Views
+from tsmcli.core.sampling import sample_test, sample_train
+from tsmcli.core.tsm import build_model
+from tsmcli.data.dataset import VideoDataset, eval_loader
+from tsmcli.data.decode import check_decoder, open_reader
+from tsmcli.data.listfile import VideoRecord
+from tsmcli.data.location import Places, Split, find_split
+from tsmcli.data.spatial import eval_views, train_view
+from tsmcli.engine.runtime import choose_device, environment, for_inference
+from tsmcli.engine.scores import view_logits
+from tsmcli.errors import DataError
+from tsmcli.recipes.measure import num_classes
+from tsmcli.recipes.measurement import Case
+
+_STAGED = 32
+"""Videos whose reading is timed step by step."""
+
+
+@dataclass(frozen=True)
+class DataMeasurement:
+    """Reading of a list, alone and with the network.
+
+    Attributes:
+        list: the list file; its first video stands for the others if there are few.
+        mode: `inference` reads the views of the test protocol, `training` a random clip.
+        videos, bad: how many were read, and how many could not be.
+        open_sec, decode_sec, transform_sec: a video's median, in one process.
+        loader_videos_per_sec: the loader alone, with its worker processes.
+        network_videos_per_sec: the network alone; None in training mode, as are the two below.
+        together_videos_per_sec: reading and scoring, as `tsm test` does.
+        waiting: share of the time together in which the network waited for a video.
+        worker_bytes: (early, at the end) resident size of the largest worker; None where the system does not tell.
+    """
+
+    preset: str
+    mode: str
+    list: str
+    protocol: str
+    videos: int
+    bad: int
+    workers: int
+    device: str
+    open_sec: float
+    decode_sec: float
+    transform_sec: float
+    loader_videos_per_sec: float
+    network_videos_per_sec: float | None
+    together_videos_per_sec: float | None
+    waiting: float | None
+    worker_bytes: tuple[int, int] | None
+    environment: dict[str, Any]
+
+
+def measure_data(case: Case, places: Places, videos: int = 64) -> DataMeasurement:
+    """Read some videos of a list step by step, then through the loader, then through loader and network.
+
+    Args:
+        case: preset, mode, protocol, device and threads.
+        videos: how many, drawn at random; lists with fewer are read several times.
+
+    Raises:
+        DataError: the list or its media are missing, or none of the videos can be read.
+        EnvironmentProblem: the device is missing.
+    """
+    if case.threads:
+        torch.set_num_threads(case.threads)
+    config, training = case.config, case.mode == "training"
+    device = choose_device(case.device)
+    check_decoder(config.data)
+    split = _sample(find_split(config.data, places, "train" if training else "val", None), videos)
+    views = None if training else case.views
+    steps = [step for record in split.records[:_STAGED] if (step := _time_steps(split, record, config, views))]
+    if not steps:
+        raise DataError(f"none of {min(videos, _STAGED)} videos of {split.list_file} could be read")
+    opened, decoded, transformed = np.median(steps, axis=0).tolist()
+    dataset = VideoDataset(split, config, views)
+    loader = eval_loader(dataset, range(len(split.records)))
+    rate, bad, resident = _loader_rate(loader)
+    found = DataMeasurement(
+        preset=case.name,
+        mode=case.mode,
+        list=str(split.list_file),
+        protocol="training" if training else case.views.name,
+        videos=len(split.records),
+        bad=bad,
+        workers=config.train.workers,
+        device=str(device),
+        open_sec=opened,
+        decode_sec=decoded,
+        transform_sec=transformed,
+        loader_videos_per_sec=rate,
+        network_videos_per_sec=None,
+        together_videos_per_sec=None,
+        waiting=None,
+        worker_bytes=resident,
+        environment=environment(),
+    )
+    return found if training else _with_network(found, loader, config, device)
+
+
+def _sample(split: Split, videos: int) -> Split:
+    order = np.random.default_rng(0).permutation(len(split.records))
+    return replace(split, records=[split.records[i] for i in np.resize(order, videos)])
+
+
+def _time_steps(
+    split: Split, record: VideoRecord, config: Config, views: Views | None
+) -> tuple[float, float, float] | None:
+    """Seconds of opening, decoding and cropping a video; None for one that cannot be read."""
+    rng, segments = np.random.default_rng(0), config.model.num_segments
+    start = time.perf_counter()
+    try:
+        with open_reader(split, record, config.data) as reader:
+            opened = time.perf_counter()
+            n = reader.num_frames
+            indices = sample_test(n, segments, views) if views else sample_train(n, segments, config.augment, rng)
+            frames = reader.read(indices.ravel())
+    except DataError:
+        return None
+    decoded = time.perf_counter()
+    if views:
+        eval_views(frames, segments, views)
+    else:
+        train_view(frames, record.label, config.augment, {}, rng)
+    return opened - start, decoded - opened, time.perf_counter() - decoded
+
+
+def _loader_rate(loader: DataLoader[Any]) -> tuple[float, int, tuple[int, int] | None]:
+    """Videos a second after the first one, how many could not be read, and the workers' sizes."""
+    bad, begin, early, batches = 0, 0.0, None, iter(loader)
+    count = len(loader)
+    for number, batch in enumerate(batches):
+        bad += len(batch.bad)
+        if number == 0:
+            begin = time.perf_counter()
+        if number == count // 4:
+            early = _largest_worker(batches)
+    late = _largest_worker(batches)
+    rate = (count - 1) / (time.perf_counter() - begin)
+    return rate, bad, (early, late) if early and late else None
+
+
+def _with_network(
+    found: DataMeasurement, loader: DataLoader[Any], config: Config, device: torch.device
+) -> DataMeasurement:
+    model = for_inference(build_model(config, num_classes(config), seed=0), device)
+    scored, waited, worked = 0, 0.0, 0.0
+    for number, (batch, wait) in enumerate(_waiting(loader)):
+        start = time.perf_counter()
+        for views in batch.views:
+            view_logits(model, views, device)
+        if number > 0:  # the first video loads kernels, and starts workers
+            scored, waited, worked = scored + len(batch.views), waited + wait, worked + time.perf_counter() - start
+    if not scored:
+        return found
+    together = waited + worked
+    return replace(
+        found,
+        network_videos_per_sec=scored / worked,
+        together_videos_per_sec=scored / together,
+        waiting=waited / together,
+    )
+
+
+def _waiting(loader: DataLoader[Any]) -> Iterator[tuple[Any, float]]:
+    """Every batch, and the seconds until it came."""
+    start = time.perf_counter()
+    for batch in loader:
+        yield batch, time.perf_counter() - start
+        start = time.perf_counter()
+
+
+def _largest_worker(batches: Any) -> int | None:
+    """Resident bytes of the largest worker process of a loader's iterator."""
+    sizes = []
+    for worker in getattr(batches, "_workers", ()):
+        status = Path(f"/proc/{worker.pid}/statm")
+        if status.is_file():
+            sizes.append(int(status.read_text().split()[1]) * 4096)
+    return max(sizes, default=None)

@@ -1,0 +1,178 @@
+"""Speed and memory of one network at one batch size, on random pixels. `bench` runs it in a process of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from tsmcli.catalog import CATALOG
+from tsmcli.config import Config
+from tsmcli.core.cost import count_cost
+from tsmcli.core.tsm import TSM, build_model, normalize
+from tsmcli.engine.learner import make_learner, take_step
+from tsmcli.engine.memory import activation_bytes
+from tsmcli.engine.peak import peak_memory
+from tsmcli.engine.precision import dtype_of
+from tsmcli.engine.runtime import (
+    choose_device,
+    environment,
+    for_inference,
+    use_channels_last,
+)
+from tsmcli.engine.timing import time_in_turn
+from tsmcli.engine.world import ALONE
+from tsmcli.errors import EnvironmentProblem
+from tsmcli.recipes.measurement import Case, Measurement, blank
+
+_RUNS_BEFORE = 2
+"""Calls before anything is timed: they load kernels and, with --compile, compile."""
+
+
+def measure(case: Case) -> Measurement:
+    """Build the network, warm it up, and time it; in turn with its twin, if that is asked for.
+
+    Inference is MMAction2's `inference_time`: copy to the device, all views of the videos through the network,
+    softmax, mean over views, copy back. Training is a whole step: copy, forward, backward, clipping, SGD. Weights
+    and pixels are random; nothing is read or decoded.
+
+    Raises:
+        EnvironmentProblem: the device is missing, or cannot compute or compile like this.
+    """
+    if case.threads:
+        torch.set_num_threads(case.threads)
+    device = choose_device(case.device)
+    found = blank(case, str(device))
+    try:
+        return _measure(case, device, found)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            return replace(found, error=f"out of memory: {first_line}")
+        if not case.compile:
+            raise
+        raise EnvironmentProblem(
+            f"torch.compile failed: {first_line}", hint="it needs a C++ compiler; or leave out --compile"
+        ) from error
+
+
+def _measure(case: Case, device: torch.device, found: Measurement) -> Measurement:
+    classes, dtype = num_classes(case.config), dtype_of(case.precision, device)
+    prepare = _prepare_step if case.mode == "training" else _prepare_scoring
+    cost = count_cost(case.config.model, classes, found.crop_px)
+    before = peak_memory(device)
+    call = prepare(case, case.config, device, dtype)
+    start = time.perf_counter()
+    call()
+    first = time.perf_counter() - start
+    for _ in range(_RUNS_BEFORE - 1):
+        call()
+    memory = replace(peak_memory(device), before_bytes=before.peak_bytes)
+    calls = [call]
+    if case.twin and case.config.model.shift != "none":
+        without = case.config.model_copy(update={"model": case.config.model.model_copy(update={"shift": "none"})})
+        calls.append(prepare(case, without, device, dtype))
+    # The twin needs the same calls before it is timed.
+    times = time_in_turn(calls, device, seconds=case.seconds, warm_up=_RUNS_BEFORE if len(calls) > 1 else 0)
+    if case.trace:
+        _write_trace(case.trace, call, device)
+    kept = None
+    if case.mode == "training" and not case.compile:
+        kept = activation_bytes(case.config, classes, case.batch)
+    return replace(
+        _summarise(found, times),
+        first_sec=first,
+        memory=memory,
+        **asdict(cost),
+        flops=cost.flops,
+        precision=str(dtype).removeprefix("torch."),
+        kept_bytes=kept,
+        environment=environment(),
+    )
+
+
+def num_classes(config: Config) -> int:
+    """K of a preset, or 400 where it is up to the data."""
+    return config.model.num_classes or CATALOG[config.data.dataset].num_classes or 400
+
+
+def _summarise(found: Measurement, times: list[list[float]]) -> Measurement:
+    own = np.array(times[0])
+    p50, p90, p99 = (float(x) for x in np.percentile(own, (50, 90, 99)))
+    clips = found.batch * found.views / p50
+    cost, quartiles = None, None
+    if len(times) > 1:
+        low, middle, high = (float(x) - 1 for x in np.percentile(own / np.array(times[1]), (25, 50, 75)))
+        cost, quartiles = middle, (low, high)
+    return replace(
+        found,
+        runs=len(own),
+        p50_sec=p50,
+        p90_sec=p90,
+        p99_sec=p99,
+        fastest_sec=float(own.min()),
+        slowest_sec=float(own.max()),
+        videos_per_sec=found.batch / p50,
+        clips_per_sec=clips,
+        frames_per_sec=clips * found.num_segments,
+        shift_cost=cost,
+        shift_cost_quartiles=quartiles,
+    )
+
+
+def _prepare_scoring(case: Case, config: Config, device: torch.device, dtype: torch.dtype) -> Callable[[], object]:
+    """A call that scores a batch of videos."""
+    views, segments = case.views, config.model.num_segments
+    shape = (case.batch * views.views, segments, views.crop_px, views.crop_px, 3)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8).movedim(-1, 2)  # as the loader makes them
+    if not case.channels_last:
+        pixels = pixels.contiguous()
+    model = build_model(config, num_classes(config), seed=0)
+    network: Any = for_inference(model, device, dtype=dtype, channels_last=case.channels_last)
+    if case.compile:
+        network = torch.compile(network, options={"freezing": True} if device.type == "cpu" else None)
+    at_once = case.batch if device.type == "cpu" else len(pixels)
+
+    @torch.inference_mode()
+    def score() -> Tensor:
+        logits = [network(normalize(clips.to(device)).to(dtype)) for clips in pixels.split(at_once)]
+        scores: Tensor = torch.cat(logits).float().softmax(-1).unflatten(0, (case.batch, -1)).mean(1)
+        return scores.cpu()
+
+    return score
+
+
+def _prepare_step(case: Case, config: Config, device: torch.device, dtype: torch.dtype) -> Callable[[], object]:
+    """A call that takes one step of training."""
+    train = config.train.model_copy(update={"precision": case.precision, "compile": case.compile})
+    model: TSM = build_model(config, num_classes(config), seed=0).to(device)
+    if case.channels_last:
+        use_channels_last(model)
+    learner = make_learner(model.train(), train, device, ALONE)
+    size, segments = config.augment.crop_px, config.model.num_segments
+    pixels = torch.randint(0, 256, (case.batch, segments, size, size, 3), dtype=torch.uint8).movedim(-1, 2)
+    if not case.channels_last:
+        pixels = pixels.contiguous()
+    labels = torch.arange(case.batch) % model.fc.out_features
+
+    def step() -> object:
+        batch = (normalize(pixels.to(device)), labels.to(device))
+        return take_step(learner, [batch], case.batch)
+
+    return step
+
+
+def _write_trace(path: Path, call: Callable[[], object], device: torch.device) -> None:
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    with profile(activities=activities) as trace:
+        call()
+    part = path.with_name(path.name + ".part")
+    trace.export_chrome_trace(str(part))
+    part.replace(path)
