@@ -16,6 +16,7 @@ from tsmcli.cli.prepare_data import prepare_data
 from tsmcli.cli.presets import presets
 from tsmcli.cli.report import report
 from tsmcli.cli.shared import ManyValues
+from tsmcli.cli.stream import stream
 from tsmcli.cli.test import test
 from tsmcli.cli.train import train
 from tsmcli.cli.zoo import zoo
@@ -30,6 +31,7 @@ app.command(cls=ManyValues)(test)
 app.command("eval", cls=ManyValues)(evaluate)
 app.command(cls=ManyValues)(report)
 app.command(cls=ManyValues)(predict)
+app.command(cls=ManyValues)(stream)
 app.command(cls=ManyValues)(bench)
 app.add_typer(zoo, name="zoo")
 

@@ -22,6 +22,7 @@ class NonLocal(nn.Module):
         num_segments: T, to regroup frames into clips.
         sub_sample: halve the keys' height and width by max pooling.
         use_scale: divide embedded products by sqrt(C // 2); off in every published recipe.
+        causal: a position attends to its own frame and those before it only, for a network that sees no future.
     """
 
     def __init__(
@@ -32,8 +33,10 @@ class NonLocal(nn.Module):
         *,
         sub_sample: bool = True,
         use_scale: bool = False,
+        causal: bool = False,
     ) -> None:
         super().__init__()
+        self.causal = causal
         inner = max(channels // 2, 1)
         self.num_segments = num_segments
         self.mode = mode
@@ -50,19 +53,46 @@ class NonLocal(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B*T, C, H, W] -> the same shape."""
         clips = x.unflatten(0, (-1, self.num_segments)).transpose(1, 2)  # [B, C, T, H, W]
-        values = self.pool(self.g(clips)).flatten(2).transpose(1, 2)  # [B, keys, C/2]
+        queries, keys, values = self.embed(clips)
+        return x + self.attend(queries, keys, values, self._visible(clips, keys)).transpose(1, 2).flatten(0, 1)
+
+    def embed(self, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, C', T, H, W]; keys [B, C', T, h, w] and values [B, C/2, T, h, w] of the pooled positions."""
+        values = self.pool(self.g(clips))
         if self.mode == "gaussian":
-            queries, keys = clips, self.pool(clips)
-        else:
-            queries, keys = self.theta(clips), self.pool(self.phi(clips))
+            return clips, self.pool(clips), values
+        return self.theta(clips), self.pool(self.phi(clips)), values
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
+        """What the block adds to its input: [B, C, T, H, W].
+
+        Args:
+            queries, keys, values: as `embed` makes them; keys and values may be of other frames than the queries.
+            visible: whether a position may attend to a key, [B or 1, positions or 1, keys]; None: to all.
+        """
         products = queries.flatten(2).transpose(1, 2) @ keys.flatten(2)  # [B, positions, keys]
         if self.mode == "dot_product":
-            weights = products / products.shape[-1]
+            if visible is None:
+                weights = products / products.shape[-1]
+            else:
+                weights = products * visible / visible.sum(-1, keepdim=True)
         else:
-            scale = self.scale if self.mode == "embedded_gaussian" else 1.0
-            weights = torch.softmax(products * scale, -1)
-        attended = (weights @ values).transpose(1, 2).unflatten(2, clips.shape[2:])  # [B, C/2, T, H, W]
-        return x + self.norm(self.out(attended)).transpose(1, 2).flatten(0, 1)
+            products = products * (self.scale if self.mode == "embedded_gaussian" else 1.0)
+            if visible is not None:
+                products = products.masked_fill(~visible, -torch.inf)
+            weights = torch.softmax(products, -1)
+        attended = (weights @ values.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, queries.shape[2:])
+        added: Tensor = self.norm(self.out(attended))
+        return added
+
+    def _visible(self, clips: Tensor, keys: Tensor) -> Tensor | None:
+        """[1, positions, keys]: the frame of the key is that of the position or one before it."""
+        if not self.causal:
+            return None
+        frames = torch.arange(self.num_segments, device=clips.device)
+        of_query = frames.repeat_interleave(clips.shape[3] * clips.shape[4])
+        of_key = frames.repeat_interleave(keys.shape[3] * keys.shape[4])
+        return (of_key <= of_query[:, None])[None]
 
     def reset_parameters(self) -> None:
         """Small random embeddings, and a zero batch norm scale so that the block starts as an identity."""

@@ -128,7 +128,8 @@ class ResNet(nn.Module):
                 shift = TemporalShift(segments, config.shift_div, config.shift)
             tail: nn.Module = nn.Identity()
             if config.non_local != "none" and index in NON_LOCAL_BLOCKS.get(stage, ()):
-                tail = NonLocal(channels * block.expansion, segments, config.non_local)
+                causal = config.shift == "unidirectional"
+                tail = NonLocal(channels * block.expansion, segments, config.non_local, causal=causal)
             stride = 2 if index == 0 and stage > 1 else 1
             place = config.shift_place == "block"
             blocks.append(block(self.out_channels, channels, stride, shift, place, tail))

@@ -35,13 +35,21 @@ class TSM(nn.Module):
         Raises:
             ValueError: another shape, or another number of frames than the network was built for.
         """
+        return self.frame_logits(clips).mean(1)
+
+    def frame_logits(self, clips: Tensor) -> Tensor:
+        """[B, T, 3, H, W] -> [B, T, K], before the consensus (T/2 with temporal pooling).
+
+        Raises:
+            ValueError: see `forward`.
+        """
         if clips.ndim != 5 or clips.shape[2] != 3:
             raise ValueError(f"expected clips [B, T, 3, H, W], got {list(clips.shape)}")
         if clips.shape[1] != self.num_segments:
             raise ValueError(f"this network takes clips of T={self.num_segments} frames, got T={clips.shape[1]}")
         features = self.backbone(clips.flatten(0, 1))  # [B*T, C, h, w]
-        frame_logits = self.fc(self.dropout(features.mean((2, 3))))  # [B*T, K]
-        return frame_logits.unflatten(0, (clips.shape[0], -1)).mean(1)
+        logits = self.fc(self.dropout(features.mean((2, 3))))  # [B*T, K]
+        return logits.unflatten(0, (clips.shape[0], -1))
 
 
 MEAN = (123.675, 116.28, 103.53)

@@ -249,10 +249,15 @@ class PyAVReader:
         return self._to_array(frame, "rgb24")
 
     def _to_array(self, frame: Any, colours: str) -> Frame:
-        """uint8 [H, W, 3], upright: turned as the file's display matrix asks."""
-        image: Any = self._colours.reformat(frame, format=colours).to_ndarray()
-        quarter_turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+        """uint8 [H, W, 3], upright."""
+        return upright(frame, self._colours.reformat(frame, format=colours).to_ndarray())
+
+
+def upright(frame: Any, image: Any) -> Frame:
+    """The pixels [H, W, 3] of a decoded frame, turned as its display matrix asks."""
+    quarter_turns = round(frame.rotation / 90) % 4
+    turned: Frame = np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+    return turned
 
 
 def check_file(path: Path) -> None:

@@ -1,0 +1,61 @@
+"""tsm stream"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tsmcli.cli.shared import Classes, Device, Set
+
+
+def stream(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A unidirectional network: a checkpoint, or weights and --preset.")
+    ],
+    source: Annotated[
+        str, typer.Option(metavar="SOURCE", help="A camera's number, rtsp://..., a video, or a folder of pictures.")
+    ] = "0",
+    smooth: Annotated[int, typer.Option(min=1, help="Average the logits of so many frames.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Show the network every so many-th frame only.")] = 1,
+    live: Annotated[
+        bool, typer.Option("--live", help="Play a file at its own speed, and drop frames that come too fast.")
+    ] = False,
+    queue: Annotated[int, typer.Option(min=1, help="Frames that may wait before the oldest is dropped.")] = 1,
+    fps: Annotated[float, typer.Option(min=0.01, help="Frames per second of folders of pictures.")] = 25.0,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so long.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Write the frames with their labels to this .mp4.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Preset of bare weights [default: the checkpoint's own].")
+    ] = None,
+    sets: Set = None,
+    classes: Classes = None,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document a frame.")] = False,
+) -> None:
+    """Say what is seen now, frame by frame, at the cost of a 2D network. Ctrl-C ends it.
+
+    Needs a network trained with model.shift=unidirectional; what of the past it needs is kept, not computed again.
+
+    Examples: tsm stream best.pt --source 0
+
+    tsm stream best.pt --source long.mp4 --json
+    """
+    from tsmcli.errors import UsageError
+    from tsmcli.presets import resolve
+
+    if video and video.suffix != ".mp4":
+        raise UsageError(f"{video}: annotated videos are written as .mp4")
+    resolved = resolve(preset, sets or ()) if preset else None
+
+    from tsmcli.recipes.stream import Settings
+    from tsmcli.recipes.stream import stream as run
+    from tsmcli.report.streaming import show_stream
+
+    settings = Settings(smooth, every, live, queue, fps, seconds, video)
+    show_stream(
+        run(checkpoint, resolved, source, settings, overrides=() if preset else sets or (), device_name=device,
+            classes=classes),
+        as_json=as_json,
+    )  # fmt: skip

@@ -1,0 +1,181 @@
+"""A unidirectional TSM one frame at a time, at the cost of a 2D network: what it needs of the past is kept.
+
+Frame t of a stream is computed as frame t of a clip would be (paper section 3, online models): the channels that
+the shift takes from the frame before are those that were kept when that frame came. What is kept is derived from
+the network: wherever it holds a shift, or a causal non-local block, that module is replaced by one with a memory.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tsmcli.core.nonlocal_block import NonLocal
+from tsmcli.core.shift import TemporalPool, TemporalShift
+from tsmcli.core.tsm import TSM
+from tsmcli.errors import ConfigError
+
+
+class _Tape:
+    """What is kept from one frame for the next, in the order in which the trunk meets it.
+
+    No module and no tensor of one, so that compilers and exporters see a plain function of the cache.
+    """
+
+    def __init__(self) -> None:
+        self.before: list[Tensor] = []
+        self.after: list[Tensor] = []
+        self.taken = 0
+
+    def take(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """The next tensor that the frame before left; zeros of that shape, of the type of `x`, at the start."""
+        kept = self.before[self.taken] if self.before else x.new_zeros(shape)
+        self.taken += 1
+        return kept
+
+    def keep(self, x: Tensor) -> None:
+        """Leave a tensor for the next frame: as many as are taken, in the same order."""
+        self.after.append(x)
+
+
+class CachedShift(nn.Module):
+    """The unidirectional shift of single frames: [S, C, H, W], a frame of each of S streams, to the same shape."""
+
+    def __init__(self, shift: TemporalShift, tape: _Tape) -> None:
+        super().__init__()
+        self.shift_div = shift.shift_div
+        self.tape = tape
+
+    def forward(self, x: Tensor) -> Tensor:
+        own, rest = x.split([x.shape[1] // self.shift_div, x.shape[1] - x.shape[1] // self.shift_div], 1)
+        before = self.tape.take(x, own.shape)
+        self.tape.keep(own.clone())  # alone, so that it does not hold the rest of the frame in memory
+        return torch.cat((before, rest), 1)
+
+
+class CachedNonLocal(nn.Module):
+    """The causal non-local block of single frames; it keeps the keys and values of the T - 1 frames before."""
+
+    def __init__(self, block: NonLocal, tape: _Tape) -> None:
+        super().__init__()
+        self.block = block
+        self.tape = tape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[S, C, H, W] -> the same shape."""
+        queries, *new = self.block.embed(x.unsqueeze(2))
+        keys, values = (self._with_past(tensor) for tensor in new)  # [S, C', T, h, w]
+        seen = self._with_past(x.new_ones(x.shape[0], 1, 1))[:, 0]  # [S, T]; 0 before the stream began
+        visible = seen.repeat_interleave(keys.shape[3] * keys.shape[4], 1)[:, None] > 0  # [S, 1, keys]
+        return x + self.block.attend(queries, keys, values, visible).squeeze(2)
+
+    def _with_past(self, new: Tensor) -> Tensor:
+        """Append a frame to those of the window, [S, C, 1, ...] -> [S, C, T, ...], and keep the last T - 1."""
+        shape = list(new.shape)
+        shape[2] = self.block.num_segments - 1
+        window = torch.cat((self.tape.take(new, shape), new), 2)
+        self.tape.keep(window[:, :, 1:].clone())
+        return window
+
+
+class StreamingTSM(nn.Module):
+    """One frame of each of S streams, and what the frames before left -> logits, and what to keep.
+
+    A pure function of its input, which `Stream` wraps for use and `tsm export` writes to files. The network is
+    copied.
+
+    Raises:
+        ConfigError: the network needs frames of the future.
+    """
+
+    def __init__(self, model: TSM) -> None:
+        super().__init__()
+        check_streamable(model)
+        self.tape = _Tape()
+        self.model = copy.deepcopy(model).eval()
+        for parent in list(self.model.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, TemporalShift):
+                    setattr(parent, name, CachedShift(child, self.tape))
+                elif isinstance(child, NonLocal):
+                    setattr(parent, name, CachedNonLocal(child, self.tape))
+
+    def forward(self, frames: Tensor, cache: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
+        """Normalised frames [S, 3, H, W] and the cache -> logits [S, K] and the next cache.
+
+        No cache: the streams begin. The first dimension of every tensor of the cache is S.
+        """
+        self.tape.before, self.tape.after, self.tape.taken = list(cache), [], 0
+        logits = self.model.fc(self.model.backbone(frames).mean((2, 3)))
+        kept, self.tape.before, self.tape.after = self.tape.after, [], []
+        return logits, kept
+
+
+class Stream:
+    """Streams of frames, and what the network says of each of them after every frame.
+
+    Args:
+        model: unidirectional.
+        smooth: average the logits of so many frames, this one included; the authors' online demo takes 12.
+    """
+
+    def __init__(self, model: TSM | StreamingTSM, *, smooth: int = 1) -> None:
+        self.step = model if isinstance(model, StreamingTSM) else StreamingTSM(model)
+        self.smooth = smooth
+        self.cache: list[Tensor] = []
+        self.recent: list[Tensor] = []  # logits [S, K] of the last frames
+        self.ages: list[int] = []  # how many of those are of the stream as it is now
+
+    @torch.inference_mode()
+    def push(self, frames: Tensor) -> Tensor:
+        """The next frame of each of S streams, normalised [S, 3, H, W] -> logits [S, K].
+
+        Raises:
+            ValueError: another number of streams than before.
+        """
+        ages = self.ages or [0] * len(frames)
+        if len(ages) != len(frames):
+            raise ValueError(f"{len(frames)} frames for {len(ages)} streams; reset() begins anew")
+        logits, self.cache = self.step(frames, self.cache)
+        self.recent = [*self.recent, logits][-self.smooth :]
+        self.ages = [min(age + 1, self.smooth) for age in ages]
+        recent = torch.stack(self.recent, 1)  # [S, frames, K]
+        return torch.stack([own[-age:].mean(0) for own, age in zip(recent, self.ages, strict=True)])
+
+    def reset(self, streams: Sequence[int] | None = None) -> None:
+        """Begin anew: these streams of the batch, or all of them."""
+        if streams is None:
+            self.cache, self.recent, self.ages = [], [], []
+            return
+        for tensor in self.cache:
+            tensor[list(streams)] = 0
+        self.ages = [0 if i in streams else age for i, age in enumerate(self.ages)]
+
+    @property
+    def cache_bytes(self) -> int:
+        """Size of what is kept, for all streams; 0 before the first frame."""
+        return sum(tensor.nbytes for tensor in self.cache)
+
+
+def check_streamable(model: TSM) -> None:
+    """Refuse a network that needs frames of the future.
+
+    Raises:
+        ConfigError: saying what needs them, and how to train another one.
+    """
+    for module in model.modules():
+        if isinstance(module, TemporalShift) and module.direction == "bidirectional":
+            what = "a bidirectional shift takes channels from the next frame"
+        elif isinstance(module, TemporalPool):
+            what = "temporal pooling looks at the next frame"
+        elif isinstance(module, NonLocal) and not module.causal:
+            what = "a non-local block looks at the whole clip"
+        else:
+            continue
+        raise ConfigError(
+            f"{what}, and a stream has no future",
+            hint="train it with --set model.shift=unidirectional model.temporal_pool=false",
+        )

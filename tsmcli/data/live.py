@@ -1,0 +1,205 @@
+"""Frames as they come, one after the other: from a camera, an address, a video file or a folder of pictures."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import cv2
+import numpy as np
+
+from tsmcli.data.decode import FrameReader
+from tsmcli.data.pyav_reader import check_file, unreadable, upright
+from tsmcli.data.spatial import Frame
+from tsmcli.errors import DataError, EnvironmentProblem
+
+_PATIENCE_SEC = 10.0
+"""How long a network stream may take to answer, or to send the next packet."""
+_LOW_DELAY = {"fflags": "nobuffer", "flags": "low_delay", "rtsp_transport": "tcp"}
+
+
+class Shot(NamedTuple):
+    """A frame of a source.
+
+    Attributes:
+        number: from 0, of all frames that the source delivered.
+        time_sec: where in the source it is, in seconds from its start.
+        arrived: when it came, on the clock of `time.perf_counter`.
+    """
+
+    number: int
+    time_sec: float
+    arrived: float
+    frame: Frame
+
+
+def is_live(source: str) -> bool:
+    """Whether a source goes on without us: a camera's number, or an address."""
+    return source.isdigit() or re.match(r"[a-z][a-z0-9+]*://", source) is not None
+
+
+def open_source(source: str) -> Iterator[Shot]:
+    """The frames of a camera (its number), of an address (`rtsp://...`), or of a video file.
+
+    Raises:
+        DataError: it cannot be opened, or a frame cannot be decoded.
+        EnvironmentProblem: there is no such camera.
+    """
+    if source.isdigit():
+        return _camera(int(source))
+    if is_live(source):
+        return _container(source, _LOW_DELAY)
+    check_file(Path(source))
+    return _container(source, {})
+
+
+def from_reader(reader: FrameReader, fps: float) -> Iterator[Shot]:
+    """The frames of a folder or a ZIP of pictures, which do not say how many of them make a second."""
+    for number in range(reader.num_frames):
+        (frame,) = reader.read(np.array([number]))
+        yield Shot(number, number / fps, time.perf_counter(), frame)
+
+
+def _camera(number: int) -> Iterator[Shot]:
+    camera = cv2.VideoCapture(number)
+    try:
+        if not camera.isOpened():
+            raise EnvironmentProblem(
+                f"no camera {number} can be opened",
+                hint="cameras are numbered from 0; is another program using it?",
+            )
+        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        start = time.perf_counter()
+        for count in range(1 << 62):
+            there, picture = camera.read()
+            if not there:
+                raise DataError(f"camera {number} stopped after {count} frames")
+            now = time.perf_counter()
+            yield Shot(count, now - start, now, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    finally:
+        camera.release()
+
+
+def _container(name: str, options: dict[str, str]) -> Iterator[Shot]:
+    """Every frame that FFmpeg decodes; a broken end is the end."""
+    patience = _PATIENCE_SEC if options else None
+    try:
+        container = av.open(name, options=options, metadata_errors="ignore", timeout=patience)
+    except (av.FFmpegError, ValueError) as error:
+        raise unreadable(Path(name), error) from error
+    with container:
+        if not container.streams.video:
+            raise DataError(f"{name}: no video stream")
+        stream: Any = container.streams.video[0]
+        rate = stream.average_rate or Fraction(25)
+        first: float | None = None
+        number = 0
+        try:
+            for frame in container.decode(stream):
+                at = number / float(rate) if frame.time is None else frame.time
+                first = at if first is None else first
+                yield Shot(
+                    number, at - first, time.perf_counter(), upright(frame, frame.to_ndarray(format="rgb24"))
+                )
+                number += 1
+        except (av.FFmpegError, ValueError) as error:
+            if number == 0 or options:
+                raise unreadable(Path(name), error) from error
+
+
+def at_their_time(shots: Generator[Shot, None, None]) -> Generator[Shot, None, None]:
+    """Hold every frame back until its time has come, as a camera would deliver it."""
+    start = time.perf_counter()
+    for shot in shots:
+        time.sleep(max(0.0, start + shot.time_sec - time.perf_counter()))
+        yield shot._replace(arrived=time.perf_counter())
+
+
+class InOrder:
+    """Every frame of a source, when it is wanted."""
+
+    dropped = 0
+
+    def __init__(self, shots: Generator[Shot, None, None]) -> None:
+        self._shots = shots
+
+    def __iter__(self) -> Iterator[Shot]:
+        return self._shots
+
+    def close(self) -> None:
+        """End the reading."""
+        self._shots.close()
+
+
+class Newest:
+    """The newest frames of a source that is read in a thread of its own: while nobody asks, older ones make room.
+
+    So latency and memory stay bounded however slowly frames are taken.
+
+    Attributes:
+        dropped: frames that made room so far.
+
+    Args:
+        shots: read until they end.
+        size: how many frames may wait.
+    """
+
+    def __init__(self, shots: Generator[Shot, None, None], size: int = 1) -> None:
+        self.dropped = 0
+        self._waiting: deque[Shot] = deque()
+        self._size = size
+        self._ended: Exception | bool = False
+        self._stop = False
+        self._changed = threading.Condition()
+        self._shots = shots
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Shot]:
+        """Frames as they are wanted.
+
+        Raises:
+            TsmError: the one that the source raised.
+        """
+        while True:
+            with self._changed:
+                while not self._waiting and not self._ended:
+                    self._changed.wait(0.1)  # not for ever, so that signals get through
+                if not self._waiting:
+                    if isinstance(self._ended, Exception):
+                        raise self._ended
+                    return
+                shot = self._waiting.popleft()
+            yield shot
+
+    def close(self) -> None:
+        """End the reading, as soon as the source gives way."""
+        self._stop = True
+        self._thread.join(timeout=2)
+
+    def _read(self) -> None:
+        ended: Exception | bool = True
+        try:
+            for shot in self._shots:
+                if self._stop:
+                    break
+                with self._changed:
+                    while len(self._waiting) >= self._size:
+                        self._waiting.popleft()
+                        self.dropped += 1
+                    self._waiting.append(shot)
+                    self._changed.notify()
+        except Exception as error:  # whatever it is, it is raised again where the frames are taken
+            ended = error
+        finally:
+            self._shots.close()
+            with self._changed:
+                self._ended = ended
+                self._changed.notify()

@@ -1,0 +1,215 @@
+"""What a network says of a camera, an address, a video or a folder, frame by frame."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsmcli.config import Config, Views
+from tsmcli.core.streaming import Stream, StreamingTSM
+from tsmcli.core.tsm import normalize
+from tsmcli.data.decode import open_reader
+from tsmcli.data.live import InOrder, Newest, Shot, at_their_time, from_reader, is_live, open_source
+from tsmcli.data.location import Places, Split, find_classes
+from tsmcli.data.spatial import Frame, eval_views
+from tsmcli.engine.checkpoint import open_checkpoint
+from tsmcli.engine.interrupt import StopSignals, interrupted
+from tsmcli.engine.runtime import choose_device, for_inference
+from tsmcli.errors import DataError, UsageError
+from tsmcli.prepare.annotate import AnnotatedVideo
+from tsmcli.prepare.find_videos import find_videos
+from tsmcli.presets import Preset
+from tsmcli.recipes.events import Stage
+from tsmcli.recipes.published import find_checkpoint
+from tsmcli.recipes.test import choose_config, load_network
+
+_REMEMBERED = 1000
+"""Frames whose latency counts for the percentiles: the last ones, so that memory does not grow."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a source is streamed.
+
+    Attributes:
+        smooth: average the logits of so many frames.
+        every: let the network see every so many-th frame only.
+        live: play a file at its own speed and drop frames that come too fast, as of a camera.
+        queue: frames that may wait before older ones are dropped.
+        fps: frames per second of folders of pictures.
+        seconds: stop after so long; None: at the end of the source.
+        video: write the frames with their labels into this file.
+    """
+
+    smooth: int = 1
+    every: int = 1
+    live: bool = False
+    queue: int = 1
+    fps: float = 25.0
+    seconds: float | None = None
+    video: Path | None = None
+
+
+@dataclass(frozen=True)
+class StreamStarted:
+    """Facts of the stream that is about to begin."""
+
+    class_names: list[str]
+    live: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network says after a frame.
+
+    Attributes:
+        frame, time_sec: number of the frame in the source, and where it is in it.
+        label, probability: the first guess.
+        top: (class, probability) of the five best.
+        latency_sec: from the arrival of the frame to this.
+        p50_sec, p95_sec: of the latency of the last frames.
+        frames_per_sec: that the network has seen, since the start.
+        dropped: frames that were not looked at because newer ones had come.
+        cache_bytes: what is kept of the past.
+    """
+
+    frame: int
+    time_sec: float
+    label: int
+    probability: float
+    top: list[tuple[int, float]]
+    latency_sec: float
+    p50_sec: float
+    p95_sec: float
+    frames_per_sec: float
+    dropped: int
+    cache_bytes: int
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """The end of a stream: how many frames the network saw, what it said last, and the annotated video."""
+
+    frames: int
+    last: Seen | None
+    video: Path | None
+
+
+def stream(
+    checkpoint: Path,
+    preset: Preset | None,
+    source: str,
+    settings: Settings,
+    *,
+    overrides: Sequence[str] = (),
+    device_name: str = "auto",
+    classes: Path | None = None,
+) -> Iterator[Any]:
+    """Let a unidirectional network look at a source; yields `StreamStarted`, a `Seen` a frame, and `Streamed`.
+
+    A camera or an address goes on by itself: frames that come too fast are dropped, the oldest first, so that the
+    answer is never about a frame long gone. Of a file or a folder every frame is looked at, unless `settings.live`.
+
+    Raises:
+        ConfigError: the network needs frames of the future.
+        ConfigError, DataError, WeightsError, EnvironmentProblem, UsageError: see the functions called.
+    """
+    checkpoint, preset = yield from find_checkpoint(checkpoint, preset, overrides)
+    own = open_checkpoint(checkpoint)
+    config, name = choose_config(checkpoint, own, preset, overrides)
+    names = own.class_names if own else find_classes(config.data, Places(classes=classes))
+    device = choose_device(device_name)
+    network = for_inference(StreamingTSM(load_network(checkpoint, own, config, names)), device)
+    live = settings.live or is_live(source)
+    yield Stage(f"streaming {source} through {checkpoint} ({name}), device {device}")
+    yield StreamStarted(names, live)
+    shots = (shot for shot in _open(source, config, settings.fps) if shot.number % settings.every == 0)
+    if live and not is_live(source):
+        shots = at_their_time(shots)
+    with closing(Newest(shots, settings.queue) if live else InOrder(shots)) as frames:
+        yield from _look(frames, network, config, settings, device, names)
+
+
+def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
+    """The frames of a source."""
+    if is_live(source) or not (Path(source).is_dir() or source.endswith(".zip")):
+        yield from open_source(source)
+        return
+    found = find_videos([source])
+    if found[0].problem:
+        raise DataError(found[0].problem)
+    if len(found) > 1 or found[0].store == "video":
+        raise UsageError(
+            f"{source}: a folder of videos, not one stream", hint="name a video, or a folder of numbered pictures"
+        )
+    (one,) = found
+    data = config.data.model_copy(update={"store": one.store})
+    split = Split([one.record], Path(), Path(), one.frame_template, one.start_index)
+    with open_reader(split, one.record, data) as reader:
+        yield from from_reader(reader, fps)
+
+
+def _look(
+    frames: Newest | InOrder,
+    network: StreamingTSM,
+    config: Config,
+    settings: Settings,
+    device: torch.device,
+    names: list[str],
+) -> Iterator[Seen | Streamed]:
+    views = Views(crop_px=config.test.crop_px, resize_px=config.test.resize_px)
+    memory = Stream(network, smooth=settings.smooth)
+    latencies: deque[float] = deque(maxlen=_REMEMBERED)
+    start, count, seen = time.perf_counter(), 0, None
+    writing = AnnotatedVideo(settings.video) if settings.video else nullcontext()
+    with StopSignals() as signals, writing as video:
+        for shot in frames:
+            if signals.number or (settings.seconds and time.perf_counter() - start > settings.seconds):
+                break
+            logits = memory.push(_prepare(shot.frame, views, device))[0]
+            probabilities = logits.float().softmax(-1).cpu().numpy()
+            now, count = time.perf_counter(), count + 1
+            latencies.append(now - shot.arrived)
+            seen = _seen(shot, probabilities, latencies, count / (now - start), frames.dropped, memory.cache_bytes)
+            yield seen
+            if video:
+                video.write(shot.frame, shot.time_sec, f"{names[seen.label]} {seen.probability:.0%}")
+    if count == 0 and not signals.number:
+        raise DataError("the source has no frames")
+    yield Streamed(count, seen, settings.video)
+    if signals.number:
+        raise interrupted(signals.number)
+
+
+def _prepare(frame: Frame, views: Views, device: torch.device) -> torch.Tensor:
+    """A frame as the test protocol cuts it, the middle crop only: normalised [1, 3, H, W]."""
+    pixels = torch.from_numpy(eval_views([frame], 1, views)[0]).movedim(-1, 1)
+    return normalize(pixels.to(device))
+
+
+def _seen(
+    shot: Shot, probabilities: Any, latencies: deque[float], rate: float, dropped: int, cache_bytes: int
+) -> Seen:
+    order = np.argsort(-probabilities, kind="stable")[:5].tolist()
+    p50, p95 = np.percentile(latencies, (50, 95)).tolist()
+    return Seen(
+        frame=shot.number,
+        time_sec=shot.time_sec,
+        label=order[0],
+        probability=float(probabilities[order[0]]),
+        top=[(i, float(probabilities[i])) for i in order],
+        latency_sec=latencies[-1],
+        p50_sec=p50,
+        p95_sec=p95,
+        frames_per_sec=rate,
+        dropped=dropped,
+        cache_bytes=cache_bytes,
+    )

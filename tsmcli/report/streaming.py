@@ -1,0 +1,97 @@
+"""A stream as it goes: a live panel on a terminal, a line when the label changes elsewhere, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from tsmcli.recipes.stream import Seen, Streamed, StreamStarted
+from tsmcli.report.progress import follow
+from tsmcli.report.tables import percent, print_line
+
+_BAR = 24
+
+
+def show_stream(events: Iterator[Any], *, as_json: bool) -> None:
+    """Draw a stream until it ends. Lines go to stdout, the panel and messages to stderr."""
+    names = follow(_until_started(events)).class_names
+    console = Console(stderr=True, highlight=False)
+    panel = console.is_terminal and not as_json
+    label = None
+    with Live(console=console, refresh_per_second=12, transient=True) if panel else _Nothing() as live:
+        for event in events:
+            if isinstance(event, Streamed):
+                _print_end(event, names, as_json=as_json)
+            elif not isinstance(event, Seen):
+                continue
+            elif as_json:
+                sys.stdout.write(json.dumps(seen_json(event, names)) + "\n")
+                sys.stdout.flush()
+            elif panel:
+                live.update(draw(event, names))
+            elif event.label != label:
+                label = event.label
+                print_line(f"{event.time_sec:9.2f} s  {names[label]}  {percent(event.probability)}")
+                sys.stdout.flush()
+
+
+class _Nothing:
+    """In the place of a panel where there is none."""
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _until_started(events: Iterator[Any]) -> Iterator[Any]:
+    """What happens before the first frame: downloads, and what is streamed."""
+    for event in events:
+        yield event
+        if isinstance(event, StreamStarted):
+            return
+
+
+def seen_json(seen: Seen, names: list[str]) -> dict[str, Any]:
+    """Stable keys, one document a frame."""
+    tree = asdict(seen)
+    tree["top"] = [{"class": i, "name": names[i], "probability": p} for i, p in seen.top]
+    return {**tree, "name": names[seen.label]}
+
+
+def draw(seen: Seen, names: list[str]) -> Table:
+    """The five best classes, and how quick it is."""
+    table = Table.grid(padding=(0, 2))
+    for label, probability in seen.top:
+        filled = round(_BAR * probability)
+        table.add_row(escape(names[label]), "█" * filled + "·" * (_BAR - filled), f"{probability:6.1%}")
+    table.add_row("", "", "")
+    table.add_row(f"frame {seen.frame} at {seen.time_sec:.1f} s", _speed(seen), "")
+    return table
+
+
+def _speed(seen: Seen) -> str:
+    return (
+        f"latency p50 {1e3 * seen.p50_sec:.0f} ms, p95 {1e3 * seen.p95_sec:.0f} ms; "
+        f"{seen.frames_per_sec:.1f} frames/s; {seen.dropped} dropped; {seen.cache_bytes / 1024:.0f} KiB kept"
+    )
+
+
+def _print_end(end: Streamed, names: list[str], *, as_json: bool) -> None:
+    """What it was like; on stderr where stdout has JSON lines."""
+    said = f"last: {names[end.last.label]}; {_speed(end.last)}" if end.last else "nothing seen"
+    lines = [f"{end.frames} frames; {said}", *([f"video: {end.video}"] if end.video else [])]
+    for line in lines:
+        if as_json:
+            sys.stderr.write(line + "\n")
+        else:
+            print_line(line)
