@@ -22,7 +22,7 @@ def ranks(scores: Scores, labels: Labels) -> NDArray[np.int64]:
         labels: [N].
 
     Raises:
-        ValueError: no videos, or the shapes do not fit together.
+        ValueError: no videos, scores that are not finite, or shapes that do not fit together.
     """
     _check(scores, labels)
     own = np.take_along_axis(scores, labels[:, None], axis=1)
@@ -122,3 +122,5 @@ def _check(scores: Scores, labels: Labels) -> None:
         )
     if not len(scores):
         raise ValueError("no videos")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores that are not finite have no order")

@@ -100,6 +100,20 @@ def check_suffix(path: Path) -> None:
         )
 
 
+def check_writable(path: Path) -> None:
+    """Try whether results can be written under a name, before there are any.
+
+    Raises:
+        UsageError: another suffix.
+        OSError: there cannot be such a file.
+    """
+    check_suffix(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.touch()
+    part.unlink()
+
+
 def load_results(path: Path) -> Results:
     """Read what `save_results` wrote, and check it.
 
@@ -108,6 +122,8 @@ def load_results(path: Path) -> Results:
     """
     try:
         if path.suffix == ".npz":
+            if path.is_file() and not zipfile.is_zipfile(path):
+                raise ValueError("no archive of numpy arrays")
             with np.load(path, allow_pickle=False) as file:
                 head = json.loads(str(file["head"]))
                 paths, labels, scores = file["paths"].tolist(), file["labels"], file["scores"]
@@ -186,15 +202,21 @@ def _read_json(path: Path, opener: bytes) -> tuple[Any, list[NDArray[np.float32]
 
 
 def _row(text: bytes) -> NDArray[np.float32]:
-    try:
-        return np.array(orjson.loads(text), dtype=np.float32)
-    except orjson.JSONDecodeError:
-        return np.array(json.loads(text), dtype=np.float32)  # json knows NaN, for a message that says so
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and a message says so
+        try:
+            return np.array(orjson.loads(text), dtype=np.float32)
+        except orjson.JSONDecodeError:
+            return np.array(json.loads(text), dtype=np.float32)  # json knows NaN, for the same message
 
 
 def check_results(path: Path, results: Results) -> None:
-    """Raise DataError unless the numbers fit together, are finite, and every label has a score."""
+    """Raise DataError unless the numbers fit together, are finite, and every label has a score and a name."""
     n = len(results.paths)
+    if results.scores.dtype.kind != "f" or results.labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: scores of type {results.scores.dtype} and labels of type {results.labels.dtype}; expected "
+            "numbers and whole numbers"
+        )
     if results.scores.ndim != 2 or len(results.scores) != n or results.labels.shape != (n,) or n == 0:
         raise DataError(
             f"{path}: {n} videos, scores {list(results.scores.shape)} and labels {list(results.labels.shape)} "
@@ -203,7 +225,13 @@ def check_results(path: Path, results: Results) -> None:
     if not np.isfinite(results.scores).all():
         row = int(np.flatnonzero(~np.isfinite(results.scores).all(axis=1))[0])
         raise DataError(f"{path}: the scores of {results.paths[row]} are not finite")
-    if results.labels.min() < 0 or results.labels.max() >= results.scores.shape[1]:
+    classes = results.scores.shape[1]
+    wrong = np.flatnonzero((results.labels < 0) | (results.labels >= classes))
+    if len(wrong):
         raise DataError(
-            f"{path}: label {results.labels.max()}, but the scores are of {results.scores.shape[1]} classes"
+            f"{path}: {results.paths[wrong[0]]} has label {results.labels[wrong[0]]}, but the scores are of "
+            f"{classes} classes, 0 to {classes - 1}"
         )
+    names = results.meta.get("class_names")
+    if names and len(names) != classes:
+        raise DataError(f"{path}: {len(names)} class names for scores of {classes} classes")

@@ -162,9 +162,16 @@ def find(name: str) -> Model | Extra:
         return entries[rows[0]]
     if rows:
         raise UsageError(f"{name} has {len(rows)} checkpoints in the zoo", hint=f"choose from {', '.join(rows)}")
-    near = difflib.get_close_matches(name, entries, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?\n" if near else ""
+    likely = near(name, 0.5)
+    hint = f"did you mean {', '.join(likely)}?\n" if likely else ""
     raise UsageError(f"nothing in the zoo is named {name!r}", hint=f"{hint}tsm zoo ls lists everything")
+
+
+def near(name: str, cutoff: float = 0.8) -> list[str]:
+    """Names of the zoo that are spelled much like a word, the nearest first."""
+    known: list[Model | Extra] = [*models(), *corrections(), *extras()]
+    names = {*(entry.id for entry in known), *(model.preset for model in models())}
+    return difflib.get_close_matches(name, sorted(names), n=3, cutoff=cutoff)
 
 
 def has(name: str) -> bool:
@@ -184,7 +191,7 @@ def select(
     """Rows of a dataset, backbone and number of frames, best first: accuracy, speed or memory; else as published.
 
     Raises:
-        UsageError: no row has this dataset or backbone.
+        UsageError: no row has this dataset or backbone, or all of what is asked for.
     """
     rows = models()
     for field_name, wanted in (("dataset", dataset), ("network", _network(backbone))):
@@ -203,6 +210,8 @@ def select(
         "speed": lambda model: -(model.videos_per_sec or 0.0),
         "memory": lambda model: model.memory_mb or float("inf"),
     }
+    if not rows:
+        raise UsageError("no checkpoint is of all of these", hint="tsm zoo ls lists them all")
     return sorted(rows, key=keys[sort]) if sort else rows
 
 

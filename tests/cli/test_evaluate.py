@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import tsm
 
-from tsmcli.results import Results, save_results
+from tsmcli.results import Results, load_results, save_results
 
 K = 14
 
@@ -76,7 +77,41 @@ def test_compare(here: Path) -> None:
     assert "The protocols differ" in listed.out
 
 
+def test_files_whose_parts_do_not_fit(here: Path) -> None:
+    labels, scores = np.array([0, 1]), np.eye(2, dtype=np.float32)
+    for change, words in (
+        ({"labels": np.array([0.0, 1.0])}, "labels of type float64"),
+        ({"scores": np.array([["a", "b"], ["c", "d"]])}, "scores of type <U1"),
+        ({"labels": np.array([0, -1])}, "y.mp4 has label -1, but the scores are of 2 classes, 0 to 1"),
+        ({"meta": {"class_names": ["a", "b", "c"]}}, "3 class names for scores of 2 classes"),
+    ):
+        whole = {"labels": labels, "scores": scores, "meta": {}, **change}
+        save_results(Path("x.npz"), Results(["x.mp4", "y.mp4"], num_listed=2, **whole))  # type: ignore[arg-type]
+        refused = tsm("eval", "x.npz", "--metrics", "per_class")
+        assert (refused.code, words in refused.err) == (3, True), refused.err
+    Path("x.npz").write_text("text")
+    assert "not a results file: no archive of numpy arrays" in tsm("eval", "x.npz").err
+    Path("x.json").write_text(json.dumps([[1e60, 0.0], [0.0, 1.0]]))
+    (here / "two.txt").write_text("a.mp4 0\nb.mp4 1\n")
+    refused = tsm("eval", "x.json", "--list", "two.txt")
+    assert (refused.code, "not finite" in refused.err) == (3, True)
+
+
+def test_an_incomplete_comparison(here: Path) -> None:
+    for name in ("good", "bad"):
+        whole = load_results(Path(f"{name}.npz"))
+        save_results(Path(f"{name}.npz"), replace(whole, num_listed=30, bad=[("x.mp4", "gone"), ("y.mp4", "gone")]))
+    refused = tsm("eval", "--compare", "bad.npz", "good.npz")
+    assert refused.code == 3
+    assert "28 of 30 videos that could be read" in refused.err
+    assert "McNemar" in refused.out
+    assert tsm("eval", "--compare", "bad.npz", "good.npz", "--allow-missing").code == 0
+
+
 REFUSALS: dict[str, tuple[list[str], int, str]] = {
+    "list for nothing": (["bad.npz", "--list", "list.txt"], 2, "tsm test --list"),
+    "list for no comparison": (["--compare", "bad.npz", "good.npz", "--list", "list.txt"], 2, "these do"),
+    "file after metrics": (["--metrics", "top_k", "bad.npz"], 2, "files are named before --metrics"),
     "no list": (["theirs.json"], 3, "hint: --list FILE"),
     "wrong count": (["theirs.json", "--list", "short.txt"], 3, "scores of 28 videos, but short.txt has 1"),
     "two jobs": (["bad.npz", "--compare", "bad.npz", "good.npz"], 2, "not several of these"),

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from support import tsm
+
+from tsmcli.engine.scores import VideoScored
+from tsmcli.engine.world import ALONE, World
+from tsmcli.recipes.partial import PartialScores
 
 VIDEOS = 101
 
@@ -86,3 +93,67 @@ def test_a_table_for_a_spreadsheet(trained: Path, demo_data: Path) -> None:
     assert [names[row.index(max(row))] for row in scores] == [row["top1"] for row in rows]
     assert abs(sum(scores[0]) - 1) > 1e-3, "raw scores, no probabilities"
     assert tsm("test", "--checkpoint", trained / "run/last.pt", "--data", demo_data, "--average", "max").code == 2
+
+
+def test_a_network_without_finite_scores_has_no_accuracy(trained: Path, demo_data: Path) -> None:
+    own = torch.load(trained / "run/last.pt", weights_only=True)
+    own["model"]["backbone.layer3.0.conv1.weight"][0, 0] = torch.nan
+    torch.save(own, trained / "run/nan.pt")
+    clip = next((demo_data / "videos/val").iterdir())
+    for args in (["test", "--checkpoint", trained / "run/nan.pt", "--data", demo_data],
+                 ["predict", trained / "run/nan.pt", clip, "--json"]):  # fmt: skip
+        refused = tsm(*args)
+        assert (refused.code, refused.out) == (4, "")
+        assert "scores are not finite" in refused.err
+        assert "weights are damaged, or its training diverged" in refused.err
+    assert not list((trained / "run").glob("scores-nan*.npz"))
+    for path in (trained / "run").glob("scores-nan*"):
+        path.unlink()
+
+
+def test_scores_of_another_media_folder_are_not_taken(
+    trained: Path, demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same list and network, but other pixels: a stopped test does not go on from them."""
+    monkeypatch.chdir(tmp_path)
+    kept_for = []
+
+    class Spy(PartialScores):
+        def __init__(self, target: Path, of: dict[str, Any], world: World) -> None:
+            super().__init__(target, of, world)
+            kept_for.append(self.key)
+
+    monkeypatch.setattr("tsmcli.recipes.test.PartialScores", Spy)
+    other = tmp_path / "other"
+    other.symlink_to(demo_data / "videos")
+    shutil.copytree(demo_data / "videos", tmp_path / "copy")
+    for media in (demo_data / "videos", other, tmp_path / "copy"):
+        args = ("test", "--checkpoint", trained / "run/last.pt", "--data", demo_data, "--media", media)
+        assert tsm(*args).code == 0
+    assert kept_for[0] == kept_for[1] != kept_for[2]
+
+
+def test_damaged_lines_of_a_stopped_test_are_scored_again(tmp_path: Path) -> None:
+    target = tmp_path / "scores.npz"
+    partial = PartialScores(target, {"of": 1}, ALONE)
+    for number in range(4):
+        partial.add(VideoScored(number, torch.full((3,), float(number))))
+    lines = partial.path.read_text().splitlines()
+    lines[2] = "\0" * len(lines[2])
+    lines[4] = lines[4][:-6] + '!!"]'
+    partial.path.write_text("\n".join(lines) + "\n")
+    again = PartialScores(target, {"of": 1}, ALONE)
+    assert sorted(again.scored) == [0, 2]
+    assert again.scored[2].scores.tolist() == [2, 2, 2]
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_scored(trained: Path, demo_data: Path) -> None:
+    args = ("test", "--checkpoint", trained / "run/last.pt", "--data", demo_data)
+    refused = tsm(*args, "--topk", "9")
+    assert refused.code == 2
+    assert "top-9 of 8 classes" in refused.err
+    assert not refused.err.startswith("testing")
+    (trained / "file").write_text("")
+    refused = tsm(*args, "--out", trained / "file" / "x.npz")
+    assert refused.code == 5
+    assert not refused.err.startswith("testing")

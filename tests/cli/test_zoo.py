@@ -224,7 +224,7 @@ def test_dry_run_offline_and_a_full_disk(
     assert not (tmp_path / "cache").exists()
     refused = tsm("zoo", "download", stubs[0].id, "--offline")
     assert refused.code == 4
-    assert f"and offline: {stubs[0].id}" in refused.err
+    assert f"cache: {stubs[0].id}" in refused.err
     monkeypatch.setattr(downloading.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 5000})())
     full = tsm("zoo", "download", stubs[0].id, stubs[1].id)
     assert full.code == 5
@@ -318,7 +318,14 @@ def test_test_and_train_by_id(
     hash = hashlib.sha256(content.getvalue()).hexdigest()
     server.files[f"/tsm-{hash[:8]}.pth"] = content.getvalue()
     own = load_preset("small.yaml").test.name
-    row = model_of("small@demo", "small.yaml", f"{server.url}/tsm-{hash[:8]}.pth", dataset="demo", protocols=[own])
+    row = model_of(
+        "small@demo",
+        "small.yaml",
+        f"{server.url}/tsm-{hash[:8]}.pth",
+        dataset="demo",
+        network="resnet18",
+        protocols=[own],
+    )
     use_models(monkeypatch, [row])
     done = tsm("test", "--checkpoint", "small@demo", "--data", demo_data, "--out", "s.json", "--json")
     assert done.json()["preset"] == "small"

@@ -8,7 +8,11 @@ import pytest
 
 from tsmcli.recipes.against_zoo import against_zoo
 
-META = {"sha256": "01dce462" + "0" * 56, "dataset": "sthv1", "num_segments": 8, "protocol_name": "accurate"}
+NETWORK = {
+    "backbone": "resnet50", "num_segments": 8, "shift": "bidirectional", "shift_div": 8, "shift_place": "blockres",
+    "non_local": "none", "temporal_pool": False, "width": 1.0,
+}  # fmt: skip
+META = {"sha256": "01dce462" + "0" * 56, "dataset": "sthv1", "network": NETWORK, "protocol_name": "accurate"}
 """Of r50-sthv1-8f@h100, published with 45.58 / 47.70 and 75.02 / 76.12 %."""
 
 
@@ -56,7 +60,25 @@ def test_unknown_cells_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"sha256": "f" * 64}, {"sha256": ""}, {"dataset": "sthv2"}, {"num_segments": 16}, {"dataset": None}]
+    "change",
+    [
+        {"sha256": "f" * 64},
+        {"sha256": ""},
+        {"dataset": "sthv2"},
+        {"dataset": None},
+        {"network": None},
+        {"network": {**NETWORK, "num_segments": 16}},
+        {"network": {**NETWORK, "shift_div": 4}},
+    ],
 )
 def test_other_files_and_other_data_are_not_compared(change: dict[str, Any]) -> None:
     assert against_zoo({**META, **change}, {"top1": 0.47}, 10) is None
+
+
+def test_the_mislabelled_row_is_of_the_network_in_its_file() -> None:
+    """Published as a ResNet-50; the file is a ResNet-101."""
+    file = {**META, "sha256": "df97f3e1" + "0" * 56, "dataset": "sthv2"}
+    assert against_zoo(file, {"top1": 0.6}, 10) is None
+    found = against_zoo({**file, "network": {**NETWORK, "backbone": "resnet101"}}, {"top1": 0.6}, 10)
+    assert found is not None
+    assert (found.id, found.values["top1"].published) == ("r50-sthv2-8f@h256", 0.6384)

@@ -188,3 +188,14 @@ def test_same_bits() -> None:
     assert not same_bits(a, a.double())
     assert same_bits(torch.tensor(3), torch.tensor(3))
     assert not same_bits(torch.zeros(2, 3), torch.zeros(3, 2))
+
+
+def test_renamed_is_counted_from_the_names_in_the_file(tmp_path: Path) -> None:
+    """Nothing is renamed where the layout stays; in another one every name of a ResNet-18 changes."""
+    state = export_state(build_model(ModelConfig(backbone="resnet18", init="none"), 5), "mmaction")
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    same = run(tmp_path / "a.pth", tmp_path / "b.pth", "mmaction")
+    other = run(tmp_path / "a.pth", tmp_path / "c.pth", "mit")
+    assert (same.tensors, same.renamed) == (len(state), 0)
+    assert (other.tensors, other.renamed) == (len(state), len(state))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pth", "b.pth", "c.pth"]

@@ -87,8 +87,16 @@ def test_weights_of_a_plain_2d_network_offered_as_tsm(tmp_path: Path, monkeypatc
 def test_a_preset_with_other_frames_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights of 8 and of 16 frames look the same: only the row knows."""
     use_models(monkeypatch, [model_of("a@b", "r50-sthv2-16f", publish(tmp_path, state_of()))])
-    with pytest.raises(WeightsError, match="num_segments 16, not 8 as preset r50-sthv2-8f says"):
+    with pytest.raises(WeightsError, match=r"num_segments 16, not 8 as is asked for \(preset r50-sthv2-8f\)"):
         result_of(find_checkpoint(Path("a@b"), resolve("r50-sthv2-8f")))
+    for change in ("model.num_segments=8", "model.shift_div=4", "model.shift=none"):
+        with pytest.raises(WeightsError, match=r"not .* as is asked for \(preset r50-sthv2-16f\)"):
+            result_of(find_checkpoint(Path("a@b"), None, [change]))
+    with pytest.raises(
+        WeightsError, match="as it was changed, is a ResNet-50 with shifts in front of whole blocks"
+    ) as e:
+        result_of(find_checkpoint(Path("a@b"), None, ["model.shift_place=block"]))
+    assert "what --set says of the network" in e.value.hint
     _, preset = result_of(find_checkpoint(Path("a@b"), None, ["data.store=zip"]))
     assert (preset.config.model.num_segments, preset.config.data.store) == (16, "zip")
 
@@ -114,7 +122,7 @@ def test_files_are_left_alone_and_typos_are_told(tmp_path: Path) -> None:
 def test_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSM_OFFLINE", "1")
     use_models(monkeypatch, [model_of("a@b", "r50-sthv1-8f", "http://127.0.0.1:9/x-00000000.pth")])
-    with pytest.raises(WeightsError, match="and offline: a@b"):
+    with pytest.raises(WeightsError, match="offline, and not whole in .*: a@b"):
         result_of(find_checkpoint(Path("a@b"), None))
 
 
@@ -226,3 +234,30 @@ def test_a_checkpoint_of_ours_as_safetensors(tmp_path: Path) -> None:
     back = open_checkpoint(tmp_path / "b.pt")
     assert back is not None
     assert (back.class_names, back.progress.epoch, back.preset) == (list("abcdefgh"), 3, "demo")
+
+
+def test_a_bare_pickle_is_no_file_of_weights(tmp_path: Path) -> None:
+    """torch's own words would advise to run what is in it."""
+    import pickle
+
+    for name, content in (
+        ("a.pkl", pickle.dumps({"x": 1}, 4)),
+        ("b.pkl", pickle.dumps(_Harmful(os.system, "touch x"), 4)),
+        ("c.txt", b"no weights"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(WeightsError) as caught:
+            read_file(tmp_path / name)
+        assert "weights_only" not in str(caught.value)
+        assert "unsafe" not in str(caught.value).lower()
+        assert ("no file of weights" in str(caught.value)) or ("could run code" in str(caught.value))
+
+
+def test_names_that_are_nearly_of_the_zoo() -> None:
+    for name in ("r50-sthv1-8g", "r50-k400-8f@340x255"):
+        with pytest.raises((WeightsError, UsageError)) as caught:
+            result_of(find_checkpoint(Path(name), None))
+        assert "did you mean r50-" in caught.value.hint
+    config = load_preset("r50-sthv1-8f")
+    with pytest.raises(UsageError, match="k400-val-list is no file of weights"):
+        result_of(find_init("k400-val-list", config))

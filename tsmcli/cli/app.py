@@ -30,8 +30,11 @@ class ErrorBoundary(TyperGroup):
                 for line in filter(None, error.hint.splitlines()):
                     sys.stderr.write(f"hint: {line}\n")
             raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError:  # whoever read stdout has seen enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written at exit
+            raise typer.Exit(0) from None
         except OSError as error:
-            if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
+            if ctx.params.get("debug"):
                 raise
             sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}\n")
             raise typer.Exit(EnvironmentProblem.exit_code) from error

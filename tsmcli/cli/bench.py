@@ -36,14 +36,16 @@ class Precision(str, Enum):
 
 def bench(
     presets: Annotated[
-        list[str] | None, typer.Argument(metavar="PRESET...", help="Preset names or files [default: r50-k400-8f].")
+        list[str] | None,
+        typer.Argument(metavar="PRESET...", help="Preset names or files.", show_default="r50-k400-8f"),
     ] = None,
     sets: Set = None,
     batch: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Videos at a time [default: 1; with --train the recipe's].")
+        str | None,
+        typer.Option(metavar="N,N", help="Videos at a time.", show_default="1; with --train the recipe's"),
     ] = None,
     train: Annotated[bool, typer.Option("--train", help="Measure steps of training.")] = False,
-    protocol: Annotated[str | None, typer.Option(help="Test protocol [default: the preset's].")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Test protocol.", show_default="the preset's")] = None,
     precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.fp32,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network.")] = False,
     channels_last: Annotated[
@@ -53,7 +55,9 @@ def bench(
         bool, typer.Option("--twin/--no-twin", help="Also time the network without its shift, in turn.")
     ] = True,
     device: Device = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch on a CPU [default: torch's choice].")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of torch on a CPU.", show_default="torch's choice")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="How long to measure each; three rounds at least.")] = 15.0,
     data: Annotated[
         Path | None, typer.Option(help="Also measure reading: a list file, or a prepared dataset's folder.")

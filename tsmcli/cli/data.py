@@ -18,7 +18,8 @@ def show(
     preset: Annotated[str, typer.Option(help="Preset name, MMAction2 config name, or a .yaml file.")] = "demo",
     sets: Set = None,
     protocol: Annotated[
-        str | None, typer.Option(help="train, or a test protocol [default: train for `train`, else the preset's].")
+        str | None,
+        typer.Option(help="train, or a test protocol.", show_default="train for `train`, else the preset's"),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many videos.")] = 6,
     data_root: DataRoot = Path("data"),

@@ -12,7 +12,9 @@ from tsmcli.cli.shared import Device, Json
 
 def demo(
     data: Annotated[Path, typer.Option(help="Folder for the clips.")] = Path("data/demo"),
-    work_dir: Annotated[Path | None, typer.Option(help="Folder for the results [default: runs/demo/TIME].")] = None,
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Folder for the results.", show_default="runs/demo/TIME")
+    ] = None,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     as_json: Json = False,

@@ -13,15 +13,15 @@ from tsmcli.cli.shared import Data, DataRoot, Device, Json
 def evaluate(
     results: Annotated[
         list[Path] | None,
-        typer.Argument(help="Results files, ours or MMAction2's; several are averaged [default: the newest]."),
+        typer.Argument(help="Results files, ours or MMAction2's; several are averaged.", show_default="the newest"),
     ] = None,
     metrics: Annotated[list[str], typer.Option(help="top_k mean_class per_class confusion map")] = [  # noqa: B006
         "top_k",
         "mean_class",
     ],
-    topk: Annotated[list[int] | None, typer.Option(min=1, help="The k of top_k [default: 1 5].")] = None,
+    topk: Annotated[list[int] | None, typer.Option(min=1, help="The k of top_k.", show_default="1 5")] = None,
     weights: Annotated[
-        list[float] | None, typer.Option(help="A weight for each of several files [default: all equal].")
+        list[float] | None, typer.Option(help="A weight for each of several files.", show_default="all equal")
     ] = None,
     list_file: Annotated[
         Path | None, typer.Option("--list", help="List of the videos, for MMAction2's files, which have no labels.")
@@ -73,7 +73,8 @@ def evaluate(
     if compare:
         if weights:
             raise UsageError("--weights is for several files that are averaged, not for --compare")
-        _compare(compare, metrics, topk, list_file, softmax=softmax, seed=seed, as_json=as_json)
+        _compare(compare, metrics, topk, list_file, softmax=softmax, seed=seed, allow_missing=allow_missing,
+                 as_json=as_json)  # fmt: skip
         return
     _evaluate(results or [], metrics, topk, weights, list_file, softmax=softmax, allow_missing=allow_missing,
               as_json=as_json)  # fmt: skip
@@ -108,14 +109,20 @@ def _compare(
     *,
     softmax: bool,
     seed: int,
+    allow_missing: bool,
     as_json: bool,
 ) -> None:
-    from tsmcli.errors import UsageError
-    from tsmcli.recipes.combine import open_scores
+    from tsmcli.errors import DataError, UsageError
+    from tsmcli.recipes.combine import check_list_used, open_scores
     from tsmcli.recipes.compare import compare
     from tsmcli.report.evaluation import print_comparison
 
     if softmax:
         raise UsageError("--softmax changes no ranking, so it is of no use to --compare")
     a, b = (open_scores(file, list_file) for file in files)
-    print_comparison(compare(a, b, files, metrics, topk, seed=seed), as_json=as_json)
+    check_list_used((a, b), list_file)
+    comparison = compare(a, b, files, metrics, topk, seed=seed)
+    print_comparison(comparison, as_json=as_json)
+    if not (comparison.a.complete and comparison.b.complete) and not allow_missing:
+        raise DataError(f"this compares the {comparison.a.coverage} that could be read",
+                        hint="--allow-missing accepts that")  # fmt: skip

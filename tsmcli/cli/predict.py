@@ -23,17 +23,18 @@ def predict(
         float | None, typer.Option(min=0.01, metavar="SEC", help="Predict windows of this length along the video.")
     ] = None,
     stride: Annotated[
-        float | None, typer.Option(min=0.01, metavar="SEC", help="From window to window [default: half a window].")
+        float | None,
+        typer.Option(min=0.01, metavar="SEC", help="From window to window.", show_default="half a window"),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="With --window: draw the classes over time, as .png, .svg or .pdf.")
     ] = None,
     fps: Annotated[float, typer.Option(min=0.01, help="Frames per second of frame folders.")] = 25.0,
     preset: Annotated[
-        str | None, typer.Option(help="Preset of bare weights [default: the checkpoint's own].")
+        str | None, typer.Option(help="Preset of bare weights.", show_default="the checkpoint's own")
     ] = None,
     sets: Set = None,
-    protocol: Annotated[str | None, typer.Option(help="As of tsm test [default: test].")] = None,
+    protocol: Annotated[str | None, typer.Option(help="As of tsm test.", show_default="test")] = None,
     classes: Classes = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -54,6 +55,8 @@ def predict(
         raise UsageError("--stride and --plot need --window SEC", hint="without it each video is one prediction")
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"{plot}: plots are written as .png, .svg or .pdf")
+    if plot:
+        plot.parent.mkdir(parents=True, exist_ok=True)
     resolved = resolve(preset, sets or ()) if preset else None
 
     from tsmcli.data.windows import Sliding

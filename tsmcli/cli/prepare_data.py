@@ -52,16 +52,17 @@ def prepare_data(
         Path | None, typer.Option(help="Folder of downloaded media and label files, or of class folders.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write [default: data/DATASET; csv: data/folder].")
+        Path | None, typer.Option(help="Folder to write.", show_default="data/DATASET; csv: data/folder")
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="Folder of the label files [default: --source]; csv: the table.")
+        Path | None, typer.Option(help="Folder of the label files; csv: the table.", show_default="--source")
     ] = None,
     store: Annotated[
         Store | None,
         typer.Option(
             help="video: the files as they are; frames: folders of JPEG; zip: a ZIP of JPEG per video; "
-            "seekable: short-GOP H.264 [default: as found]."
+            "seekable: short-GOP H.264.",
+            show_default="as found",
         ),
     ] = None,
     short_side: Annotated[int | None, typer.Option(min=16, help="Stored short side in pixels.")] = None,
@@ -69,7 +70,7 @@ def prepare_data(
         str | None, typer.Option(metavar="WxH", help="Stored width and height, aspect not kept.")
     ] = None,
     height: Annotated[int | None, typer.Option(min=16, help="Stored height in pixels.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes [default: one per core].")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one per core")] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Convert part I of N, on one of N machines.")] = "1/1",
     val_share: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="folder, csv: share of videos for validation.")

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def report(
     run: Annotated[
-        Path | None, typer.Argument(help="A run folder, or a folder of runs [default: of the newest test].")
+        Path | None, typer.Argument(help="A run folder, or a folder of runs.", show_default="of the newest test")
     ] = None,
     scores: Annotated[
-        Path | None, typer.Option(help="Score file to look into [default: the run's newest].")
+        Path | None, typer.Option(help="Score file to look into.", show_default="the run's newest")
     ] = None,
     compare_log: Annotated[
         Path | None, typer.Option(help="Draw the curves of this log, too: MMAction2's .log.json, or a log.jsonl.")
@@ -35,7 +35,7 @@ def report(
     data: Data = None,
     list_file: Annotated[Path | None, typer.Option("--list", help="List of the test's videos.")] = None,
     media: Media = None,
-    out: Annotated[Path | None, typer.Option(help="The page to write [default: RUN/report.html].")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page to write.", show_default="RUN/report.html")] = None,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of the sample and of the shuffling.")] = 0,
     as_json: Json = False,

@@ -20,7 +20,7 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override values of the preset, such as train.lr=0.005."),
 ]
 DataRoot = Annotated[Path, typer.Option(help="Folder of all prepared datasets.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of this dataset [default: below --data-root].")]
+Data = Annotated[Path | None, typer.Option(help="Folder of this dataset.", show_default="below --data-root")]
 Media = Annotated[Path | None, typer.Option(help="Folder that the paths in the lists are relative to.")]
 Classes = Annotated[Path | None, typer.Option(help="File of class names, one a line, in index order.")]
 

@@ -27,7 +27,7 @@ def stream(
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so long.")] = None,
     video: Annotated[Path | None, typer.Option(help="Write the frames with their labels to this .mp4.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Preset of bare weights [default: the checkpoint's own].")
+        str | None, typer.Option(help="Preset of bare weights.", show_default="the checkpoint's own")
     ] = None,
     sets: Set = None,
     classes: Classes = None,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tsmcli.recipes.test import Tested
 
 Metrics = Annotated[list[str], typer.Option(help="top_k, mean_class, per_class, confusion, map.")]
-TopK = Annotated[list[int] | None, typer.Option(min=1, help="The k of top_k [default: 1 5].")]
+TopK = Annotated[list[int] | None, typer.Option(min=1, help="The k of top_k.", show_default="1 5")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Exit 0 although videos could not be read.")]
 
 
@@ -23,12 +23,12 @@ def test(
         Path, typer.Option(help="A checkpoint of a run, an id of tsm zoo ls, or weights and --preset.")
     ],
     preset: Annotated[
-        str | None, typer.Option(help="Preset of bare weights [default: the checkpoint's own].")
+        str | None, typer.Option(help="Preset of bare weights.", show_default="the checkpoint's own")
     ] = None,
     sets: Set = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="efficient, accurate, dense10, dense10x3, ten-crop, val or test [default: test]."),
+        typer.Option(help="efficient, accurate, dense10, dense10x3, ten-crop, val or test.", show_default="test"),
     ] = None,
     metrics: Metrics = ["top_k", "mean_class"],  # noqa: B006
     topk: TopK = None,
@@ -39,7 +39,7 @@ def test(
     classes: Classes = None,
     out: Annotated[Path | None, typer.Option(help="Also write the scores here: .json, .npz or .csv.")] = None,
     average: Annotated[
-        Literal["prob", "score"] | None, typer.Option(help="Of the views [default: the protocol's own].")
+        Literal["prob", "score"] | None, typer.Option(help="Of the views.", show_default="the protocol's own")
     ] = None,
     allow_missing: AllowMissing = False,
     device: Device = "auto",
@@ -69,7 +69,7 @@ def test(
     with joined(device) as (world, at):
         events = run(
             checkpoint, resolved, where, overrides=own, protocol=protocol, device_name=str(at), out=out,
-            average=average, world=world,
+            average=average, topk=topk or (), world=world,
         )  # fmt: skip
         tested = follow(events, quiet=not world.is_main)
     if world.is_main:

@@ -43,7 +43,9 @@ def train(
             "--init", "--checkpoint", help="Starting weights: imagenet, none, a file or an id of tsm zoo ls."
         ),
     ] = None,
-    work_dir: Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/PRESET/TIME].")] = None,
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the run.", show_default="runs/PRESET/TIME")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --work-dir, or the preset's newest run.")
     ] = False,
@@ -58,7 +60,9 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     deterministic: Annotated[Flag, typer.Option("--deterministic", help="Deterministic GPU operations.")] = None,
-    validate: Annotated[Flag, typer.Option("--validate/--no-validate", help="Validate [default: yes].")] = None,
+    validate: Annotated[
+        Flag, typer.Option("--validate/--no-validate", help="Validate.", show_default="yes")
+    ] = None,
     save_every_minutes: Annotated[float | None, typer.Option(help="Minutes between checkpoints.")] = None,
     test_last: Annotated[bool, typer.Option("--test-last", help="Test the last checkpoint afterwards.")] = False,
     test_best: Annotated[bool, typer.Option("--test-best", help="Test the best checkpoint afterwards.")] = False,

@@ -57,7 +57,7 @@ def list_models(
     dataset: Annotated[str | None, typer.Option(help="k400, sthv1, sthv2, jester or diving48.")] = None,
     backbone: Annotated[str | None, typer.Option(help="resnet50, resnet101 or mobilenet_v2.")] = None,
     frames: Annotated[int | None, typer.Option(help="8 or 16.")] = None,
-    sort: Annotated[Sort | None, typer.Option(help="Best first [default: as published].")] = None,
+    sort: Annotated[Sort | None, typer.Option(help="Best first.", show_default="as published")] = None,
     form: Annotated[Form, typer.Option("--format", help="All but the table have every column.")] = Form.table,
     as_json: Json = False,
 ) -> None:
@@ -110,7 +110,7 @@ def download(
 
     The cache is $TSM_ZOO, else $XDG_CACHE_HOME/tsm/zoo, else ~/.cache/tsm/zoo.
     """
-    from tsmcli.errors import UsageError
+    from tsmcli.errors import Interrupted, UsageError
     from tsmcli.recipes.download import Supply, mirror_url, remote_of
     from tsmcli.recipes.download import download as run
     from tsmcli.zoo import Model, find, models
@@ -128,7 +128,10 @@ def download(
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import print_json, print_line
 
-    done = follow(run(remotes, supply, jobs=jobs, dry_run=dry_run))
+    try:
+        done = follow(run(remotes, supply, jobs=jobs, dry_run=dry_run))
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted", hint="the same command goes on where it stopped") from None
     if dry_run:
         print_plan(done, as_json=as_json)
     elif as_json:
@@ -170,7 +173,9 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Weights in any known layout, or an id of the zoo.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
     to: Annotated[Target, typer.Option("--to", help="Layout to write.")],
-    preset: Annotated[str | None, typer.Option(help="What network it is [default: read off the tensors].")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="What network it is.", show_default="read off the tensors")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Whose class order it has: k400, sthv1, jester, ...")] = None,
     classes: Classes = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,

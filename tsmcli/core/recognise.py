@@ -46,6 +46,10 @@ class Recognised:
             name += f" with {'gaussian ' if self.non_local == 'gaussian' else ''}non-local blocks"
         if self.shifted is False:
             name += " without temporal shifts"
+        if self.whole_block:
+            name += " with shifts in front of whole blocks"
+        if self.temporal_pool:
+            name += " with temporal pooling"
         return f"{name}, {self.classes} classes" if self.classes else name
 
     def model_config(self) -> ModelConfig | None:

@@ -145,6 +145,7 @@ class Stream:
         recent = torch.stack(self.recent, 1)  # [S, frames, K]
         return torch.stack([own[-age:].mean(0) for own, age in zip(recent, self.ages, strict=True)])
 
+    @torch.inference_mode()
     def reset(self, streams: Sequence[int] | None = None) -> None:
         """Begin anew: these streams of the batch, or all of them."""
         if streams is None:

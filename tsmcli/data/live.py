@@ -22,7 +22,8 @@ from tsmcli.errors import DataError, EnvironmentProblem
 
 _PATIENCE_SEC = 10.0
 """How long a network stream may take to answer, or to send the next packet."""
-_LOW_DELAY = {"fflags": "nobuffer", "flags": "low_delay", "rtsp_transport": "tcp"}
+_OF_ADDRESSES = {"rtsp_transport": "tcp"}
+"""Options of FFmpeg; over UDP, RTSP loses packets on most networks."""
 
 
 class Shot(NamedTuple):
@@ -55,7 +56,7 @@ def open_source(source: str) -> Iterator[Shot]:
     if source.isdigit():
         return _camera(int(source))
     if is_live(source):
-        return _container(source, _LOW_DELAY)
+        return _container(source, _OF_ADDRESSES)
     check_file(Path(source))
     return _container(source, {})
 
@@ -68,6 +69,7 @@ def from_reader(reader: FrameReader, fps: float) -> Iterator[Shot]:
 
 
 def _camera(number: int) -> Iterator[Shot]:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # a missing camera is told by us
     camera = cv2.VideoCapture(number)
     try:
         if not camera.isOpened():
@@ -93,7 +95,7 @@ def _container(name: str, options: dict[str, str]) -> Iterator[Shot]:
     try:
         container = av.open(name, options=options, metadata_errors="ignore", timeout=patience)
     except (av.FFmpegError, ValueError) as error:
-        raise unreadable(Path(name), error) from error
+        raise unreadable(name, error) from error
     with container:
         if not container.streams.video:
             raise DataError(f"{name}: no video stream")
@@ -111,7 +113,7 @@ def _container(name: str, options: dict[str, str]) -> Iterator[Shot]:
                 number += 1
         except (av.FFmpegError, ValueError) as error:
             if number == 0 or options:
-                raise unreadable(Path(name), error) from error
+                raise unreadable(name, error) from error
 
 
 def at_their_time(shots: Generator[Shot, None, None]) -> Generator[Shot, None, None]:

@@ -274,7 +274,7 @@ def check_file(path: Path) -> None:
         raise DataError(f"{path}: the file is empty (0 bytes)")
 
 
-def unreadable(path: Path, error: BaseException) -> DataError:
+def unreadable(path: Path | str, error: BaseException) -> DataError:
     """One line of the decoder's own words, without its stack."""
     words = getattr(error, "strerror", None) or str(error)
     reason = next((line.strip() for line in words.splitlines() if line.strip()), type(error).__name__)

@@ -75,7 +75,7 @@ def use_channels_last(model: nn.Module) -> None:
 
 
 def for_inference(
-    model: Network, device: torch.device, *, dtype: torch.dtype = torch.float32, channels_last: bool = True
+    model: Network, device: torch.device, *, dtype: torch.dtype | None = None, channels_last: bool = True
 ) -> Network:
     """A network ready to be used, and no longer trained: on its device, in as few passes over memory as we know.
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from tsmcli.core.tsm import TSM, normalize
 from tsmcli.data.dataset import BadVideo
+from tsmcli.errors import WeightsError
 
 
 @dataclass(frozen=True)
@@ -45,5 +46,14 @@ def view_logits(model: TSM, views: Tensor, device: torch.device) -> Tensor:
 
 
 def average_views(logits: Tensor, how: Literal["prob", "score"]) -> Tensor:
-    """[V, K] -> [K]: the mean of softmax probabilities, or of the raw scores (MMAction2's `average_clips`)."""
-    return (logits.softmax(-1) if how == "prob" else logits).mean(0)
+    """[V, K] -> [K]: the mean of softmax probabilities, or of the raw scores (MMAction2's `average_clips`).
+
+    Raises:
+        WeightsError: the scores are not finite, which would be no prediction.
+    """
+    scores = (logits.softmax(-1) if how == "prob" else logits).mean(0)
+    if not torch.isfinite(scores).all():
+        raise WeightsError(
+            "the network's scores are not finite", hint="its weights are damaged, or its training diverged"
+        )
+    return scores

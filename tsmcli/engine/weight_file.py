@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def read_file(path: Path | str) -> dict[str, Any]:
                 f"{path}: wants {named[1]}, which weights do not need and which could run code; nothing was loaded",
                 hint="get the file from its publisher: tsm zoo download fetches and verifies published ones",
             ) from None
+        if isinstance(error, pickle.UnpicklingError | LookupError):  # torch's words advise to run what is in it
+            raise WeightsError(f"{path}: cannot be read as a checkpoint: no file of weights") from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{path}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(tree, dict):
@@ -109,7 +112,8 @@ def _read_safetensors(path: Path | str) -> dict[str, Any]:
 
 def _read_torch(path: Path | str) -> Any:
     allow = getattr(torch.serialization, "safe_globals", None)  # torch 2.4 has none: numbers of numpy are refused
-    with allow(_NUMPY) if allow else contextlib.nullcontext():
+    with allow(_NUMPY) if allow else contextlib.nullcontext(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about forms of pickle, of which an error follows
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

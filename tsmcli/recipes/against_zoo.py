@@ -8,6 +8,7 @@ from typing import Any
 
 from tsmcli import zoo
 from tsmcli.metrics import interval
+from tsmcli.presets import load_preset
 
 _HALF_A_DIGIT = 0.5e-4
 """Published values are percents with two decimals."""
@@ -56,10 +57,10 @@ def against_zoo(meta: Mapping[str, Any], values: Mapping[str, float], videos: in
         videos: how many were scored.
 
     Returns:
-        None for a file that is no published checkpoint, or a test on other data or with other frames.
+        None for a file that is no published checkpoint, or a test on other data or with another network.
     """
     row = zoo.with_hash(meta["sha256"]) if meta.get("sha256") else None
-    if row is None or (meta.get("dataset"), meta.get("num_segments")) != (row.dataset, row.frames):
+    if row is None or meta.get("dataset") != row.dataset or meta.get("network") != _network(row):
         return None
     protocol, found = meta.get("protocol_name"), {}
     for metric in ("top1", "top5"):
@@ -67,3 +68,9 @@ def against_zoo(meta: Mapping[str, Any], values: Mapping[str, float], videos: in
         if metric in values and percent is not None:
             found[metric] = Against(values[metric], round(percent / 100, 6), *interval(values[metric], videos))
     return AgainstZoo(row.id, row.protocols, found)
+
+
+def _network(row: zoo.Model) -> dict[str, Any]:
+    """The network of a row, as a test says what its own is; its trunk is that of the file."""
+    network = load_preset(row.preset).model.model_dump(exclude={"dropout", "init", "num_classes"})
+    return {**network, "backbone": row.file_network or row.network}

@@ -14,6 +14,9 @@ from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.errors import DataError, UsageError
 from tsmcli.results import Results, check_results, load_results, load_score_list
 
+_NOT_STATED = "not stated"
+"""The protocol of MMAction2's files."""
+
 
 def open_scores(path: Path, list_file: Path | None = None) -> Results:
     """The results in a file of ours, or in MMAction2's list of scores, whose videos and labels a list file names.
@@ -38,10 +41,19 @@ def open_scores(path: Path, list_file: Path | None = None) -> Results:
     if len(records) != len(scores):
         raise DataError(f"{path}: scores of {len(scores)} videos, but {list_file} has {len(records)}")
     labels = np.array([record.label for record in records], dtype=np.int64)
-    meta = {"list": str(list_file), "preset": path.stem, "protocol_name": "not stated"}
+    meta = {"list": str(list_file), "preset": path.stem, "protocol_name": _NOT_STATED}
     results = Results([r.path for r in records], labels, scores, len(records), meta=meta)
     check_results(path, results)
     return results
+
+
+def check_list_used(parts: Sequence[Results], list_file: Path | None) -> None:
+    """Raise UsageError for a list that no file needs: it would not choose videos."""
+    if list_file and all(part.meta.get("protocol_name") != _NOT_STATED for part in parts):
+        raise UsageError(
+            "--list names the videos of files that do not: these do",
+            hint="to test other videos: tsm test --list",
+        )
 
 
 def read_any_list(path: Path) -> list[VideoRecord]:

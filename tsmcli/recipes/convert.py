@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from tsmcli.config import ModelConfig
 from tsmcli.core.layouts import Layout
 from tsmcli.core.recognise import recognise
 from tsmcli.core.tsm import TSM
-from tsmcli.core.weights import match_all, mit_class_order, rename_state
+from tsmcli.core.weights import match_all, mit_class_order, rename_state, strip_prefix
 from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree, open_checkpoint
 from tsmcli.engine.weight_file import read_weights, write_safetensors, write_torch
 from tsmcli.errors import UsageError, WeightsError
@@ -47,8 +46,13 @@ class Converted:
 
 @dataclass(frozen=True)
 class _Weights:
-    """Tensors under our names, and what is known of them; `checkpoint` is None where T or class names are not."""
+    """Tensors under our names, and what is known of them; `checkpoint` is None where T or class names are not.
 
+    Attributes:
+        names: what the tensors are called in the file.
+    """
+
+    names: frozenset[str]
     tensors: dict[str, Tensor]
     model: TSM
     layout: Layout
@@ -83,12 +87,14 @@ def convert(
     tensors, reordered = in_class_order(weights, to)
     layout: Layout = "tsm" if to == "safetensors" else to
     state = rename_state(weights.model, tensors, layout)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tsm-convert-") as folder:
-        draft = Path(folder) / target.name
+    draft = target.with_name(target.name + ".draft")  # of a killed conversion, the next one overwrites it
+    try:
         write(draft, to, state, weights)
         compare(draft, tensors, weights.model)
         draft.replace(target)
-    renamed = sum(theirs not in weights.tensors for theirs in state)
+    finally:
+        draft.unlink(missing_ok=True)
+    renamed = sum(theirs not in weights.names for theirs in state)
     network = str(recognise(weights.tensors))
     yield Converted(source, weights.layout, target, to, network, len(state), renamed, reordered)
 
@@ -124,7 +130,7 @@ def read(source: Path, preset: Preset | None, dataset: str | None, classes: Sequ
         raise WeightsError(f"{source} has {found.classes} classes, and there are {len(names)} class names for it")
     if preset and names and own is None:
         own = Checkpoint(preset.name, preset.config, list(names), Progress(), tensors)
-    return _Weights(tensors, model, report.layout, dataset, own)
+    return _Weights(frozenset(strip_prefix(state)), tensors, model, report.layout, dataset, own)
 
 
 def empty_network(config: ModelConfig, num_classes: int) -> TSM:

@@ -61,7 +61,7 @@ def read_log(path: Path, name: str = "") -> Curves:
         raise DataError(
             f"{path}: no training curves in this file", hint="it takes log.jsonl or MMAction2's .log.json"
         )
-    return Curves(name or f"{path.parent.name}/{path.name}", series)
+    return Curves(name or str(Path(path.parent.name, path.name)), series)
 
 
 def _ours(entries: list[dict[str, Any]]) -> dict[str, Series]:

@@ -153,7 +153,7 @@ def download(
         yield from fetched
         if wanted and supply.offline:
             raise WeightsError(
-                f"not in {supply.cache}, and offline: {', '.join(remote.name for remote in wanted)}",
+                f"offline, and not whole in {supply.cache}: {', '.join(remote.name for remote in wanted)}",
                 hint="download them without --offline, and without TSM_OFFLINE in the environment",
             )
         if plan.missing > plan.free:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tsmcli.errors import DataError, UsageError
 from tsmcli.metrics import confusion, mean_average_precision, mean_class, per_class, ranks
 from tsmcli.recipes.against_zoo import AgainstZoo, against_zoo
-from tsmcli.recipes.combine import average, open_scores, to_probabilities
+from tsmcli.recipes.combine import average, check_list_used, open_scores, to_probabilities
 from tsmcli.results import Results
 
 METRICS = ("top_k", "mean_class", "per_class", "confusion", "map")
@@ -87,6 +87,7 @@ def evaluate(
     check_metrics(metrics)
     files = files or [newest_results()]
     parts = [open_scores(file, list_file) for file in files]
+    check_list_used(parts, list_file)
     results = average([to_probabilities(part) for part in parts] if softmax else parts, files, weights)
     return summarise(results, metrics, topk, " + ".join(map(str, files)))
 
@@ -116,10 +117,15 @@ def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int] | No
 
 def _top_k(results: Results, topk: Sequence[int] | None) -> dict[str, float]:
     classes, ranked = results.scores.shape[1], ranks(results.scores, results.labels)
-    for k in topk or []:
+    check_topk(topk or (), classes)
+    return {f"top{k}": float((ranked < k).mean()) for k in topk or [k for k in (1, 5) if k <= classes]}
+
+
+def check_topk(topk: Sequence[int], classes: int) -> None:
+    """Raise UsageError for a k above the number of classes."""
+    for k in topk:
         if not 1 <= k <= classes:
             raise UsageError(f"top-{k} of {classes} classes", hint="choose another --topk")
-    return {f"top{k}": float((ranked < k).mean()) for k in topk or [k for k in (1, 5) if k <= classes]}
 
 
 def class_names(results: Results) -> list[str]:
@@ -156,7 +162,8 @@ def check_metrics(metrics: Sequence[str]) -> list[str]:
     names = [ALIASES.get(metric, metric) for metric in metrics]
     for name in names:
         if name not in METRICS:
-            raise UsageError(f"no metric named {name!r}", hint=f"choose from {', '.join(METRICS)}")
+            files = "; files are named before --metrics" if Path(name).suffix else ""
+            raise UsageError(f"no metric named {name!r}", hint=f"choose from {', '.join(METRICS)}{files}")
     return names
 
 

@@ -56,8 +56,11 @@ class PartialScores:
         if lines[0] != self.key:
             return
         for line in lines[1:-1]:  # what follows the last line break was cut short
-            number, scores = json.loads(line)
-            array = np.frombuffer(base64.b64decode(scores), dtype="<f4").copy()
+            try:
+                number, scores = json.loads(line)
+                array = np.frombuffer(base64.b64decode(scores, validate=True), dtype="<f4").copy()
+            except (ValueError, TypeError):
+                continue  # damaged by a power cut, say: this video is scored again
             self.scored[number] = VideoScored(number, torch.from_numpy(array))
 
 

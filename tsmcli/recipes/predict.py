@@ -16,7 +16,7 @@ from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import BadVideo, VideoDataset
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.listfile import VideoRecord
-from tsmcli.data.location import Places, Split, find_classes
+from tsmcli.data.location import Places, Split
 from tsmcli.data.windows import Sliding, read_windows
 from tsmcli.engine.checkpoint import open_checkpoint
 from tsmcli.engine.runtime import choose_device, for_inference
@@ -26,7 +26,7 @@ from tsmcli.prepare.find_videos import Found, find_videos
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Scoring, Stage
 from tsmcli.recipes.published import find_checkpoint
-from tsmcli.recipes.test import choose_config, choose_protocol, load_network
+from tsmcli.recipes.test import choose_classes, choose_config, choose_protocol, load_network
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def predict_videos(
     config, name = choose_config(checkpoint, own, preset, overrides)
     views, device = choose_protocol(config, protocol), choose_device(device_name)
     check_decoder(config.data)
-    names = own.class_names if own else find_classes(config.data, Places(classes=classes))
+    names = choose_classes(config, Places(classes=classes), own) if classes or own is None else own.class_names
     model = load_network(checkpoint, own, config, names)
     model = for_inference(model, device)
     found = find_videos(sources)

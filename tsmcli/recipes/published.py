@@ -28,14 +28,15 @@ def find_checkpoint(
         WeightsError: it cannot be fetched, or it holds another network than it is listed as.
     """
     if name.is_file() or not zoo.has(str(name)):
+        if not name.exists() and (near := zoo.near(str(name))):
+            raise WeightsError(f"no checkpoint {name}", hint=f"did you mean {', '.join(near)}, of the zoo?")
         return name, preset
     model = zoo.find(str(name))
     if isinstance(model, zoo.Extra):
         raise UsageError(f"{name} is not a checkpoint of the zoo: {model.about}", hint="tsm zoo ls lists them")
-    if preset:
-        check_unseen(model, preset)
-    path = yield from _fetch(model)
     chosen = preset or resolve(model.preset, overrides)
+    check_unseen(model, chosen)
+    path = yield from _fetch(model)
     check_network(model, chosen, read_weights(path))
     return path, chosen
 
@@ -50,7 +51,10 @@ def find_init(name: str, config: Config) -> Generator[Any, None, str]:
         name = f"imagenet-{config.model.backbone}"
     if name == "none" or Path(name).is_file() or not zoo.has(name):
         return name
-    path = yield from _fetch(zoo.find(name))
+    entry = zoo.find(name)
+    if isinstance(entry, zoo.Extra) and not entry.id.startswith("imagenet-"):
+        raise UsageError(f"{name} is no file of weights: {entry.about}", hint="tsm zoo ls lists them")
+    path = yield from _fetch(entry)
     return str(path)
 
 
@@ -74,6 +78,11 @@ def check_network(model: zoo.Model, preset: Preset, state: dict[str, torch.Tenso
     wanted = described(preset.config.model, found)
     if wanted == found:
         return
+    if found == described(resolve(model.preset).config.model, found):
+        raise WeightsError(
+            f"{model.id} holds {found}; preset {preset.name}, as it was changed, is {wanted}",
+            hint="leave out --preset, and what --set says of the network: the zoo knows it",
+        )
     hint = [
         f"{c.id} is the file that was published in its place" for c in zoo.corrections() if c.corrects == model.id
     ]
@@ -109,7 +118,7 @@ def check_unseen(model: zoo.Model, preset: Preset) -> None:
     wrong = [f"{key} {own[key]}, not {given[key]}" for key in own if own[key] != given[key]]
     if wrong:
         raise WeightsError(
-            f"{model.id} was trained with {', '.join(wrong)} as preset {preset.name} says; the weights would load "
-            "all the same, and the scores would be wrong",
-            hint="leave out --preset: the zoo knows it",
+            f"{model.id} was trained with {', '.join(wrong)} as is asked for (preset {preset.name}); the weights "
+            "would load all the same, and the scores would be wrong",
+            hint="leave out --preset, and what --set says of the network: the zoo knows it",
         )

@@ -18,18 +18,19 @@ from tsmcli.core.streaming import Stream, StreamingTSM
 from tsmcli.core.tsm import normalize
 from tsmcli.data.decode import open_reader
 from tsmcli.data.live import InOrder, Newest, Shot, at_their_time, from_reader, is_live, open_source
-from tsmcli.data.location import Places, Split, find_classes
+from tsmcli.data.location import Places, Split
 from tsmcli.data.spatial import Frame, eval_views
 from tsmcli.engine.checkpoint import open_checkpoint
 from tsmcli.engine.interrupt import StopSignals, interrupted
 from tsmcli.engine.runtime import choose_device, for_inference
+from tsmcli.engine.scores import average_views
 from tsmcli.errors import DataError, UsageError
 from tsmcli.prepare.annotate import AnnotatedVideo
 from tsmcli.prepare.find_videos import find_videos
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.published import find_checkpoint
-from tsmcli.recipes.test import choose_config, load_network
+from tsmcli.recipes.test import choose_classes, choose_config, load_network
 
 _REMEMBERED = 1000
 """Frames whose latency counts for the percentiles: the last ones, so that memory does not grow."""
@@ -125,7 +126,7 @@ def stream(
     checkpoint, preset = yield from find_checkpoint(checkpoint, preset, overrides)
     own = open_checkpoint(checkpoint)
     config, name = choose_config(checkpoint, own, preset, overrides)
-    names = own.class_names if own else find_classes(config.data, Places(classes=classes))
+    names = choose_classes(config, Places(classes=classes), own) if classes or own is None else own.class_names
     device = choose_device(device_name)
     network = for_inference(StreamingTSM(load_network(checkpoint, own, config, names)), device)
     live = settings.live or is_live(source)
@@ -175,7 +176,7 @@ def _look(
             if signals.number or (settings.seconds and time.perf_counter() - start > settings.seconds):
                 break
             logits = memory.push(_prepare(shot.frame, views, device))[0]
-            probabilities = logits.float().softmax(-1).cpu().numpy()
+            probabilities = average_views(logits[None].float(), "prob").cpu().numpy()
             now, count = time.perf_counter(), count + 1
             latencies.append(now - shot.arrived)
             seen = _seen(shot, probabilities, latencies, count / (now - start), frames.dropped, memory.cache_bytes)

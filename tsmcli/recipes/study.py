@@ -16,6 +16,7 @@ from tsmcli.engine.runtime import choose_device
 from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import DataError, WeightsError
 from tsmcli.metrics import confusion
+from tsmcli.prepare.remote import sha256
 from tsmcli.presets import resolve
 from tsmcli.recipes.curves import Curves, read_log
 from tsmcli.recipes.evaluate import ClassScore, Evaluation, class_names, class_scores, summarise
@@ -26,6 +27,7 @@ from tsmcli.recipes.reopen import reopen
 from tsmcli.recipes.test import Tested, test
 from tsmcli.results import Results, load_results
 
+_ALONE = "tsm report --scores FILE, without a run, makes a page beside the scores"
 GROUPS, CLIPS = 5, 2
 """Worst classes, and most confused pairs, that are shown; clips of each."""
 
@@ -115,6 +117,8 @@ def study(
     if file is None:
         file = yield from _test(run, places, overrides, device_name)
     found = replace(read_study(run, file), other=other)
+    if scores:
+        check_of_run(found.results, file, run)
     yield Stage(f"looking into {found.file}", (f"protocol {found.tests[0].protocol}, {found.results.coverage}",))
     try:
         test = reopen(found.results, run, places, overrides)
@@ -154,6 +158,14 @@ def read_study(run: Path, file: Path) -> Study:
         curves=curves,
         notes=notes,
     )
+
+
+def check_of_run(results: Results, file: Path, run: Path) -> None:
+    """Raise DataError for scores of a checkpoint that is not the run's."""
+    hashes = [sha256(path) for path in (run / "best.pt", run / "last.pt") if path.is_file()]
+    if hashes and results.meta.get("sha256") not in hashes:
+        tested = results.meta.get("checkpoint", "an unknown checkpoint")
+        raise DataError(f"{file} is of {tested}, which is none of {run}, or has changed since", _ALONE)
 
 
 def _test(

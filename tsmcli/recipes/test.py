@@ -21,13 +21,13 @@ from tsmcli.engine.world import ALONE, World
 from tsmcli.errors import DataError, Interrupted, UsageError, WeightsError
 from tsmcli.prepare.remote import sha256
 from tsmcli.presets import Preset, override
-from tsmcli.recipes.evaluate import LATEST
+from tsmcli.recipes.evaluate import LATEST, check_topk
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.partial import PartialScores
 from tsmcli.recipes.plan import check_classes
 from tsmcli.recipes.published import find_checkpoint
 from tsmcli.recipes.score import ScoreEvent, score_split
-from tsmcli.results import Results, check_suffix, save_results
+from tsmcli.results import Results, check_writable, save_results
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def test(
     device_name: str = "auto",
     out: Path | None = None,
     average: Literal["prob", "score"] | None = None,
+    topk: Sequence[int] = (),
     world: World = ALONE,
 ) -> Iterator[Stage | ScoreEvent | Tested]:
     """Score every video of the validation list and save the scores.
@@ -62,14 +63,15 @@ def test(
         protocol: a name of `config.PROTOCOLS`, `val` or `test` (the preset's own); default `test`.
         out: an extra copy of the scores, `.npz`, `.json` or `.csv`.
         average: of views, instead of the protocol's own.
+        topk: will be asked of the scores; checked before there are any.
         world: this process among those that share the test.
 
     Raises:
         Interrupted: a signal came.
         ConfigError, DataError, WeightsError, EnvironmentProblem, UsageError: see the functions called.
     """
-    if out:
-        check_suffix(out)
+    if out and world.is_main:
+        check_writable(out)
     checkpoint, preset = yield from find_checkpoint(checkpoint, preset, overrides)
     own = open_checkpoint(checkpoint)
     config, name = choose_config(checkpoint, own, preset, overrides)
@@ -79,6 +81,7 @@ def test(
     device = choose_device(device_name)
     check_decoder(config.data)
     classes = choose_classes(config, places, own)
+    check_topk(topk, len(classes))
     split = find_split(config.data, places, "val", len(classes))
     model = load_network(checkpoint, own, config, classes)
     model = for_inference(model, device)
@@ -86,8 +89,11 @@ def test(
     meta = {**describe_network(checkpoint, config, name), "list": str(split.list_file), "class_names": classes}
     first = results_file(checkpoint, name, str(meta["sha256"]), views, places.val_list)
     files = (first, *([out] if out else []))
-    of = {**meta, "config": config.model_dump(), "views": views.model_dump(), "videos": split.records}
+    of = {**meta, "config": config.model_dump(), "views": views.model_dump(), "videos": split.records,
+          "media": split.media.resolve()}  # fmt: skip
     partial = PartialScores(files[0], of, world)
+    if partial.scored:
+        yield Stage(f"{len(partial.scored)} of {len(split.records)} videos were scored before; going on from there")
     with StopSignals() as signals:
         try:
             results = yield from score_split(
@@ -112,7 +118,7 @@ def describe_network(checkpoint: Path, config: Config, name: str) -> dict[str, A
         "checkpoint": str(checkpoint),
         "sha256": sha256(checkpoint),
         "dataset": config.data.dataset,
-        "num_segments": config.model.num_segments,
+        "network": config.model.model_dump(exclude={"dropout", "init", "num_classes"}),
         "environment": {key: value for key, value in environment().items() if key not in ("command", "threads")},
     }
 

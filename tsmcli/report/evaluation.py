@@ -26,7 +26,7 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     else:
         print_line(title)
     if evaluation.published:
-        _print_published(evaluation.published, evaluation.protocol)
+        _print_published(evaluation.published, evaluation)
     if evaluation.classes:
         _print_classes(evaluation)
     if evaluation.matrix is not None:
@@ -92,9 +92,10 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     print_line(f"McNemar's exact test: p = {comparison.p:.3g}, {verdict}.")
 
 
-def _print_published(found: AgainstZoo, protocol: str) -> None:
+def _print_published(found: AgainstZoo, of: Evaluation) -> None:
     if not found.values:
-        print_line(f"{found.id} has no published value under {protocol}, but under {', '.join(found.protocols)}.")
+        under = ", ".join(found.protocols)
+        print_line(f"{found.id} has no published value under {of.protocol}, but under {under}.")
         return
     rows = [
         (metric, percent(a.ours), percent(a.published), f"{100 * (a.ours - a.published):+.2f}",
@@ -102,7 +103,7 @@ def _print_published(found: AgainstZoo, protocol: str) -> None:
         for metric, a in found.values.items()
     ]  # fmt: skip
     columns = ("metric", "ours", "published", "difference", "95 % interval of ours", "published is")
-    print_table(columns, rows, f"Beside the zoo's {found.id}, protocol {protocol}")
+    print_table(columns, rows, f"Beside the zoo's {found.id}, which was tested on its whole validation list")
 
 
 def _published_json(found: AgainstZoo) -> dict[str, Any]:

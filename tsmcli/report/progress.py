@@ -93,7 +93,8 @@ class _Drawing:
                 if self.scoring is not None:
                     self.bar.advance(self.scoring)
                 if isinstance(event, BadVideo):
-                    self.line(f"  cannot be read: {event.reason}")
+                    named = event.reason if event.path in event.reason else f"{event.path}: {event.reason}"
+                    self.line(f"  cannot be read: {named}")
             case VideosSkipped(videos):
                 for video in videos:
                     self.line(f"  skipped: {video.reason}")
