@@ -75,6 +75,22 @@ def test_pictures_and_fewer_frames(here: Path) -> None:
     assert one[5]["top"] != folder[5]["top"]
 
 
+def test_videos_one_after_the_other(here: Path) -> None:
+    """As if they were one: the network remembers what it saw in the video before."""
+    (here / "both").mkdir()
+    write_video(here / "both/1.mp4", numbered_frames(10, 64, 160), fps=10, qp="1")
+    write_video(here / "both/2.mp4", numbered_frames(6, 96, 96), fps=10, qp="1")
+    seen = lines("--source", "both/*.mp4", "--video", "v.mp4")
+    assert [s["frame"] for s in seen] == list(range(16))
+    assert [s["time_sec"] for s in seen] == pytest.approx([i / 10 for i in range(16)])
+    assert [s["video"] for s in seen] == ["both/1.mp4"] * 10 + ["both/2.mp4"] * 6
+    alone = lines("--source", "both/2.mp4")
+    assert seen[9]["top"] == lines("--source", "both/1.mp4")[9]["top"]
+    assert seen[10]["top"] != alone[0]["top"]
+    with PyAVReader(Path("v.mp4")) as reader:
+        assert reader.num_frames == 16
+
+
 def test_lines_for_people_and_an_annotated_video(here: Path) -> None:
     done = tsm("stream", "uni.pt", "--source", "a.mp4", "--video", "out/seen.mp4")
     assert done.code == 0, done.err
@@ -123,7 +139,7 @@ REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "no file": (["uni.pt", "--source", "none.mp4"], 3, "none.mp4: no such video"),
     "no camera": (["uni.pt", "--source", "97"], 5, "no camera 97"),
     "no checkpoint": (["none.pt", "--source", "a.mp4"], 4, "none.pt"),
-    "videos": (["uni.pt", "--source", "."], 2, "a folder of videos, not one stream"),
+    "empty": (["uni.pt", "--source", "empty"], 3, "no videos or numbered JPEG frames"),
     "suffix": (["uni.pt", "--source", "a.mp4", "--video", "a.avi"], 2, "written as .mp4"),
     "nowhere": (["uni.pt", "--source", "a.mp4", "--video", "a.mp4/x.mp4"], 3, "cannot be written"),
 }
@@ -131,6 +147,7 @@ REFUSALS: dict[str, tuple[list[str], int, str]] = {
 
 @pytest.mark.parametrize("case", sorted(REFUSALS))
 def test_refusals(here: Path, case: str) -> None:
+    (here / "empty").mkdir()
     args, code, words = REFUSALS[case]
     refused = tsm("stream", *args)
     assert refused.code == code, refused.err

@@ -15,7 +15,10 @@ def stream(
         Path, typer.Argument(help="A unidirectional network: a checkpoint, or weights and --preset.")
     ],
     source: Annotated[
-        str, typer.Option(metavar="SOURCE", help="A camera's number, rtsp://..., a video, or a folder of pictures.")
+        str,
+        typer.Option(
+            metavar="SOURCE", help="A camera's number, rtsp://..., or a video, a folder, or a 'pattern*'."
+        ),
     ] = "0",
     smooth: Annotated[int, typer.Option(min=1, help="Average the logits of so many frames.")] = 1,
     every: Annotated[int, typer.Option(min=1, help="Show the network every so many-th frame only.")] = 1,

@@ -33,12 +33,14 @@ class Shot(NamedTuple):
         number: from 0, of all frames that the source delivered.
         time_sec: where in the source it is, in seconds from its start.
         arrived: when it came, on the clock of `time.perf_counter`.
+        source: what it is of.
     """
 
     number: int
     time_sec: float
     arrived: float
     frame: Frame
+    source: str = ""
 
 
 def is_live(source: str) -> bool:
@@ -84,7 +86,7 @@ def _camera(number: int) -> Iterator[Shot]:
             if not there:
                 raise DataError(f"camera {number} stopped after {count} frames")
             now = time.perf_counter()
-            yield Shot(count, now - start, now, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+            yield Shot(count, now - start, now, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), str(number))
     finally:
         camera.release()
 
@@ -107,9 +109,8 @@ def _container(name: str, options: dict[str, str]) -> Iterator[Shot]:
             for frame in container.decode(stream):
                 at = number / float(rate) if frame.time is None else frame.time
                 first = at if first is None else first
-                yield Shot(
-                    number, at - first, time.perf_counter(), upright(frame, frame.to_ndarray(format="rgb24"))
-                )
+                pixels = upright(frame, frame.to_ndarray(format="rgb24"))
+                yield Shot(number, at - first, time.perf_counter(), pixels, name)
                 number += 1
         except (av.FFmpegError, ValueError) as error:
             if number == 0 or options:

@@ -57,7 +57,9 @@ class AnnotatedVideo:
             self._stream = self._container.add_stream("libx264", options={"crf": "20", "preset": "veryfast"})
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
             self._stream.time_base = self._stream.codec_context.time_base = _CLOCK
-        picture = np.ascontiguousarray(frame[:height, :width])
+        if (height, width) != (self._stream.height, self._stream.width):
+            frame = cv2.resize(frame, (self._stream.width, self._stream.height), interpolation=cv2.INTER_AREA)
+        picture = np.ascontiguousarray(frame[: self._stream.height, : self._stream.width])
         draw_words(picture, words)
         shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
         self._last = max(self._last + 1, round(time_sec / _CLOCK))

@@ -24,9 +24,9 @@ from tsmcli.engine.checkpoint import open_checkpoint
 from tsmcli.engine.interrupt import StopSignals, interrupted
 from tsmcli.engine.runtime import choose_device, for_inference
 from tsmcli.engine.scores import average_views
-from tsmcli.errors import DataError, UsageError
+from tsmcli.errors import DataError
 from tsmcli.prepare.annotate import AnnotatedVideo
-from tsmcli.prepare.find_videos import find_videos
+from tsmcli.prepare.find_videos import Found, find_videos
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.published import find_checkpoint
@@ -72,7 +72,8 @@ class Seen:
     """What the network says after a frame.
 
     Attributes:
-        frame, time_sec: number of the frame in the source, and where it is in it.
+        video: what the frame is of.
+        frame, time_sec: number of the frame, of all videos one after the other, and seconds from the first.
         label, probability: the first guess.
         top: (class, probability) of the five best.
         latency_sec: from the arrival of the frame to this.
@@ -82,6 +83,7 @@ class Seen:
         cache_bytes: what is kept of the past.
     """
 
+    video: str
     frame: int
     time_sec: float
     label: int
@@ -114,9 +116,9 @@ def stream(
     device_name: str = "auto",
     classes: Path | None = None,
 ) -> Iterator[Any]:
-    """Let a unidirectional network look at a source; yields `StreamStarted`, a `Seen` a frame, and `Streamed`.
+    """Let a unidirectional network look at a camera, an address, or videos one after the other.
 
-    A camera or an address goes on by itself: frames that come too fast are dropped, the oldest first, so that the
+    Yields `StreamStarted`, a `Seen` a frame, and `Streamed`. A camera or an address goes on by itself: frames that come too fast are dropped, the oldest first, so that the
     answer is never about a frame long gone. Of a file or a folder every frame is looked at, unless `settings.live`.
 
     Raises:
@@ -141,21 +143,30 @@ def stream(
 
 def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
     """The frames of a source."""
-    if is_live(source) or not (Path(source).is_dir() or source.endswith(".zip")):
+    if is_live(source):
         yield from open_source(source)
         return
-    found = find_videos([source])
-    if found[0].problem:
-        raise DataError(found[0].problem)
-    if len(found) > 1 or found[0].store == "video":
-        raise UsageError(
-            f"{source}: a folder of videos, not one stream", hint="name a video, or a folder of numbered pictures"
-        )
-    (one,) = found
-    data = config.data.model_copy(update={"store": one.store})
-    split = Split([one.record], Path(), Path(), one.frame_template, one.start_index)
-    with open_reader(split, one.record, data) as reader:
-        yield from from_reader(reader, fps)
+    start, begin = 0, 0.0
+    for video in find_videos([source]):
+        if video.problem:
+            raise DataError(video.problem)
+        count, last, step = 0, 0.0, 0.0
+        for shot in _frames_of(video, config, fps):
+            count, step, last = shot.number + 1, shot.time_sec - last, shot.time_sec
+            yield shot._replace(number=start + shot.number, time_sec=begin + shot.time_sec)
+        start, begin = start + count, begin + last + step
+
+
+def _frames_of(video: Found, config: Config, fps: float) -> Iterator[Shot]:
+    """The frames of one video."""
+    if video.store == "video":
+        yield from open_source(video.name)
+        return
+    data = config.data.model_copy(update={"store": video.store})
+    split = Split([video.record], Path(), Path(), video.frame_template, video.start_index)
+    with open_reader(split, video.record, data) as reader:
+        for shot in from_reader(reader, fps):
+            yield shot._replace(source=video.name)
 
 
 def _look(
@@ -202,6 +213,7 @@ def _seen(
     order = np.argsort(-probabilities, kind="stable")[:5].tolist()
     p50, p95 = np.percentile(latencies, (50, 95)).tolist()
     return Seen(
+        video=shot.source,
         frame=shot.number,
         time_sec=shot.time_sec,
         label=order[0],
