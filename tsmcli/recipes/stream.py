@@ -118,8 +118,10 @@ def stream(
 ) -> Iterator[Any]:
     """Let a unidirectional network look at a camera, an address, or videos one after the other.
 
-    Yields `StreamStarted`, a `Seen` a frame, and `Streamed`. A camera or an address goes on by itself: frames that come too fast are dropped, the oldest first, so that the
-    answer is never about a frame long gone. Of a file or a folder every frame is looked at, unless `settings.live`.
+    Yields `StreamStarted`, a `Seen` a frame, and `Streamed`.
+
+    A camera or an address goes on by itself: frames that come too fast are dropped, the oldest first, so that the
+    answer is never about a frame long gone. Of videos every frame is looked at, unless `settings.live`.
 
     Raises:
         ConfigError: the network needs frames of the future.
