@@ -11,6 +11,7 @@ from tsmcli.cli.data import data
 from tsmcli.cli.demo import demo
 from tsmcli.cli.doctor import doctor
 from tsmcli.cli.evaluate import evaluate
+from tsmcli.cli.export import export
 from tsmcli.cli.predict import predict
 from tsmcli.cli.prepare_data import prepare_data
 from tsmcli.cli.presets import presets
@@ -32,6 +33,7 @@ app.command("eval", cls=ManyValues)(evaluate)
 app.command(cls=ManyValues)(report)
 app.command(cls=ManyValues)(predict)
 app.command(cls=ManyValues)(stream)
+app.command(cls=ManyValues)(export)
 app.command(cls=ManyValues)(bench)
 app.add_typer(zoo, name="zoo")
 

@@ -1,0 +1,166 @@
+"""tsm export: what it writes can be used with the file beside it alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from support import tsm
+
+from tsmcli.core.tsm import build_model
+from tsmcli.data.pyav_reader import PyAVReader
+from tsmcli.engine.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from tsmcli.presets import load_preset
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_data: Path) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/demo").symlink_to(demo_data)
+    names = (demo_data / "classes.txt").read_text().splitlines()
+    for shift in ("unidirectional", "bidirectional"):
+        config = load_preset("demo", ["model.width=0.125", f"model.shift={shift}", "train.workers=0"])
+        model = build_model(config, 8, seed=0)
+        torch.nn.init.normal_(model.fc.weight, std=0.5, generator=torch.Generator().manual_seed(1))
+        save_checkpoint(
+            tmp_path / f"{shift[:3]}.pt", Checkpoint("demo", config, names, Progress(1), model.state_dict())
+        )
+    return tmp_path
+
+
+def frames_for(facts: dict[str, Any], path: Path) -> np.ndarray:
+    """The frames that a sidecar asks for, cut as it says, with OpenCV and numpy alone."""
+    with PyAVReader(path) as reader:
+        count = facts["frames"]["num_segments"]
+        length = reader.num_frames / count
+        wanted = [int(i * length + length / 2) for i in range(count)] if count > 1 else range(reader.num_frames)
+        frames = reader.read(np.array(list(wanted)))
+    size = facts["frames"]["crop_px"]
+    cut = []
+    for frame in frames:
+        if short := facts["frames"]["resize_short_side_px"]:
+            scale = short / min(frame.shape[:2])
+            frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+        y, x = ((side - size) // 2 for side in frame.shape[:2])
+        cut.append(frame[y : y + size, x : x + size])
+    return np.stack(cut)
+
+
+def a_clip(here: Path) -> Path:
+    return here / "data/demo/videos/val/grow_000.mp4"
+
+
+def test_clips_with_pixels_in_and_probabilities_out(here: Path) -> None:
+    done = tsm("export", "bid.pt", "m.onnx", "--preprocess", "--softmax", "--json").json()
+    assert done["difference"] < 1e-5
+    assert done["videos"] == 3
+    facts = json.loads(Path("m.onnx.json").read_text())
+    assert facts["layout"] == "[batch, T, H, W, 3]"
+    assert facts["inputs"] == [{"name": "clips", "type": "uint8", "shape": ["batch", 8, 56, 56, 3]}]
+    session = onnxruntime.InferenceSession("m.onnx")
+    assert [(i.name, i.shape) for i in session.get_inputs()] == [("clips", ["batch", 8, 56, 56, 3])]
+    (probabilities,) = session.run(facts["outputs"], {"clips": frames_for(facts, a_clip(here))[None]})
+    top = tsm("predict", "bid.pt", a_clip(here), "--json").json()["videos"][0]["top"]
+    assert [facts["class_names"][i] for i in np.argsort(-probabilities[0])[:5]] == [guess["name"] for guess in top]
+    assert sorted(probabilities[0])[::-1][:5] == pytest.approx([guess["probability"] for guess in top], rel=1e-4)
+
+
+def test_a_stream_goes_on_from_its_cache(here: Path) -> None:
+    done = tsm("export", "uni.pt", "s.onnx", "--stream")
+    assert done.code == 0, done.err
+    assert "differs from PyTorch by" in done.out
+    facts = json.loads(Path("s.onnx.json").read_text())
+    mean, std = (np.array(facts["normalisation"][key], np.float32) for key in ("mean", "std"))
+    session = onnxruntime.InferenceSession("s.onnx")
+    cache = {i["name"]: np.zeros((1, *i["shape"][1:]), i["type"]) for i in facts["inputs"][1:]}
+    labels = []
+    for frame in frames_for(facts, a_clip(here)):
+        pixels = ((frame - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
+        logits, *kept = session.run(facts["outputs"], {"frames": pixels, **cache})
+        cache = dict(zip(cache, kept, strict=True))
+        labels.append(facts["class_names"][int(logits.argmax())])
+    said = [
+        json.loads(line) for line in tsm("stream", "uni.pt", "--source", a_clip(here), "--json").out.splitlines()
+    ]
+    assert labels == [seen["name"] for seen in said]
+
+
+def test_a_program_of_torch_export(here: Path) -> None:
+    assert tsm("export", "bid.pt", "m.pt2").code == 0
+    program: Any = torch.export.load("m.pt2").module()
+    model, _ = load_checkpoint("bid.pt")
+    clips = torch.randn(3, 8, 3, 56, 56)
+    with torch.no_grad():
+        assert (program(clips) - model(clips)).abs().max() < 1e-4
+
+
+def test_safetensors_is_a_checkpoint(here: Path) -> None:
+    done = tsm("export", "bid.pt", "m.safetensors", "--json").json()
+    assert done["difference"] == 0
+    (before, config), (after, again) = load_checkpoint("bid.pt"), load_checkpoint("m.safetensors")
+    assert again == config
+    assert all(torch.equal(value, after.state_dict()[key]) for key, value in before.state_dict().items())
+    one, two = (
+        tsm("predict", name, a_clip(here), "--json").json()["videos"] for name in ("bid.pt", "m.safetensors")
+    )
+    assert one == two
+
+
+def test_eight_bits_and_what_they_cost(here: Path) -> None:
+    done = tsm("export", "bid.pt", "q.onnx", "--int8", "--calibrate", "4", "--preprocess")
+    assert done.code == 0, done.err
+    assert "int8: top-1" in done.out
+    facts = json.loads(Path("q.onnx.json").read_text())["int8"]
+    assert (facts["calibrated_on"], facts["tested_on"], facts["bad"]) == (4, 16, 0)
+    assert 0 <= facts["low"] <= facts["top1"] <= facts["high"] <= 1
+    before = tsm("test", "--checkpoint", "bid.pt", "--json").json()["top1"]
+    assert facts["top1_before"] == before
+    assert Path("q.onnx").stat().st_size < 0.6 * facts["bytes_before"]
+    session = onnxruntime.InferenceSession("q.onnx")
+    assert session.get_inputs()[0].type == "tensor(uint8)"
+    assert sorted(path.name for path in here.iterdir() if path.name.startswith((".", "q"))) == [
+        "q.onnx",
+        "q.onnx.json",
+    ]
+
+
+def test_a_file_that_differs_is_not_kept(here: Path) -> None:
+    refused = tsm("export", "bid.pt", "m.onnx", "--tolerance", "0")
+    assert refused.code == 5
+    assert "the onnx file differs from PyTorch by" in refused.err
+    assert not list(here.glob("m.onnx*"))
+
+
+def test_without_data_it_says_so(here: Path) -> None:
+    (here / "data/demo").unlink()
+    assert "no videos (no validation list was found)" in tsm("export", "bid.pt", "m.pt2").out
+
+
+REFUSALS: dict[str, tuple[list[str], int, str]] = {
+    "suffix": (["bid.pt", "m.bin"], 2, "does not say in which format"),
+    "other suffix": (["bid.pt", "m.pt2", "--format", "onnx"], 2, "end in .onnx"),
+    "exists": (["bid.pt", "there.onnx"], 2, "--force overwrites it"),
+    "no folder": (["bid.pt", "none/m.onnx"], 2, "there is no folder none"),
+    "stream of the future": (["bid.pt", "m.onnx", "--stream"], 2, "a stream has no future"),
+    "weights are no network": (["bid.pt", "m.safetensors", "--softmax"], 2, "safetensors holds weights"),
+    "eight bits": (["bid.pt", "m.pt2", "--int8"], 2, "--int8 is of ONNX files for clips"),
+    "no list": (["bid.pt", "m.onnx", "--list", "none.txt"], 3, "no list file none.txt"),
+    "no checkpoint": (["none.pt", "m.onnx"], 4, "none.pt"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(REFUSALS))
+def test_refusals(here: Path, case: str) -> None:
+    (here / "there.onnx").write_text("")
+    args, code, words = REFUSALS[case]
+    refused = tsm("export", *args)
+    assert (refused.code, refused.out) == (code, ""), refused.err
+    assert words in refused.err
+    assert not list(here.glob("m.*"))

@@ -1,0 +1,83 @@
+"""What leaves Python: a network with named tensors, that takes pixels or normalised ones, and gives scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tsmcli.core.streaming import StreamingTSM
+from tsmcli.core.tsm import TSM, normalize
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The tensors of a deployed network; the first dimension of each is the batch, which is free.
+
+    Attributes:
+        inputs: name -> an example, with a batch of 2.
+        outputs: names; of a stream the cache for the next frame follows the scores.
+    """
+
+    inputs: dict[str, Tensor]
+    outputs: list[str]
+
+
+class ClipNetwork(nn.Module):
+    """Clips to scores.
+
+    Args:
+        pixels: take RGB pixels, uint8 [B, T, H, W, 3], and normalise them; else normalised float32 [B, T, 3, H, W].
+        softmax: give probabilities instead of logits.
+    """
+
+    def __init__(self, model: TSM, *, pixels: bool = False, softmax: bool = False) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.pixels = pixels
+        self.softmax = softmax
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """-> [B, K]."""
+        logits = self.model(normalize(clips.movedim(-1, 2)) if self.pixels else clips)
+        return logits.softmax(-1) if self.softmax else logits
+
+    def signature(self, size_px: int) -> Signature:
+        """For clips of `size_px` pixels each way."""
+        example = example_input([2, self.model.num_segments], size_px, pixels=self.pixels)
+        return Signature({"clips": example}, ["probabilities" if self.softmax else "logits"])
+
+
+class StreamNetwork(nn.Module):
+    """A frame of each of B streams, and what the frames before left, to scores and what to keep.
+
+    The cache of a stream that begins is zeros. Arguments as of `ClipNetwork`, for frames without T.
+    """
+
+    def __init__(self, model: TSM, *, pixels: bool = False, softmax: bool = False) -> None:
+        super().__init__()
+        self.step = StreamingTSM(model)
+        self.pixels = pixels
+        self.softmax = softmax
+
+    def forward(self, frames: Tensor, *cache: Tensor) -> tuple[Tensor, ...]:
+        """-> [B, K], and as many tensors as `cache` has, of the same shapes."""
+        logits, kept = self.step(normalize(frames.movedim(-1, 1)) if self.pixels else frames, cache)
+        return (logits.softmax(-1) if self.softmax else logits, *kept)
+
+    @torch.no_grad()
+    def signature(self, size_px: int) -> Signature:
+        """For frames of `size_px` pixels each way. The shapes of the cache are those that a frame leaves."""
+        frames = example_input([2], size_px, pixels=self.pixels)
+        _, *kept = self(frames)
+        cache = {f"cache_{i}": torch.zeros_like(tensor) for i, tensor in enumerate(kept)}
+        scores = "probabilities" if self.softmax else "logits"
+        return Signature({"frames": frames, **cache}, [scores, *(f"next_{name}" for name in cache)])
+
+
+def example_input(lead: list[int], size_px: int, *, pixels: bool, seed: int = 0) -> Tensor:
+    """Random pixels, uint8 [*lead, px, px, 3], or normalised ones, float32 [*lead, 3, px, px]."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(0, 256, (*lead, size_px, size_px, 3), dtype=torch.uint8, generator=generator)
+    return drawn if pixels else normalize(drawn.movedim(-1, -3)).contiguous()

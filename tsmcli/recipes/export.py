@@ -1,0 +1,240 @@
+"""Write a network for use outside of Python, and check the file before it gets its name."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from tsmcli import __version__
+from tsmcli.config import Config
+from tsmcli.core.deploy import ClipNetwork, Signature, StreamNetwork, example_input
+from tsmcli.core.inference import fold_batch_norms
+from tsmcli.core.tsm import MEAN, STD, TSM
+from tsmcli.data.location import Places, Split, write_text
+from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree, load_checkpoint, open_checkpoint
+from tsmcli.engine.deployed import need, trace, write_onnx, write_program
+from tsmcli.engine.weight_file import write_safetensors
+from tsmcli.errors import EnvironmentProblem, UsageError
+from tsmcli.prepare.remote import sha256
+from tsmcli.presets import Preset
+from tsmcli.recipes.events import Stage
+from tsmcli.recipes.export_check import compare_clips, compare_streams, find_videos_to_try, real_clips
+from tsmcli.recipes.published import find_checkpoint
+from tsmcli.recipes.quantise import Quantised, quantise
+from tsmcli.recipes.test import choose_classes, choose_config, load_network
+
+Format = Literal["onnx", "torch-export", "safetensors"]
+SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to write.
+
+    Attributes:
+        stream: one frame and the cache instead of clips.
+        pixels: take uint8 pixels and normalise them inside.
+        softmax: give probabilities.
+        tolerance: largest difference from PyTorch that is accepted, over the largest number but at least 1.
+        int8: also quantise, with calibration on so many training videos; 0: do not.
+    """
+
+    format: Format = "onnx"
+    stream: bool = False
+    pixels: bool = False
+    softmax: bool = False
+    tolerance: float = 1e-4
+    int8: int = 0
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written and how it was checked.
+
+    Attributes:
+        difference: the largest one from PyTorch.
+        videos: real videos that it was compared on, beside random pixels.
+    """
+
+    path: Path
+    sidecar: Path
+    format: str
+    bytes: int
+    difference: float
+    tolerance: float
+    videos: int
+    quantised: Quantised | None
+
+
+def export(
+    checkpoint: Path,
+    preset: Preset | None,
+    target: Path,
+    wanted: Wanted,
+    places: Places,
+    *,
+    overrides: Sequence[str] = (),
+    classes: Path | None = None,
+    force: bool = False,
+) -> Iterator[Any]:
+    """Write a network to a file, run the file, compare it with PyTorch, and describe it in a JSON file beside it.
+
+    The comparison is on random pixels with batches of 1, 2 and 5, and on videos of the validation list where that
+    is found. A file that differs by more than the tolerance is not kept.
+
+    Raises:
+        ConfigError: a stream of a network that needs frames of the future.
+        EnvironmentProblem: a package is missing, or the file computes something else.
+        UsageError, DataError, WeightsError: see the functions called.
+    """
+    check_target(target, wanted, force=force)
+    if wanted.format == "onnx":
+        need("onnx", "onnxscript", "onnxruntime")
+    checkpoint, preset = yield from find_checkpoint(checkpoint, preset, overrides)
+    own = open_checkpoint(checkpoint)
+    config, name = choose_config(checkpoint, own, preset, overrides)
+    names = choose_classes(config, Places(classes=classes), own) if classes or own is None else own.class_names
+    model = load_network(checkpoint, own, config, names)
+    split = find_videos_to_try(config, places, "val")
+    yield Stage(f"writing {name} as {wanted.format} and comparing it with PyTorch")
+    draft = target.with_name(target.name + ".draft")
+    try:
+        if wanted.format == "safetensors":
+            checked = _write_weights(draft, own or Checkpoint(name, config, names, Progress(), {}), model)
+            signature = None
+        else:
+            checked, signature = _write_network(draft, model, config, wanted, split)
+        difference, videos = checked
+        quantised = None
+        if wanted.int8:
+            yield Stage(f"quantising with {wanted.int8} training videos and testing on the validation list")
+            quantised = quantise(
+                draft, config, places, len(names), wanted.int8, pixels=wanted.pixels, softmax=wanted.softmax
+            )
+        if target.exists():
+            target.unlink()
+        facts = describe(checkpoint, name, config, names, wanted, signature)
+        facts |= {"sha256": sha256(draft), "largest_difference": difference, "tolerance": wanted.tolerance,
+                  "compared_on_videos": videos, "int8": quantised and asdict(quantised)}  # fmt: skip
+        sidecar = target.with_name(target.name + ".json")
+        write_text(sidecar, json.dumps(facts, indent=2) + "\n")
+        size = draft.stat().st_size
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    yield Exported(target, sidecar, wanted.format, size, difference, wanted.tolerance, videos, quantised)
+
+
+def check_target(target: Path, wanted: Wanted, *, force: bool) -> None:
+    """Raise UsageError where the target exists, or its name or the wishes do not fit the format."""
+    suffix = SUFFIXES[wanted.format]
+    if target.suffix != suffix:
+        raise UsageError(f"{target}: files of format {wanted.format} end in {suffix}")
+    if target.exists() and not force:
+        raise UsageError(f"{target} already exists", hint="--force overwrites it")
+    if not target.parent.is_dir():
+        raise UsageError(f"{target}: there is no folder {target.parent}")
+    if wanted.format == "safetensors" and (wanted.stream or wanted.pixels or wanted.softmax):
+        raise UsageError("safetensors holds weights; --stream, --preprocess and --softmax are of networks")
+    if wanted.int8 and (wanted.format != "onnx" or wanted.stream):
+        raise UsageError("--int8 is of ONNX files for clips")
+
+
+def _write_weights(draft: Path, checkpoint: Checkpoint, model: TSM) -> tuple[float, int]:
+    """A checkpoint of ours as safetensors, read back: weights to the bit, and the same logits."""
+    tree = {key: value for key, value in checkpoint_tree(checkpoint).items() if key not in ("model", "training")}
+    write_safetensors(draft, model.state_dict(), {"tsm": json.dumps(tree)})
+    again, config = load_checkpoint(draft)
+    same = all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+    clips = example_input([1, config.model.num_segments], config.test.crop_px, pixels=False)
+    with torch.no_grad():
+        difference = (model(clips) - again(clips)).abs().max().item()
+    if not same or difference:
+        raise EnvironmentProblem("the weights do not read back as they were written")
+    return difference, 0
+
+
+def _write_network(
+    draft: Path, model: TSM, config: Config, wanted: Wanted, split: Split | None
+) -> tuple[tuple[float, int], Signature]:
+    """Write the network and compare it: ((largest difference, number of videos), its tensors).
+
+    Raises:
+        EnvironmentProblem: it computes something else.
+    """
+    kind = StreamNetwork if wanted.stream else ClipNetwork
+    plain = kind(model, pixels=wanted.pixels, softmax=wanted.softmax)
+    folded = kind(fold_batch_norms(copy.deepcopy(model)), pixels=wanted.pixels, softmax=wanted.softmax)
+    size = config.test.crop_px
+    signature = folded.signature(size)
+    program = trace(folded, signature)
+    run = write_onnx(draft, program, signature) if wanted.format == "onnx" else write_program(draft, program)
+    clips = list(real_clips(split, config)) if split else []
+    if isinstance(plain, StreamNetwork):
+        difference = compare_streams(plain, run, signature, size, clips)
+    else:
+        difference = compare_clips(plain, run, size, clips)
+    if not difference <= wanted.tolerance:
+        raise EnvironmentProblem(
+            f"the {wanted.format} file differs from PyTorch by {difference:.2g}, more than {wanted.tolerance:g}",
+            hint="nothing was written; another version of torch or onnxruntime may help, or --tolerance",
+        )
+    return (difference, len(clips)), signature
+
+
+def describe(
+    checkpoint: Path, name: str, config: Config, names: list[str], wanted: Wanted, signature: Signature | None
+) -> dict[str, Any]:
+    """Everything that a program needs to feed the file and to read its answers."""
+    test = config.test
+    facts: dict[str, Any] = {
+        "format": 1,
+        "written_by": f"tsmcli {__version__}",
+        "kind": wanted.format
+        if signature is None
+        else f"{wanted.format}, {'stream' if wanted.stream else 'clips'}",
+        "checkpoint": {"file": checkpoint.name, "sha256": sha256(checkpoint)},
+        "preset": name,
+        "network": config.model.model_dump(exclude={"dropout", "init", "num_classes"}),
+        "class_names": names,
+        "frames": {
+            "colour": "RGB",
+            "resize_short_side_px": test.resize_px,
+            "crop": "center",
+            "crop_px": test.crop_px,
+            "sampling": test.sampling,
+            "num_segments": 1 if wanted.stream else config.model.num_segments,
+        },
+        "normalisation": {"inside": wanted.pixels, "mean": MEAN, "std": STD, "of": "pixels from 0 to 255"},
+        "versions": {package: version(package) for package in ("torch", "onnx", "onnxruntime") if _has(package)},
+    }
+    if signature:
+        layout = "[batch, T, H, W, 3]" if wanted.pixels else "[batch, T, 3, H, W]"
+        facts["layout"] = layout.replace(" T,", "") if wanted.stream else layout
+        facts["inputs"] = [
+            {"name": key, "type": str(value.dtype).removeprefix("torch."), "shape": ["batch", *value.shape[1:]]}
+            for key, value in signature.inputs.items()
+        ]
+        facts["outputs"] = signature.outputs
+        facts["cache"] = "zeros when a stream begins; then the next_cache_* of the frame before"
+        if not wanted.stream:
+            del facts["cache"]
+    return facts
+
+
+def _has(package: str) -> bool:
+    try:
+        version(package)
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
+FORMATS: tuple[Format, ...] = get_args(Format)
