@@ -1,7 +1,7 @@
 """What the temporal shift costs, and what the network gains on the published way.
 
     python benchmarks/network.py [--network r50-8f r50-16f mbv2-8f] [--mode eager compiled step] [--rounds 9]
-                                 [--device cpu] [--threads 1] [--batch 1] [--precision fp32]
+                                 [--device cpu] [--threads 1] [--batch 1] [--precision fp32] [--keep-memory]
 
 Three networks with the same weights, in turn and in random order within one process:
 
@@ -35,7 +35,7 @@ from tsmcli.config import ModelConfig
 from tsmcli.core.shift import TemporalShift
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.engine.precision import autocast, dtype_of
-from tsmcli.engine.runtime import environment, for_inference, use_channels_last
+from tsmcli.engine.runtime import environment, for_inference, keep_freed_memory, use_channels_last
 from tsmcli.engine.timing import synchronise
 
 NETWORKS = {
@@ -187,8 +187,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as all commands do on a CPU")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.keep_memory:
+        keep_freed_memory()
     device, found = torch.device(options.device), []
     for network in options.network:
         for mode in options.mode:

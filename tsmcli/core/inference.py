@@ -10,7 +10,6 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tsmcli.core.mobilenet import InvertedResidual
 from tsmcli.core.resnet import Block
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -39,11 +38,12 @@ def fold_batch_norms(model: Network) -> Network:
 
 
 def join_shifts(model: Network) -> Network:
-    """Join every shift with the 1x1 convolution behind it, in place (`ShiftedConv1x1`); others stay as they are.
+    """Join every shift of a bottleneck ResNet with the 1x1 convolution behind it, in place (`ShiftedConv1x1`).
 
-    For a CPU, where it is faster than any way to copy; batch norms must be folded already.
+    For a CPU, where it is faster than any way to copy; batch norms must be folded already. MobileNetV2 gains nothing
+    by it: its shifted tensors are small, and a compiler joins its convolutions with their ReLU6 instead.
     """
     for block in model.modules():
-        if isinstance(block, Block | InvertedResidual):
+        if isinstance(block, Block):
             block.join_shift()
     return model

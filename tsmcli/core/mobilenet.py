@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tsmcli.config import ModelConfig, Recompute
 from tsmcli.core.recompute import run_stage
 from tsmcli.core.shift import TemporalShift
-from tsmcli.core.shifted_conv import ShiftedConv1x1, is_pointwise
 
 GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """(expansion, channels, blocks, stride of the first block)."""
@@ -50,12 +49,6 @@ class InvertedResidual(nn.Module):
             nn.Conv2d(inner, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels),
         )
-
-    def join_shift(self) -> None:
-        """Make one module of the shift and the expansion behind it; see `core.inference`."""
-        expand = self.conv[0]
-        if isinstance(self.shift, TemporalShift) and isinstance(expand, nn.Sequential) and is_pointwise(expand[0]):
-            expand[0], self.shift = ShiftedConv1x1(self.shift, expand[0]), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(self.shift(x))
