@@ -40,8 +40,8 @@ def fold_batch_norms(model: Network) -> Network:
 def join_shifts(model: Network) -> Network:
     """Join every shift of a bottleneck ResNet with the 1x1 convolution behind it, in place (`ShiftedConv1x1`).
 
-    For a CPU, where it is faster than any way to copy; batch norms must be folded already. MobileNetV2 gains nothing
-    by it: its shifted tensors are small, and a compiler joins its convolutions with their ReLU6 instead.
+    For a CPU, where it is faster than any way to copy; batch norms must be folded already. MobileNetV2 gains
+    nothing by it: what it shifts is small, and a compiler joins its convolutions with their ReLU6 instead.
     """
     for block in model.modules():
         if isinstance(block, Block):
