@@ -212,6 +212,9 @@ def test_dry_run_says_everything_and_writes_nothing(here: Path) -> None:
         assert part in done.out, part
     assert sorted(here.rglob("*")) == before
     told = tsm("train", "--preset", "demo", "--dry-run", "--json").json()
+    of_four = tsm("train", "--preset", "demo", "--dry-run", "--gpus", "4", "--device", "cpu")
+    assert "batch 16 x 4 processes" in of_four.out
+    assert "scaled to 0.08 for 64" in of_four.out
     assert [epoch for epoch, _ in told["rates"]] == [0, 10, 14]
 
 

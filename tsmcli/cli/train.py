@@ -103,7 +103,7 @@ def train(
         if batch == "auto":
             plan = with_largest_batch(plan)
         if dry_run:
-            print_plan(plan, as_json=as_json)
+            print_plan(of_processes(plan, gpus) if gpus > 1 else plan, as_json=as_json)
             return
         events = run_training(
             plan,
@@ -170,6 +170,16 @@ def with_largest_batch(plan: Plan) -> Plan:
     origins = {**plan.preset.origins, "train.batch": "--batch auto"}
     preset = replace(plan.preset, config=config, origins=origins)
     return replace(plan, preset=preset, lr=scaled_lr(config.train, plan.world.size))
+
+
+def of_processes(plan: Plan, processes: int) -> Plan:
+    """What a plan is for the first of several processes, which a dry run does not start."""
+    from dataclasses import replace
+
+    from tsmcli.engine.optim import scaled_lr
+    from tsmcli.engine.world import World
+
+    return replace(plan, world=World(0, processes), lr=scaled_lr(plan.config.train, processes))
 
 
 def check_early(preset: Preset, where: Places, device: str, overfit: int, *, quick: bool) -> None:
