@@ -117,6 +117,7 @@ def test_eight_bits_and_what_they_cost(here: Path) -> None:
     done = tsm("export", "bid.pt", "q.onnx", "--int8", "--calibrate", "4", "--preprocess")
     assert done.code == 0, done.err
     assert "int8: top-1" in done.out
+    assert "before quantising, it differs from PyTorch by" in done.out
     facts = json.loads(Path("q.onnx.json").read_text())["int8"]
     assert (facts["calibrated_on"], facts["tested_on"], facts["bad"]) == (4, 16, 0)
     assert 0 <= facts["low"] <= facts["top1"] <= facts["high"] <= 1
@@ -136,6 +137,19 @@ def test_a_file_that_differs_is_not_kept(here: Path) -> None:
     assert refused.code == 5
     assert "the onnx file differs from PyTorch by" in refused.err
     assert not list(here.glob("m.onnx*"))
+
+
+def test_nothing_is_lost_where_it_cannot_be_written(here: Path) -> None:
+    """Neither the checkpoint, which is no target, nor what stood under the name before."""
+    assert tsm("export", "bid.pt", "own.safetensors").code == 0
+    before = Path("own.safetensors").read_bytes()
+    refused = tsm("export", "own.safetensors", "own.safetensors", "--force")
+    assert (refused.code, "is the checkpoint itself" in refused.err) == (2, True)
+    Path("own.safetensors.json").unlink()
+    Path("own.safetensors.json").mkdir()
+    assert tsm("export", "bid.pt", "own.safetensors", "--force").code == 5
+    assert Path("own.safetensors").read_bytes() == before
+    assert not list(here.glob("*.draft"))
 
 
 def test_without_data_it_says_so(here: Path) -> None:

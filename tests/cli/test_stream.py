@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from support import numbered_frames, tsm, write_frames, write_video
 
 from tsmcli.core.tsm import build_model, normalize
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.engine.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from tsmcli.presets import load_preset
+from tsmcli.recipes.stream import Seen
+from tsmcli.report.streaming import draw
 
 NAMES = [f"class {i}" for i in range(8)]
 FRAMES = 30
@@ -132,6 +137,24 @@ def test_a_file_played_at_its_own_speed_until_it_is_stopped(here: Path) -> None:
 def test_it_stops_after_so_many_seconds(here: Path) -> None:
     write_video(here / "long.mp4", numbered_frames(400, 64, 160), fps=10, qp="20")
     assert len(lines("--source", "long.mp4", "--live", "--seconds", "1")) < 100
+
+
+def test_lines_where_stdout_is_no_terminal(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a terminal for messages only, labels still go to stdout."""
+    monkeypatch.setattr("tsmcli.report.streaming.Console", partial(Console, force_terminal=True))
+    done = tsm("stream", "uni.pt", "--source", "a.mp4")
+    assert done.out.startswith("     0.00 s  class ")
+    assert f"{FRAMES} frames; last: class" in done.out
+
+
+def test_the_panel(here: Path) -> None:
+    seen = Seen("a.mp4", 7, 0.7, 1, 0.5, [(1, 0.5), (0, 0.25)], 0.01, 0.01, 0.02, 30.0, 3, 2048)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(draw(seen, ["[waving]", "bowing"]))
+    shown = console.export_text()
+    for part in ("bowing", "50.0%", "[waving]", "frame 7 at 0.7 s", "latency p50 10 ms, p95 20 ms", "30.0 frames/s",
+                 "3 dropped", "2 KiB kept"):  # fmt: skip
+        assert part in shown, part
 
 
 REFUSALS: dict[str, tuple[list[str], int, str]] = {

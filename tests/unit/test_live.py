@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from support import number_of, numbered_frames, real_data, write_frames, write_video
@@ -16,6 +17,7 @@ from tsmcli.data.decode import FrameFolder, FrameZip
 from tsmcli.data.live import InOrder, Newest, Shot, at_their_time, from_reader, is_live, open_source
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError, EnvironmentProblem
+from tsmcli.prepare.annotate import AnnotatedVideo
 
 BLACK = np.zeros((2, 2, 3), np.uint8)
 
@@ -27,7 +29,16 @@ def shots(count: int) -> Generator[Shot, None, None]:
 
 @pytest.mark.parametrize(
     ("source", "live"),
-    [("0", True), ("12", True), ("rtsp://a/b", True), ("http://a", True), ("a.mp4", False), ("C:/a.mp4", False)],
+    [
+        ("0", True),
+        ("²", False),
+        ("99999999999", False),
+        ("12", True),
+        ("rtsp://a/b", True),
+        ("http://a", True),
+        ("a.mp4", False),
+        ("C:/a.mp4", False),
+    ],
 )
 def test_what_goes_on_without_us(source: str, live: bool) -> None:
     assert is_live(source) is live
@@ -124,6 +135,61 @@ def test_older_frames_make_room_for_newer_ones(size: int) -> None:
     assert newest.dropped == (10 - size) + max(0, 9 - size)
     newest.close()
     assert gate.closed
+
+
+def test_a_source_that_delivers_nothing_can_be_left() -> None:
+    gate, asked = Gate(), []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    newest = Newest(gate.frames(5), stop=stop)
+    assert list(newest) == []
+    assert len(asked) > 3
+    gate.go.release(5)
+    newest.close()
+
+
+def test_a_file_that_is_broken_in_the_middle(tmp_path: Path) -> None:
+    """An error, as when it is tested; a broken end is the end."""
+    whole = write_video(tmp_path / "a.mp4", numbered_frames(60), g="1", bf="0", qp="10")
+    sizes, offsets = [], []
+    with av.open(str(whole)) as container:
+        for packet in container.demux(video=0):
+            if packet.size:
+                sizes.append(packet.size)
+                offsets.append(packet.pos)
+    content = bytearray(whole.read_bytes())
+    for i in (30, 31):
+        content[offsets[i] + 4 : offsets[i] + sizes[i]] = bytes(255 for _ in range(sizes[i] - 4))
+    (tmp_path / "middle.mp4").write_bytes(content)
+    with pytest.raises(DataError, match="middle.mp4: cannot be decoded"):
+        list(open_source(str(tmp_path / "middle.mp4")))
+    content = bytearray(whole.read_bytes())
+    content[offsets[59] + 4 : offsets[59] + sizes[59]] = bytes(255 for _ in range(sizes[59] - 4))
+    (tmp_path / "end.mp4").write_bytes(content)
+    assert len(list(open_source(str(tmp_path / "end.mp4")))) == 59
+
+
+def test_an_annotated_video_is_kept_where_the_source_fails(tmp_path: Path) -> None:
+    frames = numbered_frames(5, 64, 64)
+    kept = frames[0].copy()
+
+    def record() -> None:
+        with AnnotatedVideo(tmp_path / "v.mp4") as video:
+            for number, frame in enumerate(frames):
+                video.write(frame, number / 10, "words")
+            raise DataError("the camera is gone")
+
+    with pytest.raises(DataError, match="gone"):
+        record()
+    assert np.array_equal(frames[0], kept), "the caller's picture is not drawn into"
+    with PyAVReader(tmp_path / "v.mp4") as reader:
+        assert reader.num_frames == 5
+    with AnnotatedVideo(tmp_path / "none.mp4"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
 
 
 def test_an_error_of_the_source_is_raised_where_frames_are_taken() -> None:

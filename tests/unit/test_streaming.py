@@ -157,5 +157,13 @@ def test_networks_that_need_the_future_are_refused(changes: dict[str, object], w
 def test_another_number_of_streams_is_an_error() -> None:
     stream = Stream(network(backbone="resnet18"))
     stream.push(torch.zeros(2, 3, 32, 32, dtype=torch.float64))
-    with pytest.raises(ValueError, match="3 frames for 2 streams"):
+    with pytest.raises(ValueError, match=r"frames \[3, 3, 32, 32\] after \[2, 3, 32, 32\]"):
         stream.push(torch.zeros(3, 3, 32, 32, dtype=torch.float64))
+    with pytest.raises(ValueError, match="reset"):
+        stream.push(torch.zeros(2, 3, 64, 32, dtype=torch.float64))
+    with pytest.raises(IndexError):
+        stream.reset([2])
+    stream.reset([-1])
+    assert stream.ages == [1, 0]
+    stream.reset()
+    assert stream.push(torch.zeros(3, 3, 64, 32, dtype=torch.float64)).shape == (3, 5)

@@ -30,10 +30,9 @@ class ErrorBoundary(TyperGroup):
                 for line in filter(None, error.hint.splitlines()):
                     sys.stderr.write(f"hint: {line}\n")
             raise typer.Exit(error.exit_code) from error
-        except BrokenPipeError:  # whoever read stdout has seen enough, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written at exit
-            raise typer.Exit(0) from None
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and _nobody_reads():
+                raise typer.Exit(0) from None
             if ctx.params.get("debug"):
                 raise
             sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}\n")
@@ -41,6 +40,16 @@ class ErrorBoundary(TyperGroup):
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
             raise typer.Exit(130) from None
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout goes nowhere any more: whoever read it has seen enough, as `head` does."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written at exit
+        return True
+    return False
 
 
 app = typer.Typer(

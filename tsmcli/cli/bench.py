@@ -103,7 +103,7 @@ def bench(
         Case(
             preset.name, preset.config, choose_protocol(preset.config, protocol), size,
             "training" if train else "inference", device, precision.value, compiled, channels_last, threads,
-            seconds, twin, numbered(profile, preset, size, several=len(resolved) * len(batches) > 1),
+            seconds, twin, numbered(profile, preset, size, several=len(resolved) * max(1, len(batches)) > 1),
         )
         for preset in resolved
         for size in batches or [preset.config.train.batch if train else 1]
@@ -123,23 +123,32 @@ def run(
 ) -> None:
     """Measure, print, draw, compare."""
     from tsmcli.data.location import Places
-    from tsmcli.errors import SlowerError, TsmError
-    from tsmcli.recipes.bench import bench, bench_data, compare_with
+    from tsmcli.errors import DataError, SlowerError, TsmError
+    from tsmcli.recipes.bench import bench, bench_data, compare_with, read_baseline
     from tsmcli.report.bench import draw, print_bench
     from tsmcli.report.progress import follow
 
+    for path in (plot, *(case.trace for case in cases)):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    before = read_baseline(baseline) if baseline else {}
     measured = follow(bench(cases))
     lists = Places(folder=data, media=media)
     if data and data.is_file():
         lists = Places(train_list=data, val_list=data, media=media)
     reading = follow(bench_data(cases, lists, videos)) if data else []
-    beside = compare_with(baseline, measured) if baseline else []
+    beside = compare_with(before, measured) if baseline else []
     print_bench(measured, reading, beside, form)
     if plot:
         draw(plot, measured)
         typer.echo(f"plot: {plot}", err=True)
     if failed := [m for m in measured if m.error]:
         raise TsmError(f"{len(failed)} of {len(measured)} could not be measured: {failed[0].error}")
+    if beside and all(b.ratio is None for b in beside):
+        raise DataError(
+            f"{baseline}: has none of these measurements",
+            hint="a baseline must be of the same network, protocol, batch, device and precision",
+        )
     slower = [b for b in beside if limit is not None and b.ratio is not None and b.ratio > 1 + limit]
     if slower:
         worst = max(b.ratio or 0 for b in slower)

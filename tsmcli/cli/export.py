@@ -89,9 +89,10 @@ def export(
         tree = asdict(done)
         print_json({**tree, "path": str(done.path), "sidecar": str(done.sidecar)})
         return
-    real = f"{done.videos} videos" if done.videos else "no videos (no validation list was found)"
+    real = "no videos (no validation list was found)" if done.videos is None else f"{done.videos} videos"
+    before = "before quantising, it " if done.quantised else ""
     print_line(f"{done.path}: {done.bytes / 1e6:.1f} MB, described in {done.sidecar}")
-    print_line(f"  differs from PyTorch by {done.difference:.1e} at most, on random pixels and {real}")
+    print_line(f"  {before}differs from PyTorch by {done.difference:.1e} at most, on random pixels and {real}")
     if q := done.quantised:
         print_line(
             f"  int8: top-1 {percent(q.top1)} after, {percent(q.top1_before)} before, on {q.tested_on} videos "

@@ -27,7 +27,7 @@ def stream(
     ] = False,
     queue: Annotated[int, typer.Option(min=1, help="Frames that may wait before the oldest is dropped.")] = 1,
     fps: Annotated[float, typer.Option(min=0.01, help="Frames per second of folders of pictures.")] = 25.0,
-    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after so long.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.01, help="Stop after so long.")] = None,
     video: Annotated[Path | None, typer.Option(help="Write the frames with their labels to this .mp4.")] = None,
     preset: Annotated[
         str | None, typer.Option(help="Preset of bare weights.", show_default="the checkpoint's own")

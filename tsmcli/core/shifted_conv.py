@@ -16,7 +16,7 @@ def is_pointwise(module: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 class ShiftedConv1x1(nn.Module):
-    """`conv(shift(x))` as matrix products of `x` itself, for inference.
+    """`conv(shift(x))` as matrix products of `x` itself, for inference in one number format (not under autocast).
 
     Stored channels-last, frames are a matrix with a row for every position and a column for every channel, and a
     1x1 convolution is a product with it. The same position in the next frame is H*W rows further down. So channels
@@ -53,7 +53,8 @@ class ShiftedConv1x1(nn.Module):
         after, before = len(self.after), len(self.after) + len(self.before)
         result = torch.addmm(self.bias, rows[:, before:], self.rest)  # [B*T*H*W, K]
         clip = self.num_segments * positions
-        for own, out in zip(rows.split(clip), result.split(clip), strict=True):
+        for start in range(0, len(rows), clip):
+            own, out = rows[start : start + clip], result[start : start + clip]
             out[:-positions].addmm_(own[positions:, :after], self.after)
             out[positions:].addmm_(own[:-positions, after:before], self.before)
         return result.view(frames, height, width, -1).permute(0, 3, 1, 2)

@@ -128,17 +128,18 @@ class Stream:
         self.cache: list[Tensor] = []
         self.recent: list[Tensor] = []  # logits [S, K] of the last frames
         self.ages: list[int] = []  # how many of those are of the stream as it is now
+        self.shape: torch.Size | None = None  # of the frames
 
     @torch.inference_mode()
     def push(self, frames: Tensor) -> Tensor:
         """The next frame of each of S streams, normalised [S, 3, H, W] -> logits [S, K].
 
         Raises:
-            ValueError: another number of streams than before.
+            ValueError: another number of streams than before, or frames of another size.
         """
-        ages = self.ages or [0] * len(frames)
-        if len(ages) != len(frames):
-            raise ValueError(f"{len(frames)} frames for {len(ages)} streams; reset() begins anew")
+        ages, self.shape = self.ages or [0] * len(frames), self.shape or frames.shape
+        if frames.shape != self.shape:
+            raise ValueError(f"frames {list(frames.shape)} after {list(self.shape)}; reset() begins anew")
         logits, self.cache = self.step(frames, self.cache)
         self.recent = [*self.recent, logits][-self.smooth :]
         self.ages = [min(age + 1, self.smooth) for age in ages]
@@ -147,13 +148,18 @@ class Stream:
 
     @torch.inference_mode()
     def reset(self, streams: Sequence[int] | None = None) -> None:
-        """Begin anew: these streams of the batch, or all of them."""
+        """Begin anew: these streams of the batch, or all of them, which may then be others.
+
+        Raises:
+            IndexError: there is no such stream.
+        """
         if streams is None:
-            self.cache, self.recent, self.ages = [], [], []
+            self.cache, self.recent, self.ages, self.shape = [], [], [], None
             return
+        chosen = [range(len(self.ages))[i] for i in streams]
         for tensor in self.cache:
-            tensor[list(streams)] = 0
-        self.ages = [0 if i in streams else age for i, age in enumerate(self.ages)]
+            tensor[chosen] = 0
+        self.ages = [0 if i in chosen else age for i, age in enumerate(self.ages)]
 
     @property
     def cache_bytes(self) -> int:

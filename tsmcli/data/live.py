@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +45,11 @@ class Shot(NamedTuple):
 
 def is_live(source: str) -> bool:
     """Whether a source goes on without us: a camera's number, or an address."""
-    return source.isdigit() or re.match(r"[a-z][a-z0-9+]*://", source) is not None
+    return _is_camera(source) or re.match(r"[a-z][a-z0-9+]*://", source) is not None
+
+
+def _is_camera(source: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,3}", source) is not None
 
 
 def open_source(source: str) -> Iterator[Shot]:
@@ -55,12 +59,12 @@ def open_source(source: str) -> Iterator[Shot]:
         DataError: it cannot be opened, or a frame cannot be decoded.
         EnvironmentProblem: there is no such camera.
     """
-    if source.isdigit():
+    if _is_camera(source):
         return _camera(int(source))
     if is_live(source):
-        return _container(source, _OF_ADDRESSES)
+        return _container(source, live=True)
     check_file(Path(source))
-    return _container(source, {})
+    return _container(source, live=False)
 
 
 def from_reader(reader: FrameReader, fps: float) -> Iterator[Shot]:
@@ -91,30 +95,47 @@ def _camera(number: int) -> Iterator[Shot]:
         camera.release()
 
 
-def _container(name: str, options: dict[str, str]) -> Iterator[Shot]:
-    """Every frame that FFmpeg decodes; a broken end is the end."""
-    patience = _PATIENCE_SEC if options else None
+def _container(name: str, *, live: bool) -> Generator[Shot, None, None]:
+    """Every frame that FFmpeg decodes. An address that names a finished file is played at its own speed."""
+    options, patience = (_OF_ADDRESSES, _PATIENCE_SEC) if live else ({}, None)
     try:
-        container = av.open(name, options=options, metadata_errors="ignore", timeout=patience)
+        with av.open(name, options=options, metadata_errors="ignore", timeout=patience) as container:
+            if not container.streams.video:
+                raise DataError(f"{name}: no video stream")
+            shots = _decoded(container, name, live=live)
+            yield from at_their_time(shots) if live and container.duration else shots
+    except av.error.ExitError as error:
+        raise DataError(f"{name}: nothing came for {_PATIENCE_SEC:g} s") from error
     except (av.FFmpegError, ValueError) as error:
         raise unreadable(name, error) from error
-    with container:
-        if not container.streams.video:
-            raise DataError(f"{name}: no video stream")
-        stream: Any = container.streams.video[0]
-        rate = stream.average_rate or Fraction(25)
-        first: float | None = None
-        number = 0
+
+
+def _decoded(container: Any, name: str, *, live: bool) -> Generator[Shot, None, None]:
+    """The frames of a container, decoded packet by packet.
+
+    What is broken at the end of a file is its end; in the middle it is an error; of a live source it is skipped.
+    """
+    stream = container.streams.video[0]
+    rate = float(stream.average_rate or Fraction(25))
+    first: float | None = None
+    number = 0
+    broken: av.FFmpegError | None = None
+    for packet in container.demux(stream):
         try:
-            for frame in container.decode(stream):
-                at = number / float(rate) if frame.time is None else frame.time
-                first = at if first is None else first
-                pixels = upright(frame, frame.to_ndarray(format="rgb24"))
-                yield Shot(number, at - first, time.perf_counter(), pixels, name)
-                number += 1
-        except (av.FFmpegError, ValueError) as error:
-            if number == 0 or options:
-                raise unreadable(name, error) from error
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            broken = None if live else error
+            continue
+        if broken and packet.size:
+            raise broken
+        for frame in frames:
+            at = number / rate if frame.time is None else frame.time
+            first = at if first is None else first
+            pixels = upright(frame, frame.to_ndarray(format="rgb24"))
+            yield Shot(number, at - first, time.perf_counter(), pixels, name)
+            number += 1
+    if number == 0 and broken:
+        raise broken
 
 
 def at_their_time(shots: Generator[Shot, None, None]) -> Generator[Shot, None, None]:
@@ -126,15 +147,19 @@ def at_their_time(shots: Generator[Shot, None, None]) -> Generator[Shot, None, N
 
 
 class InOrder:
-    """Every frame of a source, when it is wanted."""
+    """Every frame of a source, when it is wanted, until `stop` says so."""
 
     dropped = 0
 
-    def __init__(self, shots: Generator[Shot, None, None]) -> None:
+    def __init__(self, shots: Generator[Shot, None, None], stop: Callable[[], bool] = lambda: False) -> None:
         self._shots = shots
+        self._stop_wanted = stop
 
     def __iter__(self) -> Iterator[Shot]:
-        return self._shots
+        for shot in self._shots:
+            if self._stop_wanted():
+                return
+            yield shot
 
     def close(self) -> None:
         """End the reading."""
@@ -152,10 +177,14 @@ class Newest:
     Args:
         shots: read until they end.
         size: how many frames may wait.
+        stop: asked again and again, also while no frame comes.
     """
 
-    def __init__(self, shots: Generator[Shot, None, None], size: int = 1) -> None:
+    def __init__(
+        self, shots: Generator[Shot, None, None], size: int = 1, stop: Callable[[], bool] = lambda: False
+    ) -> None:
         self.dropped = 0
+        self._stop_wanted = stop
         self._waiting: deque[Shot] = deque()
         self._size = size
         self._ended: Exception | bool = False
@@ -166,15 +195,17 @@ class Newest:
         self._thread.start()
 
     def __iter__(self) -> Iterator[Shot]:
-        """Frames as they are wanted.
+        """Frames as they are wanted, until the source ends or `stop` says so.
 
         Raises:
             TsmError: the one that the source raised.
         """
         while True:
             with self._changed:
-                while not self._waiting and not self._ended:
-                    self._changed.wait(0.1)  # not for ever, so that signals get through
+                while not self._waiting and not self._ended and not self._stop_wanted():
+                    self._changed.wait(0.1)
+                if self._stop_wanted():
+                    return
                 if not self._waiting:
                     if isinstance(self._ended, Exception):
                         raise self._ended

@@ -3,54 +3,70 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
-from tsmcli.errors import TsmError
+from tsmcli.errors import EnvironmentProblem
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Killed(Exception):
+class Killed(EnvironmentProblem):
     """The process ended without an answer."""
 
 
 def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function of a module in a fresh process, and return what it returns.
+    """Call a function of a module in a fresh process, and return what it returns or raise what it raises.
 
-    The process ends with this call, also when this one is interrupted.
+    The process ends with this call, and with this process, however that ends.
 
     Raises:
-        TsmError: the one that the function raised.
-        Killed: the process died; most likely the system was out of memory.
+        Killed: the process died; by SIGKILL, most likely because the system was out of memory.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, function, args, kwargs))
-    process.start()
-    sender.close()
+    process = context.Process(target=_answer, args=(sender, os.getpid(), function, args, kwargs))
     try:
-        answer = receiver.recv()
+        process.start()
+        sender.close()
+        failed, answer = receiver.recv()
     except EOFError:
         process.join()
-        raise Killed(f"the process ended with code {process.exitcode}") from None
+        why = "killed, most likely because there was no memory left" if process.exitcode == -signal.SIGKILL else (
+            f"with exit code {process.exitcode}"
+        )  # fmt: skip
+        raise Killed(f"the process that measured ended: {why}") from None
     finally:
-        process.kill()
-        process.join()
-    if isinstance(answer, TsmError):
+        if process.pid:
+            process.kill()
+            process.join()
+    if failed:
         raise answer
-    result: R = answer[0]
+    result: R = answer
     return result
 
 
-def _answer(
-    sender: Connection, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
+def _answer(sender: Connection, parent: int, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the caller, who ends this process
+    end_with(parent)
     try:
-        sender.send((function(*args, **kwargs),))
-    except TsmError as error:
-        sender.send(error)
+        sender.send((False, function(*args, **kwargs)))
+    except Exception as error:  # whatever it is, the caller raises it
+        sender.send((True, error))
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent is gone, however that ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.05)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

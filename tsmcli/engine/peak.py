@@ -26,13 +26,16 @@ class PeakMemory:
 
 
 def peak_memory(device: torch.device) -> PeakMemory:
-    """Of a GPU what torch has allocated there, else the resident size of this process with all its libraries."""
+    """Of a GPU what torch has allocated there, else the resident size of this process with all its libraries.
+
+    Apple's Metal keeps no record of the most: what is in use now stands for it.
+    """
     if device.type == "cuda":
         return PeakMemory(
             "GPU memory allocated", torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
         )
     if device.type == "mps":
-        return PeakMemory("Metal memory in use", torch.mps.driver_allocated_memory())
+        return PeakMemory("Metal memory in use now", torch.mps.driver_allocated_memory())
     return PeakMemory("resident size of the process", _largest_resident())
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tsmcli.engine.child import end_with
 from tsmcli.engine.runtime import choose_device
 from tsmcli.errors import EnvironmentProblem
 
@@ -139,13 +138,5 @@ def from_slurm(env: Mapping[str, str]) -> dict[str, str]:
 
 def end_with_parent() -> None:
     """End this process soon after its launcher is gone, however that ended; only where ours started it."""
-    launcher = int(os.environ.get("TSM_LAUNCHER_PID", "0"))
-    if not launcher:
-        return
-
-    def watch() -> None:
-        while os.getppid() == launcher:
-            time.sleep(0.05)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    if launcher := int(os.environ.get("TSM_LAUNCHER_PID", "0")):
+        end_with(launcher)

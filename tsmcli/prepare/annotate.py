@@ -9,7 +9,6 @@ from typing import Any
 
 import av
 import cv2
-import numpy as np
 
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError
@@ -42,12 +41,16 @@ class AnnotatedVideo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        if self._stream is not None:
-            self._container.mux(self._stream.encode())
-        self._container.close()
-        if self._stream is None or (error and not isinstance(error, GeneratorExit)):
+        try:
+            if self._stream is not None:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+        except av.FFmpegError:
             self._part.unlink(missing_ok=True)
-        else:
+            raise
+        if self._stream is None:
+            self._part.unlink(missing_ok=True)
+        else:  # also where the source failed: what came until then is whole
             self._part.replace(self.path)
 
     def write(self, frame: Frame, time_sec: float, words: str) -> None:
@@ -59,7 +62,7 @@ class AnnotatedVideo:
             self._stream.time_base = self._stream.codec_context.time_base = _CLOCK
         if (height, width) != (self._stream.height, self._stream.width):
             frame = cv2.resize(frame, (self._stream.width, self._stream.height), interpolation=cv2.INTER_AREA)
-        picture = np.ascontiguousarray(frame[: self._stream.height, : self._stream.width])
+        picture = frame[: self._stream.height, : self._stream.width].copy()
         draw_words(picture, words)
         shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
         self._last = max(self._last + 1, round(time_sec / _CLOCK))

@@ -10,6 +10,7 @@ from typing import Any
 
 from tsmcli.data.location import Places
 from tsmcli.engine.child import Killed, in_child
+from tsmcli.engine.runtime import choose_device
 from tsmcli.errors import DataError
 from tsmcli.recipes.bench_data import DataMeasurement, measure_data
 from tsmcli.recipes.events import Stage
@@ -18,7 +19,7 @@ from tsmcli.recipes.measurement import Case, Measurement, blank
 
 _SAME = (
     "preset", "mode", "protocol", "batch", "views", "crop_px", "num_segments", "device", "precision", "compiled",
-    "channels_last",
+    "channels_last", "parameters", "macs",
 )  # fmt: skip
 """What a measurement and its baseline must agree in."""
 _MACHINE = ("processor", "gpu", "threads", "torch")
@@ -37,7 +38,7 @@ def bench(cases: Sequence[Case]) -> Iterator[Stage | list[Measurement]]:
         try:
             found.append(in_child(measure, case))
         except Killed as error:
-            found.append(replace(blank(case, case.device), error=f"{error}; most likely it was out of memory"))
+            found.append(replace(blank(case, choose_device(case.device)), error=str(error)))
     yield found
 
 
@@ -67,22 +68,29 @@ class Beside:
     differs: tuple[str, ...] = ()
 
 
-def compare_with(path: Path, measurements: Sequence[Measurement]) -> list[Beside]:
-    """For each measurement its time over that of the same thing in an earlier `tsm bench --json`.
+Baseline = dict[tuple[Any, ...], dict[str, Any]]
+
+
+def read_baseline(path: Path) -> Baseline:
+    """The measurements of an earlier `tsm bench --json`, by what they are of.
 
     Raises:
-        DataError: the file is missing or something else, or has none of these measurements.
+        DataError: the file is missing, or something else.
     """
     try:
         before = json.loads(path.read_text(encoding="utf-8"))["measurements"]
-        known: dict[tuple[Any, ...], dict[str, Any]] = {tuple(m[key] for key in _SAME): m for m in before}
+        return {tuple(m[key] for key in _SAME): m for m in before}
     except FileNotFoundError:
         raise DataError(f"no baseline {path}", hint="tsm bench --json > FILE makes one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not the output of tsm bench --json: {error!r}") from None
+
+
+def compare_with(baseline: Baseline, measurements: Sequence[Measurement]) -> list[Beside]:
+    """For each measurement its time over that of the same thing in the baseline."""
     found = []
     for m in measurements:
-        old = known.get(tuple(getattr(m, key) for key in _SAME))
+        old = baseline.get(tuple(getattr(m, key) for key in _SAME))
         if old is None or not old.get("p50_sec") or m.p50_sec is None:
             found.append(Beside(None))
             continue
@@ -92,9 +100,4 @@ def compare_with(path: Path, measurements: Sequence[Measurement]) -> list[Beside
             if machine.get(key) != m.environment[key]
         )  # fmt: skip
         found.append(Beside(m.p50_sec / old["p50_sec"], differs))
-    if all(beside.ratio is None for beside in found):
-        raise DataError(
-            f"{path}: has none of these measurements",
-            hint="a baseline must be of the same preset, protocol, batch, device and precision",
-        )
     return found

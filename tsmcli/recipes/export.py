@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
@@ -17,7 +17,7 @@ from tsmcli.config import Config
 from tsmcli.core.deploy import ClipNetwork, Signature, StreamNetwork, example_input
 from tsmcli.core.inference import fold_batch_norms
 from tsmcli.core.tsm import MEAN, STD, TSM
-from tsmcli.data.location import Places, Split, write_text
+from tsmcli.data.location import Places, Split, find_split, write_text
 from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree, load_checkpoint, open_checkpoint
 from tsmcli.engine.deployed import need, trace, write_onnx, write_program
 from tsmcli.engine.weight_file import write_safetensors
@@ -59,8 +59,8 @@ class Exported:
     """What was written and how it was checked.
 
     Attributes:
-        difference: the largest one from PyTorch.
-        videos: real videos that it was compared on, beside random pixels.
+        difference: the largest one from PyTorch; with 8 bits, of the float32 network that was quantised.
+        videos: real videos that it was compared on, beside random pixels; None: no list was found.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class Exported:
     bytes: int
     difference: float
     tolerance: float
-    videos: int
+    videos: int | None
     quantised: Quantised | None
 
 
@@ -98,11 +98,15 @@ def export(
     if wanted.format == "onnx":
         need("onnx", "onnxscript", "onnxruntime")
     checkpoint, preset = yield from find_checkpoint(checkpoint, preset, overrides)
+    if target.resolve() == checkpoint.resolve():
+        raise UsageError(f"{target} is the checkpoint itself", hint="choose another name for OUT")
     own = open_checkpoint(checkpoint)
     config, name = choose_config(checkpoint, own, preset, overrides)
     names = choose_classes(config, Places(classes=classes), own) if classes or own is None else own.class_names
     model = load_network(checkpoint, own, config, names)
     split = find_videos_to_try(config, places, "val")
+    for needed in ("train", "val") if wanted.int8 else ():
+        find_split(config.data, places, needed, len(names))
     yield Stage(f"writing {name} as {wanted.format} and comparing it with PyTorch")
     draft = target.with_name(target.name + ".draft")
     try:
@@ -118,10 +122,9 @@ def export(
             quantised = quantise(
                 draft, config, places, len(names), wanted.int8, pixels=wanted.pixels, softmax=wanted.softmax
             )
-        if target.exists():
-            target.unlink()
         facts = describe(checkpoint, name, config, names, wanted, signature)
         facts |= {"sha256": sha256(draft), "largest_difference": difference, "tolerance": wanted.tolerance,
+                  "largest_difference_of": "the float32 network, before quantising" if quantised else "this file",
                   "compared_on_videos": videos, "int8": quantised and asdict(quantised)}  # fmt: skip
         sidecar = target.with_name(target.name + ".json")
         write_text(sidecar, json.dumps(facts, indent=2) + "\n")
@@ -129,7 +132,8 @@ def export(
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
-    yield Exported(target, sidecar, wanted.format, size, difference, wanted.tolerance, videos, quantised)
+    listed = videos if split else None
+    yield Exported(target, sidecar, wanted.format, size, difference, wanted.tolerance, listed, quantised)
 
 
 def check_target(target: Path, wanted: Wanted, *, force: bool) -> None:
@@ -235,6 +239,3 @@ def _has(package: str) -> bool:
     except ModuleNotFoundError:
         return False
     return True
-
-
-FORMATS: tuple[Format, ...] = get_args(Format)

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import Config
 from tsmcli.core.cost import count_cost
+from tsmcli.core.shift import TemporalShift
 from tsmcli.core.tsm import TSM, build_model, normalize
 from tsmcli.engine.learner import make_learner, take_step
 from tsmcli.engine.memory import activation_bytes
@@ -49,26 +50,35 @@ def measure(case: Case) -> Measurement:
     if case.threads:
         torch.set_num_threads(case.threads)
     device = choose_device(case.device)
-    found = blank(case, str(device))
+    found = blank(case, device)
     try:
         return _measure(case, device, found)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-            return replace(found, error=f"out of memory: {first_line}")
+    except RuntimeError as error:
+        if _is_out_of_memory(error):
+            return replace(found, error=f"out of memory: {_first_line(error)}")
         if not case.compile:
             raise
         raise EnvironmentProblem(
-            f"torch.compile failed: {first_line}", hint="it needs a C++ compiler; or leave out --compile"
+            f"torch.compile failed: {_first_line(error)}", hint="it needs a C++ compiler; or leave out --compile"
         ) from error
 
 
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """A GPU's is an error of its own; that of a CPU is told by its words only."""
+    words = ("allocate memory", "Storage size calculation overflowed")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def _first_line(error: RuntimeError) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _measure(case: Case, device: torch.device, found: Measurement) -> Measurement:
-    classes, dtype = num_classes(case.config), dtype_of(case.precision, device)
+    classes = num_classes(case.config)
     prepare = _prepare_step if case.mode == "training" else _prepare_scoring
     cost = count_cost(case.config.model, classes, found.crop_px)
     before = peak_memory(device)
-    call = prepare(case, case.config, device, dtype)
+    call = prepare(case, device, shifted=True)
     start = time.perf_counter()
     call()
     first = time.perf_counter() - start
@@ -77,10 +87,8 @@ def _measure(case: Case, device: torch.device, found: Measurement) -> Measuremen
     memory = replace(peak_memory(device), before_bytes=before.peak_bytes)
     calls = [call]
     if case.twin and case.config.model.shift != "none":
-        without = case.config.model_copy(update={"model": case.config.model.model_copy(update={"shift": "none"})})
-        calls.append(prepare(case, without, device, dtype))
-    # The twin needs the same calls before it is timed.
-    times = time_in_turn(calls, device, seconds=case.seconds, warm_up=_RUNS_BEFORE if len(calls) > 1 else 0)
+        calls += _twin(lambda: prepare(case, device, shifted=False))
+    times = time_in_turn(calls, device, seconds=case.seconds, warm_up=0)
     if case.trace:
         _write_trace(case.trace, call, device)
     kept = None
@@ -92,10 +100,32 @@ def _measure(case: Case, device: torch.device, found: Measurement) -> Measuremen
         memory=memory,
         **asdict(cost),
         flops=cost.flops,
-        precision=str(dtype).removeprefix("torch."),
         kept_bytes=kept,
         environment=environment(),
     )
+
+
+def _twin(prepare: Callable[[], Callable[[], object]]) -> list[Callable[[], object]]:
+    """The call of the network without its shift, warmed up; none where both do not fit into memory."""
+    try:
+        call = prepare()
+        for _ in range(_RUNS_BEFORE):
+            call()
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        return []
+    return [call]
+
+
+def build(config: Config, *, shifted: bool) -> TSM:
+    """The network with fresh weights, or the same one with its shifts taken out."""
+    model = build_model(config, num_classes(config), seed=0)
+    for parent in list(model.modules()) if not shifted else ():
+        for name, child in list(parent.named_children()):
+            if isinstance(child, TemporalShift):
+                setattr(parent, name, nn.Identity())
+    return model
 
 
 def num_classes(config: Config) -> int:
@@ -127,14 +157,14 @@ def _summarise(found: Measurement, times: list[list[float]]) -> Measurement:
     )
 
 
-def _prepare_scoring(case: Case, config: Config, device: torch.device, dtype: torch.dtype) -> Callable[[], object]:
+def _prepare_scoring(case: Case, device: torch.device, *, shifted: bool) -> Callable[[], object]:
     """A call that scores a batch of videos."""
-    views, segments = case.views, config.model.num_segments
+    views, segments, dtype = case.views, case.config.model.num_segments, dtype_of(case.precision, device)
     shape = (case.batch * views.views, segments, views.crop_px, views.crop_px, 3)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8).movedim(-1, 2)  # as the loader makes them
     if not case.channels_last:
         pixels = pixels.contiguous()
-    model = build_model(config, num_classes(config), seed=0)
+    model = build(case.config, shifted=shifted)
     network: Any = for_inference(model, device, dtype=dtype, channels_last=case.channels_last)
     if case.compile:
         network = torch.compile(network, options={"freezing": True} if device.type == "cpu" else None)
@@ -149,10 +179,11 @@ def _prepare_scoring(case: Case, config: Config, device: torch.device, dtype: to
     return score
 
 
-def _prepare_step(case: Case, config: Config, device: torch.device, dtype: torch.dtype) -> Callable[[], object]:
+def _prepare_step(case: Case, device: torch.device, *, shifted: bool) -> Callable[[], object]:
     """A call that takes one step of training."""
+    config = case.config
     train = config.train.model_copy(update={"precision": case.precision, "compile": case.compile})
-    model: TSM = build_model(config, num_classes(config), seed=0).to(device)
+    model = build(config, shifted=shifted).to(device)
     if case.channels_last:
         use_channels_last(model)
     learner = make_learner(model.train(), train, device, ALONE)

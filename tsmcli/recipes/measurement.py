@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from tsmcli import zoo
 from tsmcli.config import Config, Precision, Views
 from tsmcli.engine.peak import PeakMemory
+from tsmcli.engine.precision import dtype_of
 from tsmcli.presets import load_preset, preset_names
 
 Mode = Literal["inference", "training"]
@@ -111,8 +114,12 @@ class Measurement:
     environment: dict[str, Any] = field(default_factory=dict)
 
 
-def blank(case: Case, device: str) -> Measurement:
-    """A case without numbers yet."""
+def blank(case: Case, device: torch.device) -> Measurement:
+    """A case without numbers yet.
+
+    Raises:
+        EnvironmentProblem: the device does not compute in this format.
+    """
     training = case.mode == "training"
     return Measurement(
         preset=case.name,
@@ -122,8 +129,8 @@ def blank(case: Case, device: str) -> Measurement:
         views=1 if training else case.views.views,
         crop_px=case.config.augment.crop_px if training else case.views.crop_px,
         num_segments=case.config.model.num_segments,
-        device=device,
-        precision=case.precision,
+        device=str(device),
+        precision=str(dtype_of(case.precision, device)).removeprefix("torch."),
         compiled=case.compile,
         channels_last=case.channels_last,
         published=tuple(published(case)),
@@ -131,14 +138,18 @@ def blank(case: Case, device: str) -> Measurement:
 
 
 def published(case: Case) -> Iterator[Published]:
-    """The rows with a number for a preset as it is shipped: speed at batch 1, or memory at the recipe's batch."""
+    """The rows with a number for a preset as it is shipped, in float32: speed at batch 1, or memory of its step."""
     shipped = load_preset(case.name) if case.name in preset_names() else None
-    if shipped is None or case.config.model != shipped.model:
+    if shipped is None or case.config.model != shipped.model or case.precision != "fp32" or case.compile:
         return
+    own, theirs = case.config, shipped
+    same_step = (own.augment.crop_px, own.train.recompute, case.batch) == (
+        theirs.augment.crop_px, theirs.train.recompute, theirs.train.batch,
+    )  # fmt: skip
     for row in zoo.models():
         if row.preset != case.name:
             continue
-        if case.mode == "training" and case.batch == shipped.train.batch and row.memory_mb:
+        if case.mode == "training" and same_step and row.memory_mb:
             yield Published(row.id, memory_mib=row.memory_mb)
         if case.mode == "inference" and case.batch == 1 and case.views.name in row.protocols and row.videos_per_sec:
             yield Published(row.id, videos_per_sec=row.videos_per_sec)

@@ -59,19 +59,22 @@ def quantise(
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    samples = _Samples(list(_clips(config, places, "train", num_classes, pixels, videos)))
-    if not samples.clips:
-        raise DataError("no training video could be read to calibrate with")
+    samples = _Samples(_clips(config, places, "train", num_classes, pixels, videos))
     before = path.stat().st_size
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tsm-quantise-") as folder:
         plain, prepared, small = (Path(folder) / name for name in ("a.onnx", "b.onnx", "c.onnx"))
         plain.write_bytes(path.read_bytes())
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared), str(small), samples, quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-        )  # fmt: skip
+        try:
+            quantize_static(
+                str(prepared), str(small), samples, quant_format=QuantFormat.QDQ, per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+            )  # fmt: skip
+        except ValueError:
+            if samples.videos:
+                raise
+            raise DataError("none of the training videos to calibrate with could be read") from None
         first, second = open_onnx(plain), open_onnx(small)
         said = [
             (label, *(_predict(run, clips, softmax=softmax) for run in (first, second)))
@@ -115,28 +118,21 @@ def _predict(run: Runner, clips: Tensor, *, softmax: bool) -> int:
 
 
 class _Samples:
-    """Clips, one after the other, as onnxruntime's calibration asks for them."""
+    """Clips, one view after the other, as onnxruntime's calibration asks for them.
 
-    def __init__(self, clips: list[tuple[Tensor, int]]) -> None:
-        self.videos = len(clips)
-        self.clips = [view.numpy() for views, _ in clips for view in views.split(1)]
-        self.rest: Any = iter(self.clips)
+    Attributes:
+        videos: how many there were so far.
+    """
+
+    def __init__(self, clips: Iterator[tuple[Tensor, int]]) -> None:
+        self.videos = 0
+        self.views = self._views(clips)
 
     def get_next(self) -> dict[str, Any] | None:
-        clip = next(self.rest, None)
-        return None if clip is None else {"clips": clip}
+        view = next(self.views, None)
+        return None if view is None else {"clips": view.numpy()}
 
-    def __iter__(self) -> _Samples:
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        sample = self.get_next()
-        if sample is None:
-            raise StopIteration
-        return sample
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        self.rest = iter(self.clips[start_index:end_index])
-
-    def __len__(self) -> int:
-        return len(self.clips)
+    def _views(self, clips: Iterator[tuple[Tensor, int]]) -> Iterator[Tensor]:
+        for views, _ in clips:
+            self.videos += 1
+            yield from views.split(1)

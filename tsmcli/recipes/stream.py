@@ -139,8 +139,20 @@ def stream(
     shots = (shot for shot in _open(source, config, settings.fps) if shot.number % settings.every == 0)
     if live and not is_live(source):
         shots = at_their_time(shots)
-    with closing(Newest(shots, settings.queue) if live else InOrder(shots)) as frames:
-        yield from _look(frames, network, config, settings, device, names)
+    with StopSignals() as signals:
+        deadline = time.perf_counter() + settings.seconds if settings.seconds else float("inf")
+
+        def stop() -> bool:
+            return signals.number != 0 or time.perf_counter() > deadline
+
+        with closing(Newest(shots, settings.queue, stop) if live else InOrder(shots, stop)) as frames:
+            try:
+                yield from _look(frames, network, config, settings, device, names)
+            except DataError:
+                if not signals.number:  # FFmpeg ends what it waits for when a signal comes
+                    raise
+        if signals.number:
+            raise interrupted(signals.number)
 
 
 def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
@@ -183,11 +195,8 @@ def _look(
     memory = Stream(network, smooth=settings.smooth)
     latencies: deque[float] = deque(maxlen=_REMEMBERED)
     start, count, seen = time.perf_counter(), 0, None
-    writing = AnnotatedVideo(settings.video) if settings.video else nullcontext()
-    with StopSignals() as signals, writing as video:
+    with AnnotatedVideo(settings.video) if settings.video else nullcontext() as video:
         for shot in frames:
-            if signals.number or (settings.seconds and time.perf_counter() - start > settings.seconds):
-                break
             logits = memory.push(_prepare(shot.frame, views, device))[0]
             probabilities = average_views(logits[None].float(), "prob").cpu().numpy()
             now, count = time.perf_counter(), count + 1
@@ -196,11 +205,7 @@ def _look(
             yield seen
             if video:
                 video.write(shot.frame, shot.time_sec, f"{names[seen.label]} {seen.probability:.0%}")
-    if count == 0 and not signals.number:
-        raise DataError("the source has no frames")
-    yield Streamed(count, seen, settings.video)
-    if signals.number:
-        raise interrupted(signals.number)
+    yield Streamed(count, seen, settings.video if count else None)
 
 
 def _prepare(frame: Frame, views: Views, device: torch.device) -> torch.Tensor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -24,33 +26,33 @@ def show_stream(events: Iterator[Any], *, as_json: bool) -> None:
     """Draw a stream until it ends. Lines go to stdout, the panel and messages to stderr."""
     names = follow(_until_started(events)).class_names
     console = Console(stderr=True, highlight=False)
-    panel = console.is_terminal and not as_json
-    label = None
-    with Live(console=console, refresh_per_second=12, transient=True) if panel else _Nothing() as live:
+    panel = console.is_terminal and sys.stdout.isatty() and not as_json
+    label, end = None, None
+    live = Live(console=console, refresh_per_second=12, transient=True, redirect_stdout=False) if panel else None
+    with live or nullcontext():
         for event in events:
             if isinstance(event, Streamed):
-                _print_end(event, names, as_json=as_json)
+                end = event
             elif not isinstance(event, Seen):
                 continue
-            elif as_json:
-                sys.stdout.write(json.dumps(seen_json(event, names)) + "\n")
-                sys.stdout.flush()
-            elif panel:
+            elif live:
                 live.update(draw(event, names))
+            elif as_json:
+                print_now(json.dumps(seen_json(event, names)))
             elif event.label != label:
                 label = event.label
-                print_line(f"{event.time_sec:9.2f} s  {names[label]}  {percent(event.probability)}")
-                sys.stdout.flush()
+                print_now(f"{event.time_sec:9.2f} s  {names[label]}  {percent(event.probability)}")
+            if end:
+                break
+    if end:
+        _print_end(end, names, as_json=as_json)
+    deque(events, maxlen=0)  # where a signal ended it, the recipe says so now
 
 
-class _Nothing:
-    """In the place of a panel where there is none."""
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+def print_now(line: str) -> None:
+    """One line on stdout, not kept in a buffer: whoever reads it wants it as it comes."""
+    print_line(line)
+    sys.stdout.flush()
 
 
 def _until_started(events: Iterator[Any]) -> Iterator[Any]:
