@@ -132,11 +132,16 @@ def test_reading_a_list(demo_data: Path, tmp_path: Path, monkeypatch: pytest.Mon
     training = tsm(*args, demo_data, "--train", "--batch", "1", "--format", "markdown").out
     assert "| loader alone |" in training
     refused = tsm(*args, tmp_path / "nothing")
+    assert (refused.code, refused.out) == (3, ""), "said before anything is measured"
+    (tmp_path / "gone.txt").write_text("gone.mp4 0\n")
+    refused = tsm(*args, "gone.txt", "--media", demo_data / "videos", "--json")
     assert refused.code == 3
+    assert "none of 12 videos of gone.txt could be read; " in refused.err
+    assert json.loads(refused.out)["measurements"], "what was measured is printed"
 
 
 def test_baseline(measured: Any, tmp_path: Path) -> None:
-    def run(p50: float, **changes: Any) -> Any:
+    def run(p50: Any, **changes: Any) -> Any:
         old = {**measured["measurements"][0], "p50_sec": p50, **changes}
         (tmp_path / "old.json").write_text(json.dumps({"measurements": [old]}))
         return tsm("bench", "demo", *QUICK, "--baseline", tmp_path / "old.json", "--fail-if-slower", "5%", "--json")
@@ -146,7 +151,7 @@ def test_baseline(measured: Any, tmp_path: Path) -> None:
     assert quicker.json()["measurements"][0]["baseline"]["ratio"] < 0.01
     slower = run(1e-9)
     assert slower.code == 6
-    assert "1 of 1 are slower than" in slower.err
+    assert "1 of 1 are slower than in" in slower.err
     assert json.loads(slower.out)["measurements"], "the numbers are printed all the same"
     elsewhere = {**measured["measurements"][0]["environment"], "processor": "another one"}
     (differs,) = run(1000.0, environment=elsewhere).json()["measurements"][0]["baseline"]["differs"]
@@ -156,10 +161,17 @@ def test_baseline(measured: Any, tmp_path: Path) -> None:
         assert unlike.code == 3
         assert "has none of these measurements" in unlike.err
         assert json.loads(unlike.out)["measurements"][0]["p50_sec"] > 0, "what was measured is printed all the same"
+    assert run(1000.0, environment=None).code == 3
+    assert run("1.0").code == 3
     (tmp_path / "x.json").write_text("[1]")
     for name, words in (("x.json", "not the output of tsm bench --json"), ("none.json", "no baseline")):
         refused = tsm("bench", "demo", *QUICK, "--baseline", tmp_path / name)
-        assert (refused.code, words in refused.err) == (3, True)
+        assert (refused.code, words in refused.err, refused.out) == (3, True, ""), "before anything is measured"
+    (tmp_path / "old.json").write_text(json.dumps(measured))
+    args = ("bench", "demo", "--batch", "1,2", "--no-twin", *QUICK, "--baseline", tmp_path / "old.json")
+    assert tsm(*args).code == 0
+    gap = tsm(*args, "--fail-if-slower", "1000%")
+    assert (gap.code, "has not all of these measurements" in gap.err) == (3, True)
 
 
 def test_running_out_of_memory_does_not_end_the_others() -> None:
@@ -203,6 +215,7 @@ REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "protocol": (["--protocol", "quick"], 2, "no protocol named 'quick'"),
     "plot": (["--plot", "x.bmp"], 2, "plots are written as"),
     "fp16": (["--precision", "fp16", "--device", "cpu"], 5, "fp16 needs a GPU"),
+    "twice": (["demo"], 2, "two presets have the same name"),
     "device": (["--device", "cuda:7"], 5, "torch sees"),
 }
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -38,17 +37,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_data: Path) -> Pa
 def frames_for(facts: dict[str, Any], path: Path) -> np.ndarray:
     """The frames that a sidecar asks for, cut as it says, with OpenCV and numpy alone."""
     with PyAVReader(path) as reader:
-        count = facts["frames"]["num_segments"]
-        length = reader.num_frames / count
-        wanted = [int(i * length + length / 2) for i in range(count)] if count > 1 else range(reader.num_frames)
+        T, n = facts["frames"]["num_segments"], reader.num_frames
+        rule = facts["frames"]["which"]
+        assert rule.startswith("frame int(i * n / T + n / T / 2) of n" if T > 1 else "every frame, in order")
+        wanted = [int(i * n / T + n / T / 2) for i in range(T)] if T > 1 else range(n)
         frames = reader.read(np.array(list(wanted)))
     size = facts["frames"]["crop_px"]
+    assert facts["frames"]["resize_short_side_px"] is None
     cut = []
     for frame in frames:
-        if short := facts["frames"]["resize_short_side_px"]:
-            scale = short / min(frame.shape[:2])
-            frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-        y, x = ((side - size) // 2 for side in frame.shape[:2])
+        height, width = frame.shape[:2]
+        y, x = (height - size) // 2, (width - size) // 2
         cut.append(frame[y : y + size, x : x + size])
     return np.stack(cut)
 
@@ -64,9 +63,13 @@ def test_clips_with_pixels_in_and_probabilities_out(here: Path) -> None:
     facts = json.loads(Path("m.onnx.json").read_text())
     assert facts["layout"] == "[batch, T, H, W, 3]"
     assert facts["inputs"] == [{"name": "clips", "type": "uint8", "shape": ["batch", 8, 56, 56, 3]}]
+    assert facts["outputs"] == [{"name": "probabilities", "type": "float32", "shape": ["batch", 8]}]
+    assert (facts["test_protocol"]["clips"], facts["test_protocol"]["crop"]) == (1, "center")
     session = onnxruntime.InferenceSession("m.onnx")
     assert [(i.name, i.shape) for i in session.get_inputs()] == [("clips", ["batch", 8, 56, 56, 3])]
-    (probabilities,) = session.run(facts["outputs"], {"clips": frames_for(facts, a_clip(here))[None]})
+    (probabilities,) = session.run(
+        [o["name"] for o in facts["outputs"]], {"clips": frames_for(facts, a_clip(here))[None]}
+    )
     top = tsm("predict", "bid.pt", a_clip(here), "--json").json()["videos"][0]["top"]
     assert [facts["class_names"][i] for i in np.argsort(-probabilities[0])[:5]] == [guess["name"] for guess in top]
     assert sorted(probabilities[0])[::-1][:5] == pytest.approx([guess["probability"] for guess in top], rel=1e-4)
@@ -80,10 +83,11 @@ def test_a_stream_goes_on_from_its_cache(here: Path) -> None:
     mean, std = (np.array(facts["normalisation"][key], np.float32) for key in ("mean", "std"))
     session = onnxruntime.InferenceSession("s.onnx")
     cache = {i["name"]: np.zeros((1, *i["shape"][1:]), i["type"]) for i in facts["inputs"][1:]}
+    assert [o["shape"] for o in facts["outputs"][1:]] == [i["shape"] for i in facts["inputs"][1:]]
     labels = []
     for frame in frames_for(facts, a_clip(here)):
         pixels = ((frame - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
-        logits, *kept = session.run(facts["outputs"], {"frames": pixels, **cache})
+        logits, *kept = session.run([o["name"] for o in facts["outputs"]], {"frames": pixels, **cache})
         cache = dict(zip(cache, kept, strict=True))
         labels.append(facts["class_names"][int(logits.argmax())])
     said = [
@@ -147,9 +151,16 @@ def test_nothing_is_lost_where_it_cannot_be_written(here: Path) -> None:
     assert (refused.code, "is the checkpoint itself" in refused.err) == (2, True)
     Path("own.safetensors.json").unlink()
     Path("own.safetensors.json").mkdir()
-    assert tsm("export", "bid.pt", "own.safetensors", "--force").code == 5
+    refused = tsm("export", "bid.pt", "own.safetensors", "--force")
+    assert (refused.code, "own.safetensors.json already exists" in refused.err) == (2, True)
     assert Path("own.safetensors").read_bytes() == before
     assert not list(here.glob("*.draft"))
+
+
+def test_a_program_is_no_checkpoint(here: Path) -> None:
+    assert tsm("export", "bid.pt", "m.pt2").code == 0
+    refused = tsm("predict", "m.pt2", a_clip(here), "--preset", "demo")
+    assert (refused.code, "a program of torch.export, not weights" in refused.err) == (4, True)
 
 
 def test_without_data_it_says_so(here: Path) -> None:
@@ -160,7 +171,8 @@ def test_without_data_it_says_so(here: Path) -> None:
 REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "suffix": (["bid.pt", "m.bin"], 2, "does not say in which format"),
     "other suffix": (["bid.pt", "m.pt2", "--format", "onnx"], 2, "end in .onnx"),
-    "exists": (["bid.pt", "there.onnx"], 2, "--force overwrites it"),
+    "exists": (["bid.pt", "there.onnx"], 2, "--force overwrites a file"),
+    "sidecar exists": (["bid.pt", "beside.onnx"], 2, "beside.onnx.json already exists"),
     "no folder": (["bid.pt", "none/m.onnx"], 2, "there is no folder none"),
     "stream of the future": (["bid.pt", "m.onnx", "--stream"], 2, "a stream has no future"),
     "weights are no network": (["bid.pt", "m.safetensors", "--softmax"], 2, "safetensors holds weights"),
@@ -173,6 +185,7 @@ REFUSALS: dict[str, tuple[list[str], int, str]] = {
 @pytest.mark.parametrize("case", sorted(REFUSALS))
 def test_refusals(here: Path, case: str) -> None:
     (here / "there.onnx").write_text("")
+    (here / "beside.onnx.json").write_text("")
     args, code, words = REFUSALS[case]
     refused = tsm("export", *args)
     assert (refused.code, refused.out) == (code, ""), refused.err

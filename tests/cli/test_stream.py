@@ -157,6 +157,25 @@ def test_the_panel(here: Path) -> None:
         assert part in shown, part
 
 
+def test_what_was_seen_before_the_source_failed_is_told_and_kept(here: Path) -> None:
+    (here / "two").mkdir()
+    write_video(here / "two/1.mp4", numbered_frames(10, 64, 160), fps=10, qp="1")
+    (here / "two/2.mp4").write_bytes(b"no video")
+    refused = tsm("stream", "uni.pt", "--source", "two/*.mp4", "--video", "v.mp4")
+    assert refused.code == 3
+    assert "2.mp4: cannot be decoded" in refused.err
+    assert "10 frames; last: class" in refused.out
+    with PyAVReader(Path("v.mp4")) as reader:
+        assert reader.num_frames == 10
+
+
+def test_single_pictures_have_times_of_their_own(here: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_frames(here / "single" / name, numbered_frames(1, 64, 160))
+    seen = lines("--source", "single", "--fps", "4")
+    assert [(s["frame"], s["time_sec"]) for s in seen] == [(0, 0), (1, 0.25), (2, 0.5)]
+
+
 REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "bidirectional": (["bid.pt", "--source", "a.mp4"], 2, "a stream has no future"),
     "no file": (["uni.pt", "--source", "none.mp4"], 3, "none.mp4: no such video"),
@@ -164,6 +183,8 @@ REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "no checkpoint": (["none.pt", "--source", "a.mp4"], 4, "none.pt"),
     "empty": (["uni.pt", "--source", "empty"], 3, "no videos or numbered JPEG frames"),
     "suffix": (["uni.pt", "--source", "a.mp4", "--video", "a.avi"], 2, "written as .mp4"),
+    "there": (["uni.pt", "--source", "frames", "--video", "a.mp4"], 2, "a.mp4 already exists"),
+    "itself": (["uni.pt", "--source", "a.mp4", "--video", "a.mp4", "--force"], 2, "is the source itself"),
     "nowhere": (["uni.pt", "--source", "a.mp4", "--video", "a.mp4/x.mp4"], 3, "cannot be written"),
 }
 

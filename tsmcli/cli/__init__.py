@@ -5,6 +5,9 @@ Nothing here imports torch until a command runs.
 
 from __future__ import annotations
 
+import signal
+import sys
+
 from tsmcli.cli.app import app
 from tsmcli.cli.bench import bench
 from tsmcli.cli.data import data
@@ -39,7 +42,8 @@ app.add_typer(zoo, name="zoo")
 
 
 def main() -> None:
-    """Entry point of `tsm` and `python -m tsmcli`."""
+    """Entry point of `tsm` and `python -m tsmcli`. SIGTERM ends it as an exception does, so that it cleans up."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     app()
 
 

@@ -95,6 +95,8 @@ def bench(
         raise UsageError(f"{plot}: plots are written as .png, .svg or .pdf")
     batches = parse_batches(batch) if batch else []
     resolved = [resolve(name, sets or ()) for name in presets or ["r50-k400-8f"]]
+    if len({preset.name for preset in resolved}) < len(resolved):
+        raise UsageError("two presets have the same name", hint="give one of the files another name")
 
     from tsmcli.recipes.measurement import Case
     from tsmcli.recipes.test import choose_protocol
@@ -128,6 +130,8 @@ def run(
     from tsmcli.report.bench import draw, print_bench
     from tsmcli.report.progress import follow
 
+    if data and not data.exists():
+        raise DataError(f"no list file and no folder {data}")
     for path in (plot, *(case.trace for case in cases)):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +140,11 @@ def run(
     lists = Places(folder=data, media=media)
     if data and data.is_file():
         lists = Places(train_list=data, val_list=data, media=media)
-    reading = follow(bench_data(cases, lists, videos)) if data else []
+    unread: TsmError | None = None
+    try:
+        reading = follow(bench_data(cases, lists, videos)) if data else []
+    except TsmError as error:  # told after what was measured
+        reading, unread = [], error
     beside = compare_with(before, measured) if baseline else []
     print_bench(measured, reading, beside, form)
     if plot:
@@ -144,15 +152,18 @@ def run(
         typer.echo(f"plot: {plot}", err=True)
     if failed := [m for m in measured if m.error]:
         raise TsmError(f"{len(failed)} of {len(measured)} could not be measured: {failed[0].error}")
-    if beside and all(b.ratio is None for b in beside):
+    if unread:
+        raise unread
+    unknown = sum(b.ratio is None for b in beside)
+    if unknown and (limit is not None or unknown == len(beside)):
         raise DataError(
-            f"{baseline}: has none of these measurements",
+            f"{baseline}: has {'none' if unknown == len(beside) else 'not all'} of these measurements",
             hint="a baseline must be of the same network, protocol, batch, device and precision",
         )
     slower = [b for b in beside if limit is not None and b.ratio is not None and b.ratio > 1 + limit]
     if slower:
         worst = max(b.ratio or 0 for b in slower)
-        raise SlowerError(f"{len(slower)} of {len(beside)} are slower than {baseline} allows, by {worst - 1:.1%}")
+        raise SlowerError(f"{len(slower)} of {len(beside)} are slower than in {baseline}, by up to {worst - 1:.1%}")
 
 
 def parse_batches(text: str) -> list[int]:

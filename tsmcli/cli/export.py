@@ -95,6 +95,7 @@ def export(
     print_line(f"  {before}differs from PyTorch by {done.difference:.1e} at most, on random pixels and {real}")
     if q := done.quantised:
         print_line(
-            f"  int8: top-1 {percent(q.top1)} after, {percent(q.top1_before)} before, on {q.tested_on} videos "
+            f"  int8: top-1 {percent(q.top1)} after, {percent(q.top1_before)} before, on {q.tested_on} of "
+            f"{q.tested_on + q.bad} videos "
             f"(95 % interval {percent(q.low)} to {percent(q.high)}); both say the same of {percent(q.agreement)}"
         )

@@ -29,6 +29,7 @@ def stream(
     fps: Annotated[float, typer.Option(min=0.01, help="Frames per second of folders of pictures.")] = 25.0,
     seconds: Annotated[float | None, typer.Option(min=0.01, help="Stop after so long.")] = None,
     video: Annotated[Path | None, typer.Option(help="Write the frames with their labels to this .mp4.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the --video file.")] = False,
     preset: Annotated[
         str | None, typer.Option(help="Preset of bare weights.", show_default="the checkpoint's own")
     ] = None,
@@ -50,6 +51,10 @@ def stream(
 
     if video and video.suffix != ".mp4":
         raise UsageError(f"{video}: annotated videos are written as .mp4")
+    if video and video.exists() and (not force or video.is_dir()):
+        raise UsageError(f"{video} already exists", hint="--force overwrites a file")
+    if video and Path(source).exists() and video.resolve() == Path(source).resolve():
+        raise UsageError(f"{video} is the source itself", hint="choose another name for --video")
     resolved = resolve(preset, sets or ()) if preset else None
 
     from tsmcli.recipes.stream import Settings

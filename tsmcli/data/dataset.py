@@ -22,6 +22,7 @@ from tsmcli.data.pyav_reader import unreadable
 from tsmcli.data.rand_augment import draw_signs, rand_augment
 from tsmcli.data.shards import TrainOrder
 from tsmcli.data.spatial import eval_views, train_view
+from tsmcli.data.workers import start_worker
 from tsmcli.errors import DataError
 
 
@@ -157,7 +158,6 @@ def _start_worker(_worker: int) -> None:
 
     Signals to the whole process group are for the process that owns the workers, which ends them when it is done.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start_worker()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    cv2.setNumThreads(0)
     torch.set_num_threads(1)

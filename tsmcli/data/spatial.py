@@ -153,7 +153,9 @@ def eval_boxes(w: int, h: int, views: Views) -> list[Box]:
         DataError: the picture is smaller than the crop.
     """
     if views.crop_px > min(w, h):
-        raise DataError(f"a crop of {views.crop_px} px does not fit frames of {w}x{h}", hint="set resize_px")
+        raise DataError(
+            f"a crop of {views.crop_px} px does not fit frames of {w}x{h}", hint="--set test.resize_px=256, say"
+        )
     crops = {"center": center_crop, "three": three_crops, "ten": ten_crops}[views.crop]
     return crops(w, h, views.crop_px)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from tsmcli.errors import EnvironmentProblem
 
+_PATIENCE_SEC = 3
+"""How long a process may take to end by itself."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -44,6 +47,8 @@ def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         raise Killed(f"the process that measured ended: {why}") from None
     finally:
         if process.pid:
+            process.terminate()
+            process.join(_PATIENCE_SEC)
             process.kill()
             process.join()
     if failed:
@@ -54,6 +59,7 @@ def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 def _answer(sender: Connection, parent: int, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the caller, who ends this process
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as an exception does: loaders end their workers
     end_with(parent)
     try:
         sender.send((False, function(*args, **kwargs)))

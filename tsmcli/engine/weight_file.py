@@ -9,7 +9,7 @@ import pickle
 import re
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ def read_file(path: Path | str) -> dict[str, Any]:
     Raises:
         WeightsError: the file is missing, damaged, or holds anything else.
     """
+    if Path(path).suffix == ".pt2":
+        raise WeightsError(f"{path}: a program of torch.export, not weights", hint="torch.export.load runs it")
     try:
         tree = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
     except FileNotFoundError:
@@ -74,20 +76,29 @@ def weights_of(tree: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def write_torch(path: Path, tree: Mapping[str, Any]) -> None:
     """Save a dictionary: to a temporary name, flushed to disk, then renamed over what was there."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with _replacing(path) as part, part.open("wb") as file:
         torch.save(tree, file)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
     """Save tensors, and facts about them as the file's metadata, in the same way."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(safetensors.torch.save({k: v.contiguous() for k, v in state.items()}, dict(facts)))
-    with part.open("rb+") as file:
+    with _replacing(path) as part, part.open("wb") as file:
+        file.write(safetensors.torch.save({k: v.contiguous() for k, v in state.items()}, dict(facts)))
+        file.flush()
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A name to write to, which becomes `path` if all goes well, and is gone if not."""
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     part.replace(path)
 
 

@@ -45,7 +45,7 @@ class AnnotatedVideo:
             if self._stream is not None:
                 self._container.mux(self._stream.encode())
             self._container.close()
-        except av.FFmpegError:
+        except (av.FFmpegError, OSError):
             self._part.unlink(missing_ok=True)
             raise
         if self._stream is None:
@@ -54,8 +54,14 @@ class AnnotatedVideo:
             self._part.replace(self.path)
 
     def write(self, frame: Frame, time_sec: float, words: str) -> None:
-        """Add a frame [H, W, 3], RGB, that is shown from `time_sec` on, with words in its corner."""
+        """Add a frame [H, W, 3], RGB, that is shown from `time_sec` on, with words in its corner.
+
+        Raises:
+            DataError: the frame is too small.
+        """
         height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2  # H.264 needs even sides
+        if not height * width:
+            raise DataError(f"{self.path}: frames of {frame.shape[1]}x{frame.shape[0]} pixels make no video")
         if self._stream is None:
             self._stream = self._container.add_stream("libx264", options={"crf": "20", "preset": "veryfast"})
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"

@@ -6,13 +6,10 @@ complete, and an interrupted run goes on where it stopped. The same video and op
 
 from __future__ import annotations
 
-import ctypes
 import io
 import os
 import re
 import shutil
-import signal
-import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -28,6 +25,7 @@ import numpy as np
 
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Frame
+from tsmcli.data.workers import start_worker
 from tsmcli.errors import DataError, EnvironmentProblem
 
 Target = Literal["frames", "zip", "seekable"]
@@ -228,11 +226,3 @@ def _write_seekable(job: Job, part: Path) -> int:
 
 def _jpeg(picture: Frame) -> bytes:
     return cv2.imencode(".jpg", picture, _QUALITY)[1].tobytes()
-
-
-def start_worker() -> None:
-    """One thread a process, which leaves Ctrl-C to its parent and does not outlive it."""
-    cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops; its workers go with it
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

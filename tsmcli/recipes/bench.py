@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tsmcli.data.location import Places
-from tsmcli.engine.child import Killed, in_child
+from tsmcli.engine.child import in_child
 from tsmcli.engine.runtime import choose_device
-from tsmcli.errors import DataError
+from tsmcli.errors import DataError, EnvironmentProblem
 from tsmcli.recipes.bench_data import DataMeasurement, measure_data
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.measure import measure
@@ -29,16 +29,16 @@ def bench(cases: Sequence[Case]) -> Iterator[Stage | list[Measurement]]:
     """Measure every case; one that runs out of memory does not end the others.
 
     Raises:
-        EnvironmentProblem: see `measure`.
+        EnvironmentProblem: the device is missing, or does not compute in this format.
     """
-    found = []
-    for case in cases:
+    found = [blank(case, choose_device(case.device)) for case in cases]
+    for number, case in enumerate(cases):
         what = "steps of training" if case.mode == "training" else f"protocol {case.views.name}"
         yield Stage(f"measuring {case.name}: {what}, batch {case.batch}")
         try:
-            found.append(in_child(measure, case))
-        except Killed as error:
-            found.append(replace(blank(case, choose_device(case.device)), error=str(error)))
+            found[number] = in_child(measure, case)
+        except EnvironmentProblem as error:  # killed, or not to be compiled
+            found[number] = replace(found[number], error=str(error))
     yield found
 
 
@@ -79,10 +79,13 @@ def read_baseline(path: Path) -> Baseline:
     """
     try:
         before = json.loads(path.read_text(encoding="utf-8"))["measurements"]
+        for m in before:
+            if not (isinstance(m["p50_sec"], float | int | None) and isinstance(m["environment"], dict)):
+                raise TypeError("p50_sec is a number or null, environment an object")
         return {tuple(m[key] for key in _SAME): m for m in before}
     except FileNotFoundError:
         raise DataError(f"no baseline {path}", hint="tsm bench --json > FILE makes one") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{path}: not the output of tsm bench --json: {error!r}") from None
 
 

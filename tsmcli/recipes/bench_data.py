@@ -85,9 +85,11 @@ def measure_data(case: Case, places: Places, videos: int = 64) -> DataMeasuremen
     check_decoder(config.data)
     split = _sample(find_split(config.data, places, "train" if training else "val", None), videos)
     views = None if training else case.views
-    steps = [step for record in split.records[:_STAGED] if (step := _time_steps(split, record, config, views))]
+    reasons: list[str] = []
+    timed = (_time_steps(split, record, config, views, reasons) for record in split.records[:_STAGED])
+    steps = [step for step in timed if step]
     if not steps:
-        raise DataError(f"none of {min(videos, _STAGED)} videos of {split.list_file} could be read")
+        raise DataError(f"none of {len(reasons)} videos of {split.list_file} could be read; {reasons[0]}")
     opened, decoded, transformed = np.median(steps, axis=0).tolist()
     dataset = VideoDataset(split, config, views)
     loader = eval_loader(dataset, range(len(split.records)))
@@ -120,9 +122,9 @@ def _sample(split: Split, videos: int) -> Split:
 
 
 def _time_steps(
-    split: Split, record: VideoRecord, config: Config, views: Views | None
+    split: Split, record: VideoRecord, config: Config, views: Views | None, reasons: list[str]
 ) -> tuple[float, float, float] | None:
-    """Seconds of opening, decoding and cropping a video; None for one that cannot be read."""
+    """Seconds of opening, decoding and cropping a video; for one that cannot be read None, and a reason more."""
     rng, segments = np.random.default_rng(0), config.model.num_segments
     start = time.perf_counter()
     try:
@@ -131,7 +133,8 @@ def _time_steps(
             n = reader.num_frames
             indices = sample_test(n, segments, views) if views else sample_train(n, segments, config.augment, rng)
             frames = reader.read(indices.ravel())
-    except DataError:
+    except DataError as error:
+        reasons.append(str(error))
         return None
     decoded = time.perf_counter()
     if views:
@@ -142,17 +145,16 @@ def _time_steps(
 
 
 def _loader_rate(loader: DataLoader[Any]) -> tuple[float, int, tuple[int, int] | None]:
-    """Videos a second after the first one, how many could not be read, and the workers' sizes."""
-    bad, begin, early, batches = 0, 0.0, None, iter(loader)
-    count = len(loader)
+    """Readable videos a second once the workers are there, how many could not be read, and the workers' sizes."""
+    next(iter(loader))  # starts the workers, which stay
+    bad, early, begin, count = 0, None, time.perf_counter(), len(loader)
+    batches = iter(loader)
     for number, batch in enumerate(batches):
         bad += len(batch.bad)
-        if number == 0:
-            begin = time.perf_counter()
         if number == count // 4:
             early = _largest_worker(batches)
+    rate = (count - bad) / (time.perf_counter() - begin)
     late = _largest_worker(batches)
-    rate = (count - 1) / (time.perf_counter() - begin)
     return rate, bad, (early, late) if early and late else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -32,6 +33,13 @@ from tsmcli.recipes.test import choose_classes, choose_config, load_network
 
 Format = Literal["onnx", "torch-export", "safetensors"]
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
+
+
+SAMPLING_RULES = {
+    "uniform": "frame int(i * n / T + n / T / 2) of n, for i = 0 ... T - 1; a second clip: int(i * n / T)",
+    "dense": "frame (start + i * (64 // T)) % n of n, for i = 0 ... T - 1; the clips' starts are the whole parts "
+    "of numbers that lie evenly from 0 to max(0, n - 64)",
+}
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ def export(
     config, name = choose_config(checkpoint, own, preset, overrides)
     names = choose_classes(config, Places(classes=classes), own) if classes or own is None else own.class_names
     model = load_network(checkpoint, own, config, names)
+    check_space(target, model)
     split = find_videos_to_try(config, places, "val")
     for needed in ("train", "val") if wanted.int8 else ():
         find_split(config.data, places, needed, len(names))
@@ -126,7 +135,7 @@ def export(
         facts |= {"sha256": sha256(draft), "largest_difference": difference, "tolerance": wanted.tolerance,
                   "largest_difference_of": "the float32 network, before quantising" if quantised else "this file",
                   "compared_on_videos": videos, "int8": quantised and asdict(quantised)}  # fmt: skip
-        sidecar = target.with_name(target.name + ".json")
+        sidecar = sidecar_of(target)
         write_text(sidecar, json.dumps(facts, indent=2) + "\n")
         size = draft.stat().st_size
         draft.replace(target)
@@ -141,14 +150,27 @@ def check_target(target: Path, wanted: Wanted, *, force: bool) -> None:
     suffix = SUFFIXES[wanted.format]
     if target.suffix != suffix:
         raise UsageError(f"{target}: files of format {wanted.format} end in {suffix}")
-    if target.exists() and not force:
-        raise UsageError(f"{target} already exists", hint="--force overwrites it")
+    for path in (target, sidecar_of(target)):
+        if path.is_dir() or (path.exists() and not force):
+            raise UsageError(f"{path} already exists", hint="--force overwrites a file")
     if not target.parent.is_dir():
         raise UsageError(f"{target}: there is no folder {target.parent}")
     if wanted.format == "safetensors" and (wanted.stream or wanted.pixels or wanted.softmax):
         raise UsageError("safetensors holds weights; --stream, --preprocess and --softmax are of networks")
     if wanted.int8 and (wanted.format != "onnx" or wanted.stream):
         raise UsageError("--int8 is of ONNX files for clips")
+
+
+def sidecar_of(target: Path) -> Path:
+    """The description beside a file."""
+    return target.with_name(target.name + ".json")
+
+
+def check_space(target: Path, model: TSM) -> None:
+    """Raise EnvironmentProblem where the disk is too small; exporters end the whole process when it is full."""
+    needed, free = 3 * sum(p.nbytes for p in model.parameters()), shutil.disk_usage(target.parent).free
+    if free < needed:
+        raise EnvironmentProblem(f"{target.parent}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB may be needed")
 
 
 def _write_weights(draft: Path, checkpoint: Checkpoint, model: TSM) -> tuple[float, int]:
@@ -210,12 +232,14 @@ def describe(
         "class_names": names,
         "frames": {
             "colour": "RGB",
-            "resize_short_side_px": test.resize_px,
-            "crop": "center",
-            "crop_px": test.crop_px,
-            "sampling": test.sampling,
             "num_segments": 1 if wanted.stream else config.model.num_segments,
+            "resize_short_side_px": test.resize_px,
+            "resize": "bilinear, half-pixel centres, no antialiasing; sides are int(side * scale + 0.5)",
+            "crop_px": test.crop_px,
+            "crop": "the middle: left (width - crop_px) // 2, top (height - crop_px) // 2",
+            "which": "every frame, in order" if wanted.stream else SAMPLING_RULES[test.sampling],
         },
+        "test_protocol": None if wanted.stream else {"name": test.name, **test.model_dump()},
         "normalisation": {"inside": wanted.pixels, "mean": MEAN, "std": STD, "of": "pixels from 0 to 255"},
         "versions": {package: version(package) for package in ("torch", "onnx", "onnxruntime") if _has(package)},
     }
@@ -226,7 +250,11 @@ def describe(
             {"name": key, "type": str(value.dtype).removeprefix("torch."), "shape": ["batch", *value.shape[1:]]}
             for key, value in signature.inputs.items()
         ]
-        facts["outputs"] = signature.outputs
+        shapes = [[len(names)], *(value.shape[1:] for name, value in signature.inputs.items() if name != "frames")]
+        facts["outputs"] = [
+            {"name": name, "type": "float32", "shape": ["batch", *shape]}
+            for name, shape in zip(signature.outputs, shapes if wanted.stream else shapes[:1], strict=True)
+        ]
         facts["cache"] = "zeros when a stream begins; then the next_cache_* of the frame before"
         if not wanted.stream:
             del facts["cache"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -201,6 +202,7 @@ def _prepare_step(case: Case, device: torch.device, *, shifted: bool) -> Callabl
 
 
 def _write_trace(path: Path, call: Callable[[], object], device: torch.device) -> None:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # what it says on stderr is of no use here
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with profile(activities=activities) as trace:
         call()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,9 +164,10 @@ def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
     for video in find_videos([source]):
         if video.problem:
             raise DataError(video.problem)
-        count, last, step = 0, 0.0, 0.0
+        count, last, step = 0, 0.0, 1 / fps
         for shot in _frames_of(video, config, fps):
-            count, step, last = shot.number + 1, shot.time_sec - last, shot.time_sec
+            step = shot.time_sec - last if count else step
+            count, last = shot.number + 1, shot.time_sec
             yield shot._replace(number=start + shot.number, time_sec=begin + shot.time_sec)
         start, begin = start + count, begin + last + step
 
@@ -195,8 +196,9 @@ def _look(
     memory = Stream(network, smooth=settings.smooth)
     latencies: deque[float] = deque(maxlen=_REMEMBERED)
     start, count, seen = time.perf_counter(), 0, None
+    failures: list[DataError] = []
     with AnnotatedVideo(settings.video) if settings.video else nullcontext() as video:
-        for shot in frames:
+        for shot in _until_failure(frames, failures):
             logits = memory.push(_prepare(shot.frame, views, device))[0]
             probabilities = average_views(logits[None].float(), "prob").cpu().numpy()
             now, count = time.perf_counter(), count + 1
@@ -206,6 +208,16 @@ def _look(
             if video:
                 video.write(shot.frame, shot.time_sec, f"{names[seen.label]} {seen.probability:.0%}")
     yield Streamed(count, seen, settings.video if count else None)
+    if failures:
+        raise failures[0]
+
+
+def _until_failure(frames: Iterable[Shot], failures: list[DataError]) -> Iterator[Shot]:
+    """The frames of a source until it fails; why is kept for when what came until then is told and written."""
+    try:
+        yield from frames
+    except DataError as error:
+        failures.append(error)
 
 
 def _prepare(frame: Frame, views: Views, device: torch.device) -> torch.Tensor:

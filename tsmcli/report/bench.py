@@ -24,7 +24,7 @@ FORMAT = 1
 def print_bench(
     measured: Sequence[Measurement], reading: Sequence[DataMeasurement], beside: Sequence[Beside], form: str
 ) -> None:
-    """Print all of it in one of four forms. CSV has the networks alone."""
+    """Print all of it in one of four forms. CSV has the networks alone; why something failed is in JSON and CSV."""
     match form:
         case "json":
             print_json(bench_json(measured, reading, beside))
@@ -127,8 +127,9 @@ def _rows(m: Measurement, beside: Beside | None) -> list[tuple[str, str]]:
         ("parameters", f"{m.parameters:,}"),
         ("a clip", f"{(m.macs or 0) / 1e9:.2f} GMACs = {(m.flops or 0) / 1e9:.2f} GFLOPs"),
         ("  as MMAction2 counts", f"{(m.mmaction_count or 0) / 1e9:.2f} G"),
-        ("the temporal shift", _shift(m)),
     ]
+    if m.shift_cost is not None:
+        rows.append(("the temporal shift", _shift(m)))
     rows += [("published", _published_words(asdict(row))) for row in m.published]
     if beside:
         rows.append(("time over the baseline", _ratio(beside)))
@@ -144,7 +145,7 @@ def _table(
     rows = []
     for number, m in enumerate(measured):
         if m.error:
-            rows.append((m.preset, m.protocol, str(m.batch), m.error, *[""] * 8))
+            rows.append((m.preset, m.protocol, str(m.batch), m.error.partition(":")[0], *[""] * 8))
         else:
             known = "; ".join(_published_words(asdict(row)) for row in m.published)
             rows.append((m.preset, m.protocol, str(m.batch), _ms(m.p50_sec), _ms(m.p90_sec), _ms(m.p99_sec),
