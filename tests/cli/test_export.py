@@ -163,6 +163,13 @@ def test_a_program_is_no_checkpoint(here: Path) -> None:
     assert (refused.code, "a program of torch.export, not weights" in refused.err) == (4, True)
 
 
+def test_the_file_is_named_like_the_checkpoint(here: Path) -> None:
+    assert tsm("export", "uni.pt", "--format", "torch-export", "--stream").code == 0
+    assert Path("uni-stream.pt2").is_file()
+    assert tsm("export", "uni.pt", "--format", "safetensors").code == 0
+    assert Path("uni.safetensors").is_file()
+
+
 def test_without_data_it_says_so(here: Path) -> None:
     (here / "data/demo").unlink()
     assert "no videos (no validation list was found)" in tsm("export", "bid.pt", "m.pt2").out
@@ -170,6 +177,7 @@ def test_without_data_it_says_so(here: Path) -> None:
 
 REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "suffix": (["bid.pt", "m.bin"], 2, "does not say in which format"),
+    "no word of the format": (["bid.pt"], 2, "no OUT: does not say in which format"),
     "other suffix": (["bid.pt", "m.pt2", "--format", "onnx"], 2, "end in .onnx"),
     "exists": (["bid.pt", "there.onnx"], 2, "--force overwrites a file"),
     "sidecar exists": (["bid.pt", "beside.onnx"], 2, "beside.onnx.json already exists"),

@@ -19,11 +19,21 @@ class Kind(str, Enum):
     safetensors = "safetensors"
 
 
+SUFFIXES = {Kind.onnx: ".onnx", Kind.torch_export: ".pt2", Kind.safetensors: ".safetensors"}
+
+
 def export(
     checkpoint: Annotated[
         Path, typer.Argument(help="A checkpoint of a run, an id of tsm zoo ls, or weights and --preset.")
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .onnx, .pt2 or .safetensors.")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[OUT]",
+            help="File to write: .onnx, .pt2 or .safetensors.",
+            show_default="named like the checkpoint, in this folder",
+        ),
+    ] = None,
     form: Annotated[
         Kind | None, typer.Option("--format", help="How to write it.", show_default="by the suffix of OUT")
     ] = None,
@@ -60,16 +70,19 @@ def export(
 
     Examples: tsm export best.pt model.onnx --preprocess --softmax
 
-    tsm export best.pt step.onnx --stream
+    tsm export best.pt --format onnx --stream
     """
     from tsmcli.errors import UsageError
     from tsmcli.presets import resolve
 
-    chosen = form.value if form else {".onnx": "onnx", ".pt2": "torch-export", ".safetensors": "safetensors"}.get(
-        target.suffix
-    )  # fmt: skip
-    if chosen is None:
-        raise UsageError(f"{target}: does not say in which format", hint="end it in .onnx, .pt2 or .safetensors")
+    form = form or next((kind for kind, suffix in SUFFIXES.items() if target and target.suffix == suffix), None)
+    if form is None:
+        raise UsageError(
+            f"{target or 'no OUT'}: does not say in which format", hint="end it in .onnx, .pt2 or .safetensors"
+        )
+    target = target or Path(checkpoint.stem + ("-stream" if stream else "") + SUFFIXES[form])
+    if target.suffix != SUFFIXES[form]:
+        raise UsageError(f"{target}: files of format {form.value} end in {SUFFIXES[form]}")
     resolved = resolve(preset, sets or ()) if preset else None
     where = places(data_root, data, train_list=train_list, val_list=list_file, media=media)
 
@@ -80,7 +93,7 @@ def export(
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import percent, print_json, print_line
 
-    wanted = Wanted(chosen, stream, preprocess, softmax, tolerance, calibrate if int8 else 0)  # type: ignore[arg-type]
+    wanted = Wanted(form.value, stream, preprocess, softmax, tolerance, calibrate if int8 else 0)
     done = follow(
         run(checkpoint, resolved, target, wanted, where, overrides=() if preset else sets or (), classes=classes,
             force=force)

@@ -32,9 +32,6 @@ from tsmcli.recipes.quantise import Quantised, quantise
 from tsmcli.recipes.test import choose_classes, choose_config, load_network
 
 Format = Literal["onnx", "torch-export", "safetensors"]
-SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
-
-
 SAMPLING_RULES = {
     "uniform": "frame int(i * n / T + n / T / 2) of n, for i = 0 ... T - 1; a second clip: int(i * n / T)",
     "dense": "frame (start + i * (64 // T)) % n of n, for i = 0 ... T - 1; the clips' starts are the whole parts "
@@ -146,10 +143,7 @@ def export(
 
 
 def check_target(target: Path, wanted: Wanted, *, force: bool) -> None:
-    """Raise UsageError where the target exists, or its name or the wishes do not fit the format."""
-    suffix = SUFFIXES[wanted.format]
-    if target.suffix != suffix:
-        raise UsageError(f"{target}: files of format {wanted.format} end in {suffix}")
+    """Raise UsageError where the target exists or has no folder, or the wishes do not fit the format."""
     for path in (target, sidecar_of(target)):
         if path.is_dir() or (path.exists() and not force):
             raise UsageError(f"{path} already exists", hint="--force overwrites a file")
@@ -255,9 +249,8 @@ def describe(
             {"name": name, "type": "float32", "shape": ["batch", *shape]}
             for name, shape in zip(signature.outputs, shapes if wanted.stream else shapes[:1], strict=True)
         ]
-        facts["cache"] = "zeros when a stream begins; then the next_cache_* of the frame before"
-        if not wanted.stream:
-            del facts["cache"]
+        if wanted.stream:
+            facts["cache"] = "zeros when a stream begins; then the next_cache_* of the frame before"
     return facts
 
 
