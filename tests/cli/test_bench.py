@@ -241,6 +241,19 @@ def test_a_function_in_a_process_of_its_own() -> None:
         in_child(Path.read_text, Path("/none"))
 
 
+def test_a_process_that_has_answered_ends_by_itself(tmp_path: Path) -> None:
+    code = (
+        "import signal, time\nfrom multiprocessing.util import Finalize\nfrom tsmcli.engine.child import in_child\n\n"
+        "def end():\n    time.sleep(0.5)\n    print('ended', flush=True)\n\n"
+        "def work():\n    signal.signal(signal.SIGTERM, lambda *_: print('disturbed'))\n"
+        "    Finalize(None, end, exitpriority=1)\n    return 7\n\n"
+        "if __name__ == '__main__':\n    print(in_child(work), flush=True)\n"
+    )
+    (tmp_path / "work.py").write_text(code)
+    done = subprocess.run([sys.executable, tmp_path / "work.py"], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("ended\n7\n", "")
+
+
 def test_no_process_is_left_behind(tmp_path: Path) -> None:
     """A process that measures ends with the one that waits for it, even if that one is killed."""
     code = (

@@ -39,6 +39,7 @@ def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         process.start()
         sender.close()
         failed, answer = receiver.recv()
+        process.join(_PATIENCE_SEC)  # it has said all, and a signal would only disturb how it ends
     except EOFError:
         process.join()
         why = "killed, most likely because there was no memory left" if process.exitcode == -signal.SIGKILL else (
