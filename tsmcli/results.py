@@ -120,6 +120,8 @@ def load_results(path: Path) -> Results:
     Raises:
         DataError: the file is missing, is something else, or its numbers do not fit together.
     """
+    if path.suffix == ".csv":
+        raise DataError(f"{path}: scores in CSV are for other programs", hint="tsm reads .npz and .json")
     try:
         if path.suffix == ".npz":
             if path.is_file() and not zipfile.is_zipfile(path):

@@ -143,7 +143,7 @@ def test_reading_a_list(demo_data: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def test_baseline(measured: Any, tmp_path: Path) -> None:
     def run(p50: Any, **changes: Any) -> Any:
         old = {**measured["measurements"][0], "p50_sec": p50, **changes}
-        (tmp_path / "old.json").write_text(json.dumps({"measurements": [old]}))
+        (tmp_path / "old.json").write_text(json.dumps({"format": 1, "measurements": [old]}))
         return tsm("bench", "demo", *QUICK, "--baseline", tmp_path / "old.json", "--fail-if-slower", "5%", "--json")
 
     quicker = run(1000.0)
@@ -156,7 +156,7 @@ def test_baseline(measured: Any, tmp_path: Path) -> None:
     elsewhere = {**measured["measurements"][0]["environment"], "processor": "another one"}
     (differs,) = run(1000.0, environment=elsewhere).json()["measurements"][0]["baseline"]["differs"]
     assert differs.startswith("processor another one, now ")
-    for other in ({"batch": 2}, {"parameters": 7}, {"precision": "bfloat16"}):
+    for other in ({"batch": 2}, {"network": {}}, {"precision": "bfloat16"}):
         unlike = run(1000.0, **other)
         assert unlike.code == 3
         assert "has none of these measurements" in unlike.err
@@ -164,7 +164,10 @@ def test_baseline(measured: Any, tmp_path: Path) -> None:
     assert run(1000.0, environment=None).code == 3
     assert run("1.0").code == 3
     (tmp_path / "x.json").write_text("[1]")
-    for name, words in (("x.json", "not the output of tsm bench --json"), ("none.json", "no baseline")):
+    (tmp_path / "2.json").write_text(json.dumps({"format": 2, "measurements": []}))
+    for name, words in (
+        ("x.json", "not what tsm bench --json writes"), ("2.json", "in format 1"), ("none.json", "no baseline"),
+    ):  # fmt: skip
         refused = tsm("bench", "demo", *QUICK, "--baseline", tmp_path / name)
         assert (refused.code, words in refused.err, refused.out) == (3, True, ""), "before anything is measured"
     (tmp_path / "old.json").write_text(json.dumps(measured))
@@ -172,6 +175,8 @@ def test_baseline(measured: Any, tmp_path: Path) -> None:
     assert tsm(*args).code == 0
     gap = tsm(*args, "--fail-if-slower", "1000%")
     assert (gap.code, "has not all of these measurements" in gap.err) == (3, True)
+    other = tsm("bench", "demo", "--set", "model.shift=none", *QUICK, "--baseline", tmp_path / "old.json")
+    assert (other.code, "has none of these measurements" in other.err) == (3, True), "another network"
 
 
 def test_running_out_of_memory_does_not_end_the_others() -> None:
@@ -213,6 +218,8 @@ REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "limit alone": (["--fail-if-slower", "5"], 2, "needs --baseline"),
     "protocol of training": (["--train", "--protocol", "accurate"], 2, "--protocol is of testing"),
     "protocol": (["--protocol", "quick"], 2, "no protocol named 'quick'"),
+    "huge batch": (["--batch", "99999999999999999999"], 2, "expected numbers from 1 to 999999999"),
+    "no list": (["--data", "README.md"], 3, "README.md:3: "),
     "plot": (["--plot", "x.bmp"], 2, "plots are written as"),
     "fp16": (["--precision", "fp16", "--device", "cpu"], 5, "fp16 needs a GPU"),
     "twice": (["demo"], 2, "two presets have the same name"),

@@ -77,7 +77,7 @@ def test_options(run: Path) -> None:
     text = Path("page.html").read_text()
     assert "On 5 of 16 videos" in text
     assert "validation, " in text
-    assert Path("plots/curves.png").is_file()
+    assert Path("page-plots/curves.png").is_file()
     short = tsm("report", run, "--no-order")
     assert "shuffled" not in short.out
     assert "How much time matters" not in (run / "report.html").read_text()

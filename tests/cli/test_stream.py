@@ -176,11 +176,24 @@ def test_single_pictures_have_times_of_their_own(here: Path) -> None:
     assert [(s["frame"], s["time_sec"]) for s in seen] == [(0, 0), (1, 0.25), (2, 0.5)]
 
 
+def test_whoever_has_read_enough_may_go(here: Path) -> None:
+    command = [sys.executable, "-m", "tsmcli", "stream", "uni.pt", "--source", "a.mp4", "--json"]
+    stream = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert stream.stdout
+    assert stream.stderr
+    assert json.loads(stream.stdout.readline())["frame"] == 0
+    stream.stdout.close()
+    assert "rror" not in stream.stderr.read()
+    assert stream.wait() == 0
+    stream.stderr.close()
+
+
 REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "bidirectional": (["bid.pt", "--source", "a.mp4"], 2, "a stream has no future"),
     "no file": (["uni.pt", "--source", "none.mp4"], 3, "none.mp4: no such video"),
     "no camera": (["uni.pt", "--source", "97"], 5, "no camera 97"),
     "no checkpoint": (["none.pt", "--source", "a.mp4"], 4, "none.pt"),
+    "nothing": (["uni.pt", "--source", ""], 2, "--source is empty"),
     "empty": (["uni.pt", "--source", "empty"], 3, "no videos or numbered JPEG frames"),
     "suffix": (["uni.pt", "--source", "a.mp4", "--video", "a.avi"], 2, "written as .mp4"),
     "there": (["uni.pt", "--source", "frames", "--video", "a.mp4"], 2, "a.mp4 already exists"),

@@ -151,8 +151,8 @@ def test_a_source_that_delivers_nothing_can_be_left() -> None:
     newest.close()
 
 
-def test_a_file_that_is_broken_in_the_middle(tmp_path: Path) -> None:
-    """An error, as when it is tested; a broken end is the end."""
+def test_a_file_that_is_broken_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error, as when it is tested, also behind an address; a broken end is the end."""
     whole = write_video(tmp_path / "a.mp4", numbered_frames(60), g="1", bf="0", qp="10")
     sizes, offsets = [], []
     with av.open(str(whole)) as container:
@@ -164,8 +164,15 @@ def test_a_file_that_is_broken_in_the_middle(tmp_path: Path) -> None:
     for i in (30, 31):
         content[offsets[i] + 4 : offsets[i] + sizes[i]] = bytes(255 for _ in range(sizes[i] - 4))
     (tmp_path / "middle.mp4").write_bytes(content)
-    with pytest.raises(DataError, match="middle.mp4: cannot be decoded"):
-        list(open_source(str(tmp_path / "middle.mp4")))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = Server()
+    server.files["/middle.mp4"] = bytes(content)
+    try:
+        for source in (str(tmp_path / "middle.mp4"), f"{server.url}/middle.mp4"):
+            with pytest.raises(DataError, match="middle.mp4: cannot be decoded"):
+                list(open_source(source))
+    finally:
+        server.close()
     content = bytearray(whole.read_bytes())
     content[offsets[59] + 4 : offsets[59] + sizes[59]] = bytes(255 for _ in range(sizes[59] - 4))
     (tmp_path / "end.mp4").write_bytes(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from typing import Annotated, Any
 
@@ -35,7 +36,7 @@ class ErrorBoundary(TyperGroup):
                 raise typer.Exit(0) from None
             if ctx.params.get("debug"):
                 raise
-            sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}\n")
+            sys.stderr.write(f"error: {error.filename or 'a file or stdout'}: {error.strerror or error}\n")
             raise typer.Exit(EnvironmentProblem.exit_code) from error
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
@@ -44,12 +45,13 @@ class ErrorBoundary(TyperGroup):
 
 def _nobody_reads() -> bool:
     """Whether stdout goes nowhere any more: whoever read it has seen enough, as `head` does."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written at exit
-        return True
-    return False
+    stdout = sys.stdout.fileno()
+    watch = select.poll()
+    watch.register(stdout, 0)
+    if not watch.poll(0):  # neither an error nor a hang-up: another pipe broke
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)  # for what is written at exit
+    return True
 
 
 app = typer.Typer(

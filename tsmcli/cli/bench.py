@@ -124,7 +124,7 @@ def run(
     form: str,
 ) -> None:
     """Measure, print, draw, compare."""
-    from tsmcli.data.location import Places
+    from tsmcli.data.location import Places, find_split
     from tsmcli.errors import DataError, SlowerError, TsmError
     from tsmcli.recipes.bench import bench, bench_data, compare_with, read_baseline
     from tsmcli.report.bench import draw, print_bench
@@ -136,10 +136,12 @@ def run(
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
     before = read_baseline(baseline) if baseline else {}
-    measured = follow(bench(cases))
     lists = Places(folder=data, media=media)
     if data and data.is_file():
         lists = Places(train_list=data, val_list=data, media=media)
+    for case in cases if data else ():
+        find_split(case.config.data, lists, "train" if case.mode == "training" else "val", None)
+    measured = follow(bench(cases))
     unread: TsmError | None = None
     try:
         reading = follow(bench_data(cases, lists, videos)) if data else []
@@ -147,9 +149,12 @@ def run(
         reading, unread = [], error
     beside = compare_with(before, measured) if baseline else []
     print_bench(measured, reading, beside, form)
-    if plot:
+    if plot and any(m.runs for m in measured):
         draw(plot, measured)
         typer.echo(f"plot: {plot}", err=True)
+    for case, m in zip(cases, measured, strict=True):
+        if case.trace and m.runs:
+            typer.echo(f"trace: {case.trace}", err=True)
     if failed := [m for m in measured if m.error]:
         raise TsmError(f"{len(failed)} of {len(measured)} could not be measured: {failed[0].error}")
     if unread:
@@ -174,8 +179,8 @@ def parse_batches(text: str) -> list[int]:
     """
     from tsmcli.errors import UsageError
 
-    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
-        raise UsageError(f"--batch {text!r}: expected numbers from 1, such as 1,8,32")
+    if not re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", text):
+        raise UsageError(f"--batch {text!r}: expected numbers from 1 to 999999999, such as 1,8,32")
     return [int(word) for word in text.split(",")]
 
 

@@ -66,7 +66,7 @@ def export(
 ) -> None:
     """Write a network as ONNX, for torch.export, or as safetensors; run the file and compare it with PyTorch.
 
-    The batch is free. OUT.json says what goes in and comes out. Needs pip install 'tsmcli[export]' for ONNX.
+    The batch is free. OUT.json says what goes in and comes out. ONNX needs the packages of the extra "export".
 
     Examples: tsm export best.pt model.onnx --preprocess --softmax
 
@@ -78,7 +78,8 @@ def export(
     form = form or next((kind for kind, suffix in SUFFIXES.items() if target and target.suffix == suffix), None)
     if form is None:
         raise UsageError(
-            f"{target or 'no OUT'}: does not say in which format", hint="end it in .onnx, .pt2 or .safetensors"
+            f"{target or 'no OUT'}: does not say in which format",
+            hint="end it in .onnx, .pt2 or .safetensors, or give --format",
         )
     target = target or Path(checkpoint.stem + ("-stream" if stream else "") + SUFFIXES[form])
     if target.suffix != SUFFIXES[form]:
@@ -101,6 +102,10 @@ def export(
     if as_json:
         tree = asdict(done)
         print_json({**tree, "path": str(done.path), "sidecar": str(done.sidecar)})
+        return
+    if form == Kind.safetensors:
+        print_line(f"{done.path}: {done.bytes / 1e6:.1f} MB, described in {done.sidecar}")
+        print_line("  reads back as the same weights, to the bit, with the same logits on random pixels")
         return
     real = "no videos (no validation list was found)" if done.videos is None else f"{done.videos} videos"
     before = "before quantising, it " if done.quantised else ""

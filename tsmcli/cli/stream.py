@@ -49,6 +49,8 @@ def stream(
     from tsmcli.errors import UsageError
     from tsmcli.presets import resolve
 
+    if not source:
+        raise UsageError("--source is empty", hint="--source . is this folder")
     if video and video.suffix != ".mp4":
         raise UsageError(f"{video}: annotated videos are written as .mp4")
     if video and video.exists() and (not force or video.is_dir()):

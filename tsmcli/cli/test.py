@@ -86,6 +86,8 @@ def finish_test(
 
     results = tested.results
     print_evaluation(summarise(results, metrics, topk, str(tested.files[0])), as_json=as_json)
+    for copy in tested.files[1:]:
+        typer.echo(f"scores also in {copy}", err=True)
     if results.bad and not allow_missing:
         names = "\n".join(f"  {path}: {reason}" for path, reason in results.bad)
         raise DataError(

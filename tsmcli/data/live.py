@@ -102,12 +102,16 @@ def _container(name: str, *, live: bool) -> Generator[Shot, None, None]:
         with av.open(name, options=options, metadata_errors="ignore", timeout=patience) as container:
             if not container.streams.video:
                 raise DataError(f"{name}: no video stream")
-            shots = _decoded(container, name, live=live)
-            yield from at_their_time(shots) if live and container.duration else shots
+            finished = not live or container.duration is not None  # a file, perhaps behind an address
+            shots = _decoded(container, name, live=not finished)
+            yield from at_their_time(shots) if live and finished else shots
     except av.error.ExitError as error:
         raise DataError(f"{name}: nothing came for {_PATIENCE_SEC:g} s") from error
     except (av.FFmpegError, ValueError) as error:
-        raise unreadable(name, error) from error
+        refused = unreadable(name, error)
+        if live:
+            refused.hint = "is it right? a file with its index at the end needs a server that sends parts of files"
+        raise refused from error
 
 
 def _decoded(container: Any, name: str, *, live: bool) -> Generator[Shot, None, None]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
 from tsmcli.errors import EnvironmentProblem
 
 _PATIENCE_SEC = 3
-"""How long a process may take to end by itself."""
+"""How long a process that has answered may take to end."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -36,7 +36,8 @@ def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(sender, os.getpid(), function, args, kwargs))
     try:
-        process.start()
+        with _signals_ignored():
+            process.start()
         sender.close()
         failed, answer = receiver.recv()
         process.join(_PATIENCE_SEC)  # it has said all, and a signal would only disturb how it ends
@@ -48,8 +49,6 @@ def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         raise Killed(f"the process that measured ended: {why}") from None
     finally:
         if process.pid:
-            process.terminate()
-            process.join(_PATIENCE_SEC)
             process.kill()
             process.join()
     if failed:
@@ -58,10 +57,20 @@ def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     return result
 
 
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """A process that is started in here ignores Ctrl-C and SIGTERM from its first moment: its caller ends it."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _answer(sender: Connection, parent: int, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the caller, who ends this process
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as an exception does: loaders end their workers
     end_with(parent)
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)  # as in any command
     try:
         sender.send((False, function(*args, **kwargs)))
     except Exception as error:  # whatever it is, the caller raises it

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from tsmcli.recipes.events import Stage
 from tsmcli.recipes.measure import measure
 from tsmcli.recipes.measurement import Case, Measurement, blank
 
+FORMAT = 1
+"""Of what `tsm bench --json` prints; a key may be added within a number, none is renamed or dropped."""
 _SAME = (
     "preset", "mode", "protocol", "batch", "views", "crop_px", "num_segments", "device", "precision", "compiled",
-    "channels_last", "parameters", "macs",
+    "channels_last", "network",
 )  # fmt: skip
 """What a measurement and its baseline must agree in."""
 _MACHINE = ("processor", "gpu", "threads", "torch")
@@ -68,7 +70,7 @@ class Beside:
     differs: tuple[str, ...] = ()
 
 
-Baseline = dict[tuple[Any, ...], dict[str, Any]]
+Baseline = dict[str, dict[str, Any]]
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -77,23 +79,32 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         DataError: the file is missing, or something else.
     """
+    hint = "tsm bench --json > FILE makes one"
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))["measurements"]
-        for m in before:
-            if not (isinstance(m["p50_sec"], float | int | None) and isinstance(m["environment"], dict)):
-                raise TypeError("p50_sec is a number or null, environment an object")
-        return {tuple(m[key] for key in _SAME): m for m in before}
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        measurements, known = tree["measurements"], tree["format"] == FORMAT
+        for m in measurements:
+            known &= isinstance(m["p50_sec"], float | int | None) and isinstance(m["environment"], dict)
+        before = {_what(m): m for m in measurements}
     except FileNotFoundError:
-        raise DataError(f"no baseline {path}", hint="tsm bench --json > FILE makes one") from None
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{path}: not the output of tsm bench --json: {error!r}") from None
+        raise DataError(f"no baseline {path}", hint) from None
+    except (OSError, ValueError, LookupError, TypeError):
+        known = False
+    if not known:
+        raise DataError(f"{path}: not what tsm bench --json writes, in format {FORMAT}", hint)
+    return before
+
+
+def _what(measurement: Mapping[str, Any]) -> str:
+    """What a measurement is of, as a word to look it up by."""
+    return json.dumps([measurement[key] for key in _SAME], sort_keys=True)
 
 
 def compare_with(baseline: Baseline, measurements: Sequence[Measurement]) -> list[Beside]:
     """For each measurement its time over that of the same thing in the baseline."""
     found = []
     for m in measurements:
-        old = baseline.get(tuple(getattr(m, key) for key in _SAME))
+        old = baseline.get(_what(asdict(m)))
         if old is None or not old.get("p50_sec") or m.p50_sec is None:
             found.append(Beside(None))
             continue

@@ -65,7 +65,7 @@ class Exported:
 
     Attributes:
         difference: the largest one from PyTorch; with 8 bits, of the float32 network that was quantised.
-        videos: real videos that it was compared on, beside random pixels; None: no list was found.
+        videos: real videos that it was compared on, beside random pixels; None: no list was found, or needed.
     """
 
     path: Path
@@ -138,7 +138,7 @@ def export(
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
-    listed = videos if split else None
+    listed = videos if split and signature else None
     yield Exported(target, sidecar, wanted.format, size, difference, wanted.tolerance, listed, quantised)
 
 
@@ -226,6 +226,7 @@ def describe(
         "class_names": names,
         "frames": {
             "colour": "RGB",
+            "orientation": "upright: turned as the video file says, if it says so",
             "num_segments": 1 if wanted.stream else config.model.num_segments,
             "resize_short_side_px": test.resize_px,
             "resize": "bilinear, half-pixel centres, no antialiasing; sides are int(side * scale + 0.5)",

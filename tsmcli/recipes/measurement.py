@@ -67,6 +67,7 @@ class Measurement:
 
     Attributes:
         protocol, views, crop_px, num_segments: what a video is here: V clips of T frames.
+        network: its configuration.
         runs: calls that were timed.
         first_sec: the first call, which loads kernels and compiles.
         p50_sec, p90_sec, p99_sec, fastest_sec, slowest_sec: of the calls.
@@ -91,6 +92,7 @@ class Measurement:
     precision: str
     compiled: bool
     channels_last: bool
+    network: dict[str, Any]
     runs: int = 0
     first_sec: float | None = None
     p50_sec: float | None = None
@@ -133,6 +135,7 @@ def blank(case: Case, device: torch.device) -> Measurement:
         precision=str(dtype_of(case.precision, device)).removeprefix("torch."),
         compiled=case.compile,
         channels_last=case.channels_last,
+        network=case.config.model.model_dump(exclude={"dropout", "init"}),
         published=tuple(published(case)),
     )
 

@@ -11,14 +11,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tsmcli.recipes.bench import Beside
+from tsmcli.recipes.bench import FORMAT, Beside
 from tsmcli.recipes.bench_data import DataMeasurement
 from tsmcli.recipes.measurement import Measurement
 from tsmcli.report.figures import COLOURS, save_png, style
 from tsmcli.report.tables import percent, print_json, print_line, print_table
-
-FORMAT = 1
-"""Of the JSON document; a key may be added within a number, none is renamed or dropped."""
 
 
 def print_bench(
@@ -61,6 +58,8 @@ def _flat(tree: dict[str, Any]) -> dict[str, Any]:
             flat |= {f"environment.{name}": value.get(name) for name in ("torch", "processor", "threads", "gpu")}
         elif isinstance(value, dict):
             flat |= {f"{key}.{name}": inner for name, inner in value.items()}
+        elif key == "baseline":
+            flat |= {"baseline.ratio": value["ratio"], "baseline.differs": "; ".join(value["differs"])}
         elif key == "published":
             flat[key] = "; ".join(_published_words(row) for row in value)
         elif key == "shift_cost_quartiles":
@@ -85,7 +84,7 @@ def _print_tables(
 def _what(m: Measurement) -> str:
     """What was measured, in a sentence."""
     of = (
-        f"a step of training with {m.batch} videos"
+        f"a step of training with {m.batch} video{'s' * (m.batch != 1)}"
         if m.mode == "training"
         else f"inference, protocol {m.protocol}, {m.batch} at a time"
     )

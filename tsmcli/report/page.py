@@ -40,7 +40,7 @@ class Written:
 
 
 def write_report(study: Study, out: Path | None = None) -> Written:
-    """Write `report.html` and `plots/*.png` into the run, or the page to `out` with the plots beside it."""
+    """Write `report.html` and `plots/*.png` into the run, or `out` and `<its name>-plots/*.png`."""
     page = out or study.run / "report.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     names = [c.name for c in study.classes]
@@ -53,7 +53,8 @@ def write_report(study: Study, out: Path | None = None) -> Written:
             figures["curves"] = draw_curves(curves)
         if study.order:
             figures["order"] = draw_order(study.order, names)
-        plots = [page.parent / "plots" / f"{name}.png" for name in figures]
+        folder = page.parent / ("plots" if out is None else f"{page.stem}-plots")
+        plots = [folder / f"{name}.png" for name in figures]
         for figure, plot in zip(figures.values(), plots, strict=True):
             save_png(figure, plot)
         svg = {str(name): to_svg(figures[name]) for name in ("curves", "order") if name in figures}

@@ -91,7 +91,10 @@ def _speed(seen: Seen) -> str:
 def _print_end(end: Streamed, names: list[str], *, as_json: bool) -> None:
     """What it was like; on stderr where stdout has JSON lines."""
     said = f"last: {names[end.last.label]}; {_speed(end.last)}" if end.last else "nothing seen"
-    lines = [f"{end.frames} frames; {said}", *([f"video: {end.video}"] if end.video else [])]
+    lines = [
+        f"{end.frames} frame{'s' * (end.frames != 1)}; {said}",
+        *([f"video: {end.video}"] if end.video else []),
+    ]
     for line in lines:
         if as_json:
             sys.stderr.write(line + "\n")

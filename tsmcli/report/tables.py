@@ -30,7 +30,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
         table.add_row(*(escape(text(cell)) for cell in row))
     if title:
         print_line(title)
-    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    with console.capture() as drawn:
+        console.print(table)
+    sys.stdout.write(drawn.get())
 
 
 def print_line(line: str) -> None:
