@@ -139,7 +139,7 @@ def run(
     lists = Places(folder=data, media=media)
     if data and data.is_file():
         lists = Places(train_list=data, val_list=data, media=media)
-    for case in cases if data else ():
+    for case in {case.name: case for case in cases}.values() if data else ():
         find_split(case.config.data, lists, "train" if case.mode == "training" else "val", None)
     measured = follow(bench(cases))
     unread: TsmError | None = None

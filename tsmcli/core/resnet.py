@@ -68,6 +68,7 @@ class Block(nn.Module):
             self.conv1, self.shift = ShiftedConv1x1(self.shift, self.conv1), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B*T, C, H, W] -> [B*T, C', H', W']; half of H and W where the stride is 2."""
         if self.shift_shortcut:
             x = self.shift(x)
             y = self.conv1(x)
