@@ -36,7 +36,7 @@ from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import center_crop, multi_scale_crop, short_side_size
-from tsmcli.engine.runtime import environment
+from tsmcli.engine.device import environment
 from tsmcli.prepare.extract import Job, Size, do_job
 
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])

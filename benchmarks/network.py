@@ -34,9 +34,15 @@ from torch import Tensor, nn
 from tsmcli.config import ModelConfig
 from tsmcli.core.shift import TemporalShift
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.engine.precision import autocast, dtype_of
-from tsmcli.engine.runtime import environment, for_inference, keep_freed_memory, use_channels_last
-from tsmcli.engine.timing import synchronise
+from tsmcli.engine.device import (
+    autocast,
+    dtype_of,
+    environment,
+    for_inference,
+    keep_freed_memory,
+    use_channels_last,
+)
+from tsmcli.recipes.bench.timing import synchronise
 
 NETWORKS = {
     "r50-8f": ModelConfig(init="none", dropout=0),

@@ -27,12 +27,12 @@ import numpy as np
 import torch
 
 from tsmcli.config import ModelConfig
-from tsmcli.core.deploy import ClipNetwork, StreamNetwork
+from tsmcli.core.exportable import ClipNetwork, StreamNetwork
 from tsmcli.core.inference import fold_batch_norms
 from tsmcli.core.streaming import Stream, StreamingTSM
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.engine.deployed import open_onnx, trace, write_onnx
-from tsmcli.engine.runtime import environment, for_inference
+from tsmcli.engine.device import environment, for_inference
+from tsmcli.engine.exported_file import open_onnx, trace, write_onnx
 
 SIZE = 224
 RATIOS = (

@@ -21,8 +21,8 @@ import torch
 from network import with_reference_shift
 
 from tsmcli.core.tsm import TSM, build_model
+from tsmcli.engine.device import environment, use_channels_last
 from tsmcli.engine.memory import saved_bytes
-from tsmcli.engine.runtime import environment, use_channels_last
 from tsmcli.presets import load_preset
 
 PAIRS = (("ours", "reference"), ("ours", "limit"), ("block", "reference"), ("stage", "reference"))

@@ -1,6 +1,6 @@
 """The published TSM checkpoints: what MMAction2's tables say of each, and where its files are.
 
-Facts only, read from `zoo.yaml`: no network, no torch. `recipes/download.py` fetches the files.
+Facts only, read from `zoo.yaml`: no network, no torch. `recipes/zoo/download.py` fetches the files.
 """
 
 from __future__ import annotations

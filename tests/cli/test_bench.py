@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from support import tsm
 
-from tsmcli.engine.child import Killed, in_child
+from tsmcli.engine.launch import Killed, in_child
 from tsmcli.errors import ConfigError
 from tsmcli.presets import load_preset, resolve
-from tsmcli.recipes.measurement import Case, published
+from tsmcli.recipes.bench.case import Case, published
 
 QUICK = ("--seconds", "0", "--threads", "1")
 ROOT = Path(__file__).parents[2]
@@ -250,7 +250,7 @@ def test_a_function_in_a_process_of_its_own() -> None:
 
 def test_a_process_that_has_answered_ends_by_itself(tmp_path: Path) -> None:
     code = (
-        "import signal, time\nfrom multiprocessing.util import Finalize\nfrom tsmcli.engine.child import in_child\n\n"
+        "import signal, time\nfrom multiprocessing.util import Finalize\nfrom tsmcli.engine.launch import in_child\n\n"
         "def end():\n    time.sleep(0.5)\n    print('ended', flush=True)\n\n"
         "def work():\n    signal.signal(signal.SIGTERM, lambda *_: print('disturbed'))\n"
         "    Finalize(None, end, exitpriority=1)\n    return 7\n\n"
@@ -264,7 +264,7 @@ def test_a_process_that_has_answered_ends_by_itself(tmp_path: Path) -> None:
 def test_no_process_is_left_behind(tmp_path: Path) -> None:
     """A process that measures ends with the one that waits for it, even if that one is killed."""
     code = (
-        "import time, multiprocessing\nfrom tsmcli.engine.child import in_child\n"
+        "import time, multiprocessing\nfrom tsmcli.engine.launch import in_child\n"
         "if __name__ == '__main__':\n    print('started', flush=True)\n    in_child(time.sleep, 1000)\n"
     )
     (tmp_path / "wait.py").write_text(code)

@@ -16,9 +16,9 @@ import pytest
 import torch
 from support import tsm
 
+from tsmcli.engine.processes import ALONE, World
 from tsmcli.engine.scores import VideoScored
-from tsmcli.engine.world import ALONE, World
-from tsmcli.recipes.partial import PartialScores
+from tsmcli.recipes.score import PartialScores
 
 VIDEOS = 101
 

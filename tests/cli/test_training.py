@@ -19,7 +19,7 @@ from support import tsm
 
 from tsmcli.engine.checkpoint import read_checkpoint
 from tsmcli.engine.launch import launch
-from tsmcli.engine.world import from_slurm, launched
+from tsmcli.engine.processes import from_slurm, launched
 from tsmcli.errors import EnvironmentProblem
 
 SMALL = ["train.lr_steps=[]", "train.val_every=1", "model.width=0.125", "train.workers=0", "train.batch=8",

@@ -26,8 +26,8 @@ from tsmcli import zoo
 from tsmcli.core.tsm import build_model
 from tsmcli.core.weights import export_state
 from tsmcli.presets import load_preset
-from tsmcli.recipes import download as downloading
-from tsmcli.recipes.download import cache_folder
+from tsmcli.recipes.zoo import download as downloading
+from tsmcli.recipes.zoo.download import cache_folder
 from tsmcli.results import load_results
 from tsmcli.zoo import COLUMNS, Extra, File, Model
 
@@ -46,7 +46,7 @@ def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSM_ZOO", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("tsmcli.prepare.fetch.pause", lambda _: 0.001)
+    monkeypatch.setattr("tsmcli.engine.fetch.pause", lambda _: 0.001)
 
 
 @pytest.fixture

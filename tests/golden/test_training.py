@@ -17,7 +17,7 @@ from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state
 from tsmcli.engine.learner import Learner, Step, make_learner, take_step
 from tsmcli.engine.optim import param_groups
-from tsmcli.engine.world import ALONE
+from tsmcli.engine.processes import ALONE
 
 HERE = Path(__file__).parent
 STEPS: dict[str, Any] = json.loads((HERE / "train.json").read_text())

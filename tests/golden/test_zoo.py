@@ -21,9 +21,9 @@ from tsmcli.config import Config, ModelConfig
 from tsmcli.core.tsm import TSM
 from tsmcli.engine.weight_file import read_file
 from tsmcli.presets import Preset
-from tsmcli.recipes.convert import Converted, convert
-from tsmcli.recipes.published import find_checkpoint
 from tsmcli.recipes.test import load_network
+from tsmcli.recipes.zoo.convert import Converted, convert
+from tsmcli.recipes.zoo.published import find_checkpoint
 
 BY_HEART = ("r50_8f_sthv1", "nl_gaussian_r50_8f_k400", "mobilenetv2_8f_k400", "r101_8f_sthv1")
 """The rest, of the same kinds, are slow tests."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tsmcli.recipes.against_zoo import against_zoo
+from tsmcli.recipes.zoo.against import against_zoo
 
 NETWORK = {
     "backbone": "resnet50", "num_segments": 8, "shift": "bidirectional", "shift_div": 8, "shift_place": "blockres",

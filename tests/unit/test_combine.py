@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsmcli.errors import DataError, UsageError
-from tsmcli.recipes.combine import align, average, open_scores, to_probabilities
 from tsmcli.recipes.compare import compare, mcnemar
+from tsmcli.recipes.ensemble import align, average, open_scores, to_probabilities
 from tsmcli.results import Results, load_score_list, save_results
 
 A = Results(

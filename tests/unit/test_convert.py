@@ -18,8 +18,8 @@ from tsmcli.engine.checkpoint import load_checkpoint
 from tsmcli.engine.weight_file import read_file, read_weights
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.presets import load_preset, resolve
-from tsmcli.recipes import convert as conversion
-from tsmcli.recipes.convert import TARGETS, Converted, convert, same_bits
+from tsmcli.recipes.zoo import convert as conversion
+from tsmcli.recipes.zoo.convert import TARGETS, Converted, convert, same_bits
 
 MODELS = {
     "r18": ModelConfig(backbone="resnet18", init="none"),

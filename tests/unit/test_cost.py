@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tsmcli.config import ModelConfig
-from tsmcli.core.cost import count_cost
 from tsmcli.presets import load_preset, preset_names
+from tsmcli.recipes.bench.cost import count_cost
 
 PUBLISHED = [
     ({}, 400, 224, 24_327_632, 32_965_562_368),

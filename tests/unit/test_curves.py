@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tsmcli.errors import DataError
-from tsmcli.recipes.curves import read_log
+from tsmcli.recipes.study.logs import read_log
 
 
 def write(path: Path, lines: list[object]) -> Path:

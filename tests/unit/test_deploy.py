@@ -13,13 +13,13 @@ from golden.test_models import MODELS, config_of
 from torch import Tensor, nn
 
 from tsmcli.config import ModelConfig
-from tsmcli.core.deploy import ClipNetwork, StreamNetwork, example_input
+from tsmcli.core.exportable import ClipNetwork, StreamNetwork, example_input
 from tsmcli.core.inference import fold_batch_norms
 from tsmcli.core.tsm import TSM, build_model, normalize
 from tsmcli.core.weights import load_state
-from tsmcli.engine.deployed import need, trace, write_onnx, write_program
+from tsmcli.engine.exported_file import need, trace, write_onnx, write_program
 from tsmcli.errors import EnvironmentProblem
-from tsmcli.recipes.export_check import compare_clips, compare_streams, relative
+from tsmcli.recipes.export.check import compare_clips, compare_streams, relative
 
 NETWORKS = ("r50_8f_k400", "mobilenetv2_8f_k400", "nl_dot_product_r50_8f_k400")
 

@@ -26,14 +26,13 @@ from tsmcli.engine.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from tsmcli.engine.freeze import set_training
+from tsmcli.engine.device import choose_device, keep_freed_memory
 from tsmcli.engine.learner import Learner, make_learner, take_step
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
 from tsmcli.engine.memory import largest_batch, saved_bytes, step_bytes
-from tsmcli.engine.optim import lr_factor, make_optimizer, param_groups, scaled_lr, set_lr
-from tsmcli.engine.runtime import choose_device, keep_freed_memory
+from tsmcli.engine.optim import lr_factor, make_optimizer, param_groups, scaled_lr, set_lr, set_training
+from tsmcli.engine.processes import ALONE
 from tsmcli.engine.scores import VideoScored, average_views, score_videos, view_logits
-from tsmcli.engine.world import ALONE
 from tsmcli.errors import ConfigError, DataError, EnvironmentProblem, WeightsError
 from tsmcli.presets import load_preset, preset_names
 

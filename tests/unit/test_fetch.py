@@ -18,11 +18,11 @@ import httpx
 import pytest
 from web_server import Fault, Server
 
+from tsmcli.engine import fetch as fetching
+from tsmcli.engine.fetch import TRIES, Fetched, FetchEvent, Receiving, Waiting, fetch, pause, size_of
+from tsmcli.engine.fetch_remote import Remote
+from tsmcli.engine.fetch_web import open_client, retry_after, shown
 from tsmcli.errors import EnvironmentProblem, WeightsError
-from tsmcli.prepare import fetch as fetching
-from tsmcli.prepare.fetch import TRIES, Fetched, FetchEvent, Receiving, Waiting, fetch, pause, size_of
-from tsmcli.prepare.remote import Remote
-from tsmcli.prepare.web import open_client, retry_after, shown
 
 BODY = random.Random(0).randbytes(200_000)
 HASH = hashlib.sha256(BODY).hexdigest()[:8]
@@ -220,7 +220,7 @@ def test_redirects(server: Server, client: httpx.Client, tmp_path: Path) -> None
 
 
 def test_a_server_that_falls_silent(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tsmcli.prepare.web.SILENCE_SEC", 0.15)
+    monkeypatch.setattr("tsmcli.engine.fetch_web.SILENCE_SEC", 0.15)
     server.faults.append(Fault(pause=0.4))
     wanted = remote(tmp_path, f"{server.url}/a.pth")
     with open_client() as client:
@@ -326,9 +326,9 @@ def test_size_comes_from_the_server(server: Server, client: httpx.Client, tmp_pa
 CODE = """
 import sys
 from pathlib import Path
-from tsmcli.prepare.fetch import Waiting, fetch
-from tsmcli.prepare.remote import Remote
-from tsmcli.prepare.web import open_client
+from tsmcli.engine.fetch import Waiting, fetch
+from tsmcli.engine.fetch_remote import Remote
+from tsmcli.engine.fetch_web import open_client
 import time
 with open_client() as client:
     for event in fetch(Remote("a", (sys.argv[1],), Path(sys.argv[2]), sys.argv[3]), client):

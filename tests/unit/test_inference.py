@@ -15,7 +15,7 @@ from tsmcli.core.inference import fold_batch_norms, join_shifts
 from tsmcli.core.shift import TemporalShift, temporal_shift
 from tsmcli.core.shifted_conv import ShiftedConv1x1
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.engine.runtime import for_inference
+from tsmcli.engine.device import for_inference
 
 NETWORKS = {
     "resnet18": {"backbone": "resnet18"},

@@ -16,8 +16,8 @@ from web_server import Server
 from tsmcli.data.decode import FrameFolder, FrameZip
 from tsmcli.data.live import InOrder, Newest, Shot, at_their_time, from_reader, is_live, open_source
 from tsmcli.data.pyav_reader import PyAVReader
+from tsmcli.data.video_writer import AnnotatedVideo
 from tsmcli.errors import DataError, EnvironmentProblem
-from tsmcli.prepare.annotate import AnnotatedVideo
 
 BLACK = np.zeros((2, 2, 3), np.uint8)
 

@@ -20,10 +20,10 @@ from tsmcli.config import DataConfig
 from tsmcli.data.decode import open_reader
 from tsmcli.data.listfile import read_list
 from tsmcli.data.location import Places, find_classes, find_split
+from tsmcli.data.media import scan
 from tsmcli.errors import DataError
 from tsmcli.prepare.annotations import find_file
 from tsmcli.prepare.extract import Size
-from tsmcli.prepare.media import scan
 from tsmcli.prepare.something import read_jester, read_sthv1
 
 FRAMES = numbered_frames(12, height=48, width=168)

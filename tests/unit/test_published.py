@@ -22,7 +22,7 @@ from tsmcli.engine.checkpoint import Checkpoint, Progress, load_checkpoint, open
 from tsmcli.engine.weight_file import read_file, read_weights, write_safetensors
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.presets import load_preset, resolve
-from tsmcli.recipes.published import find_checkpoint, find_init
+from tsmcli.recipes.zoo.published import find_checkpoint, find_init
 from tsmcli.zoo import Extra, File
 
 
@@ -219,7 +219,7 @@ def test_damaged_files(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_ours_as_safetensors(tmp_path: Path) -> None:
-    from tsmcli.recipes.convert import convert
+    from tsmcli.recipes.zoo.convert import convert
 
     config = load_preset("demo", ["model.width=0.125"])
     model = build_model(config, 8, seed=0)

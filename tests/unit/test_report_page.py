@@ -16,10 +16,10 @@ from PIL import Image
 from tsmcli.catalog import CATALOG
 from tsmcli.config import PROTOCOLS
 from tsmcli.metrics import interval
-from tsmcli.recipes.curves import Curves
-from tsmcli.recipes.mistakes import ClipGroup, ShownClip
-from tsmcli.recipes.order import compare_orders
-from tsmcli.recipes.study import Study, read_study
+from tsmcli.recipes.study.logs import Curves
+from tsmcli.recipes.study.mistakes import ClipGroup, ShownClip
+from tsmcli.recipes.study.shuffled import compare_orders
+from tsmcli.recipes.study.study import Study, read_study
 from tsmcli.report.page import write_report
 from tsmcli.results import Results, save_results
 

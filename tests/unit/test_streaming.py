@@ -9,7 +9,7 @@ from torch import nn
 from tsmcli.config import ModelConfig
 from tsmcli.core.streaming import Stream, StreamingTSM
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.engine.runtime import for_inference
+from tsmcli.engine.device import for_inference
 from tsmcli.errors import ConfigError
 
 FRAMES = 32

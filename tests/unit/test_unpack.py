@@ -10,8 +10,8 @@ import pytest
 from rar import FILE, FOLDER, LINK, rar
 
 from tsmcli.errors import EnvironmentProblem, WeightsError
-from tsmcli.prepare import unpack as unpacking
-from tsmcli.prepare.unpack import check_member, unpack
+from tsmcli.recipes.zoo import unpack as unpacking
+from tsmcli.recipes.zoo.unpack import check_member, unpack
 
 try:
     importlib.import_module("libarchive")

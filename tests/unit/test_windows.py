@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from support import number_of, numbered_frames, write_frames, write_video
 
 from tsmcli.config import Config, DataConfig, ModelConfig, Views
+from tsmcli.data.find_videos import find_videos
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
-from tsmcli.data.windows import Sliding, read_windows, window_spans
+from tsmcli.data.sliding import Sliding, read_windows, window_spans
 from tsmcli.errors import DataError
-from tsmcli.prepare.find_videos import find_videos
 
 VIEWS = Views(crop_px=96, resize_px=None)
 

@@ -13,7 +13,7 @@ from tsmcli.cli.shared import Device, Json, Media, Set
 
 if TYPE_CHECKING:
     from tsmcli.presets import Preset
-    from tsmcli.recipes.measurement import Case
+    from tsmcli.recipes.bench.case import Case
 
 
 class Form(str, Enum):
@@ -98,7 +98,7 @@ def bench(
     if len({preset.name for preset in resolved}) < len(resolved):
         raise UsageError("two presets have the same name", hint="give one of the files another name")
 
-    from tsmcli.recipes.measurement import Case
+    from tsmcli.recipes.bench.case import Case
     from tsmcli.recipes.test import choose_protocol
 
     cases = [
@@ -126,7 +126,7 @@ def run(
     """Measure, print, draw, compare."""
     from tsmcli.data.location import Places, find_split
     from tsmcli.errors import DataError, SlowerError, TsmError
-    from tsmcli.recipes.bench import bench, bench_data, compare_with, read_baseline
+    from tsmcli.recipes.bench.compare import bench, bench_data, compare_with, read_baseline
     from tsmcli.report.bench import draw, print_bench
     from tsmcli.report.progress import follow
 

@@ -113,8 +113,8 @@ def _compare(
     as_json: bool,
 ) -> None:
     from tsmcli.errors import DataError, UsageError
-    from tsmcli.recipes.combine import check_list_used, open_scores
     from tsmcli.recipes.compare import compare
+    from tsmcli.recipes.ensemble import check_list_used, open_scores
     from tsmcli.report.evaluation import print_comparison
 
     if softmax:

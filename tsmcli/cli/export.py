@@ -89,8 +89,8 @@ def export(
 
     from dataclasses import asdict
 
-    from tsmcli.recipes.export import Wanted
-    from tsmcli.recipes.export import export as run
+    from tsmcli.recipes.export.export import Wanted
+    from tsmcli.recipes.export.export import export as run
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import percent, print_json, print_line
 

@@ -59,7 +59,7 @@ def predict(
         plot.parent.mkdir(parents=True, exist_ok=True)
     resolved = resolve(preset, sets or ()) if preset else None
 
-    from tsmcli.data.windows import Sliding
+    from tsmcli.data.sliding import Sliding
     from tsmcli.recipes.predict import predict_videos
     from tsmcli.report.predictions import print_predictions, reason
     from tsmcli.report.progress import follow

@@ -222,15 +222,15 @@ def _read_annotations(request: Request, source: Path) -> Annotations:
 
 
 def _annotated(request: Request, source: Path) -> None:
+    from tsmcli.prepare.matching import plan_media
     from tsmcli.prepare.official import estimate_bytes, prepare
-    from tsmcli.prepare.plan import make_plan
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import print_json
 
     annotations = _read_annotations(request, source)
     name = "folder" if request.dataset == "csv" else request.dataset
     store = request.store.value if request.store else None
-    plan = make_plan(name, annotations, source, request.out, store, request.size)
+    plan = plan_media(name, annotations, source, request.out, store, request.size)
     if request.dry_run:
         from tsmcli.prepare.official import differences
 

@@ -64,8 +64,8 @@ def copy(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Copy a preset to a file of your own, to be edited and used with --preset FILE."""
-    from tsmcli.data.location import write_text
     from tsmcli.errors import UsageError
+    from tsmcli.files import write_text
     from tsmcli.presets import find
     from tsmcli.report.tables import print_line
 

@@ -10,7 +10,7 @@ import typer
 from tsmcli.cli.shared import Data, DataRoot, Device, Json, Media, Set, places
 
 if TYPE_CHECKING:
-    from tsmcli.recipes.study import Study
+    from tsmcli.recipes.study.study import Study
     from tsmcli.report.page import Written
 
 
@@ -53,7 +53,7 @@ def report(
         scores = scores or newest_results()
         run = scores.parent
 
-    from tsmcli.recipes.study import find_runs, study
+    from tsmcli.recipes.study.study import find_runs, study
     from tsmcli.report.page import write_report
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import print_json

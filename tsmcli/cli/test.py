@@ -57,7 +57,7 @@ def test(
     resolved = resolve(preset, sets or ()) if preset else None
     where = places(data_root, data, val_list=list_file, media=media, classes=classes)
 
-    from tsmcli.engine.world import joined, launched
+    from tsmcli.engine.processes import joined, launched
     from tsmcli.recipes.test import test as run
     from tsmcli.report.progress import follow
 

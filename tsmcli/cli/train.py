@@ -16,8 +16,8 @@ from tsmcli.cli.shared import Classes, Data, DataRoot, Device, Gpus, Json, Media
 if TYPE_CHECKING:
     from tsmcli.data.location import Places
     from tsmcli.presets import Preset
-    from tsmcli.recipes.plan import Plan
     from tsmcli.recipes.train import Trained
+    from tsmcli.recipes.train_plan import TrainPlan
 
 Flag = bool | None
 OPTIONS = {
@@ -78,7 +78,7 @@ def train(
 
     Example: tsm train --preset r50-sthv1-flip --set train.batch=16
     """
-    from tsmcli.engine.world import joined, launched
+    from tsmcli.engine.processes import joined, launched
 
     given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
@@ -88,8 +88,8 @@ def train(
     resolved, run = choose_run(preset, overrides, work_dir, resume=resume, restarted=restarted)
     where = places(data_root, data, train_list=train_list, val_list=val_list, media=media, classes=classes)
 
-    from tsmcli.recipes.plan import make_plan
     from tsmcli.recipes.train import train as run_training
+    from tsmcli.recipes.train_plan import make_train_plan
     from tsmcli.report.curves import drawing_curves
     from tsmcli.report.progress import follow
 
@@ -99,7 +99,7 @@ def train(
         check_early(resolved, where, device, overfit, quick=fast_dev_run)
         raise typer.Exit(launch(gpus, device, sys.argv[1:]))
     with joined(device) as (world, at):
-        plan = make_plan(resolved, where, at, world, overfit=overfit, quick=fast_dev_run)
+        plan = make_train_plan(resolved, where, at, world, overfit=overfit, quick=fast_dev_run)
         if batch == "auto":
             plan = with_largest_batch(plan)
         if dry_run:
@@ -148,14 +148,13 @@ def choose_run(
     return replace(found, name=saved_preset_name(run)), run
 
 
-def with_largest_batch(plan: Plan) -> Plan:
+def with_largest_batch(plan: TrainPlan) -> TrainPlan:
     """The plan with the largest batch that fits, found by estimate, and on a GPU by real steps."""
     from dataclasses import replace
     from functools import partial
 
-    from tsmcli.engine.memory import largest_batch
+    from tsmcli.engine.memory import free_memory, largest_batch
     from tsmcli.engine.optim import scaled_lr
-    from tsmcli.engine.runtime import free_memory
     from tsmcli.errors import EnvironmentProblem
     from tsmcli.presets import override
     from tsmcli.recipes.train import fits
@@ -172,29 +171,29 @@ def with_largest_batch(plan: Plan) -> Plan:
     return replace(plan, preset=preset, lr=scaled_lr(config.train, plan.world.size))
 
 
-def of_processes(plan: Plan, processes: int) -> Plan:
+def of_processes(plan: TrainPlan, processes: int) -> TrainPlan:
     """What a plan is for the first of several processes, which a dry run does not start."""
     from dataclasses import replace
 
     from tsmcli.engine.optim import scaled_lr
-    from tsmcli.engine.world import World
+    from tsmcli.engine.processes import World
 
     return replace(plan, world=World(0, processes), lr=scaled_lr(plan.config.train, processes))
 
 
 def check_early(preset: Preset, where: Places, device: str, overfit: int, *, quick: bool) -> None:
     """Find mistakes before processes are started, so that each is told once."""
-    from tsmcli.engine.runtime import choose_device
-    from tsmcli.engine.world import ALONE
-    from tsmcli.recipes.plan import make_plan
+    from tsmcli.engine.device import choose_device
+    from tsmcli.engine.processes import ALONE
+    from tsmcli.recipes.train_plan import make_train_plan
 
-    make_plan(preset, where, choose_device(device), ALONE, overfit=overfit, quick=quick)
+    make_train_plan(preset, where, choose_device(device), ALONE, overfit=overfit, quick=quick)
 
 
-def print_plan(plan: Plan, *, as_json: bool) -> None:
+def print_plan(plan: TrainPlan, *, as_json: bool) -> None:
     """The dry run."""
     from tsmcli.presets import leaves
-    from tsmcli.recipes.plan import dry_run
+    from tsmcli.recipes.train_plan import dry_run
     from tsmcli.report.plan import dry_run_json, print_dry_run
     from tsmcli.report.tables import print_json
 

@@ -11,7 +11,7 @@ import typer
 from tsmcli.cli.shared import Classes, Json, ManyValues
 
 if TYPE_CHECKING:
-    from tsmcli.recipes.download import Plan, Supply
+    from tsmcli.recipes.zoo.download import DownloadPlan, Supply
     from tsmcli.zoo import Extra, Model
 
 zoo = typer.Typer(no_args_is_help=True, help="The 28 published checkpoints: list, fetch, verify, convert.")
@@ -74,7 +74,7 @@ def show(
     id: Annotated[str, typer.Argument(metavar="ID", help="An id that tsm zoo ls lists.")], as_json: Json = False
 ) -> None:
     """Show everything about a checkpoint: numbers, addresses, slips, how our preset differs, what is cached."""
-    from tsmcli.recipes.download import Supply
+    from tsmcli.recipes.zoo.download import Supply
     from tsmcli.report.tables import print_json
     from tsmcli.report.zoo import model_json, print_entry
     from tsmcli.zoo import Extra, find
@@ -111,8 +111,8 @@ def download(
     The cache is $TSM_ZOO, else $XDG_CACHE_HOME/tsm/zoo, else ~/.cache/tsm/zoo.
     """
     from tsmcli.errors import Interrupted, UsageError
-    from tsmcli.recipes.download import Supply, mirror_url, remote_of
-    from tsmcli.recipes.download import download as run
+    from tsmcli.recipes.zoo.download import Supply, mirror_url, remote_of
+    from tsmcli.recipes.zoo.download import download as run
     from tsmcli.zoo import Model, find, models
 
     if bool(ids) == all_models:
@@ -148,8 +148,8 @@ def download(
 def verify(ids: Ids = None, as_json: Json = False) -> None:
     """Check the files in the cache against their published hashes; exit 4 if any is damaged or incomplete."""
     from tsmcli.errors import WeightsError
-    from tsmcli.recipes.download import Supply
-    from tsmcli.recipes.verify_zoo import verify as run
+    from tsmcli.recipes.zoo.download import Supply
+    from tsmcli.recipes.zoo.download import verify as run
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import print_json, print_line, print_table
     from tsmcli.zoo import corrections, extras, find, models
@@ -196,7 +196,7 @@ def convert(
 
     from tsmcli.config import DataConfig
     from tsmcli.data.location import Places, find_classes
-    from tsmcli.recipes.convert import convert as run
+    from tsmcli.recipes.zoo.convert import convert as run
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import print_json, print_line
 
@@ -216,7 +216,7 @@ def convert(
 
 def describe_cache(entry: Model | Extra, supply: Supply) -> str:
     """Where the file of an entry is on this machine, and in what state."""
-    from tsmcli.recipes.verify_zoo import Checked, verify
+    from tsmcli.recipes.zoo.download import Checked, verify
 
     for event in verify([entry], supply, named=True):
         if isinstance(event, Checked):
@@ -224,7 +224,7 @@ def describe_cache(entry: Model | Extra, supply: Supply) -> str:
     return "not a file"
 
 
-def print_plan(plan: Plan, *, as_json: bool) -> None:
+def print_plan(plan: DownloadPlan, *, as_json: bool) -> None:
     """What a download would do."""
     from tsmcli.report.tables import print_json, print_line, print_table
     from tsmcli.report.transfers import megabytes

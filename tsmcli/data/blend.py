@@ -15,7 +15,7 @@ from torch import Tensor
 from tsmcli.config import AugmentConfig
 
 
-class Box(NamedTuple):
+class PastedArea(NamedTuple):
     """A box in pixels: [x1, x2) by [y1, y2)."""
 
     x1: int
@@ -51,7 +51,7 @@ def mixup(clips: Tensor, soft: Tensor, weight: float, partners: Tensor) -> tuple
     )
 
 
-def cutmix(clips: Tensor, soft: Tensor, box: Box, partners: Tensor) -> tuple[Tensor, Tensor]:
+def cutmix(clips: Tensor, soft: Tensor, box: PastedArea, partners: Tensor) -> tuple[Tensor, Tensor]:
     """The partner's pixels inside the box; labels by the share of the picture that remains one's own."""
     mixed = clips.clone()
     mixed[..., box.y1 : box.y2, box.x1 : box.x2] = clips[partners][..., box.y1 : box.y2, box.x1 : box.x2]
@@ -60,11 +60,11 @@ def cutmix(clips: Tensor, soft: Tensor, box: Box, partners: Tensor) -> tuple[Ten
     return mixed, own * soft + (1 - own) * soft[partners]
 
 
-def cutmix_box(width: int, height: int, weight: float, x: int, y: int) -> Box:
+def cutmix_box(width: int, height: int, weight: float, x: int, y: int) -> PastedArea:
     """The box around (x, y) with about (1 - weight) of the area, cut off at the border.
 
     Half sides are rounded down, so that an odd side loses a pixel, as in MMAction2.
     """
     share = (1 - weight) ** 0.5
     half_w, half_h = int(width * share) // 2, int(height * share) // 2
-    return Box(max(x - half_w, 0), max(y - half_h, 0), min(x + half_w, width), min(y + half_h, height))
+    return PastedArea(max(x - half_w, 0), max(y - half_h, 0), min(x + half_w, width), min(y + half_h, height))

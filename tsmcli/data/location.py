@@ -13,7 +13,6 @@ Every prepared dataset is one folder:
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tsmcli.catalog import CATALOG, Dataset
 from tsmcli.config import DataConfig
 from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.errors import DataError
+from tsmcli.files import write_text
 
 
 @dataclass(frozen=True)
@@ -146,13 +146,6 @@ def write_manifest(folder: Path, dataset: Dataset, store: str, facts: dict[str, 
     stores = {**manifest.get("stores", {}), store: facts}
     text = json.dumps({"dataset": dataset.name, "stores": stores}, indent=2) + "\n"
     write_text(folder / "manifest.json", text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def read_quarantine(folder: Path) -> dict[str, str]:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
-Frame = NDArray[np.uint8]
+from tsmcli.data.spatial import Frame
+
 Operation = Callable[[Frame], Frame]
 
 _SHEAR = math.radians(17.19 * 0.9)

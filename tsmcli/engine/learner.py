@@ -16,10 +16,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tsmcli.config import TrainConfig
 from tsmcli.core.recompute import statistics_kept
 from tsmcli.core.tsm import TSM
-from tsmcli.engine.freeze import freeze
-from tsmcli.engine.optim import make_optimizer, scaled_lr
-from tsmcli.engine.precision import autocast, choose_precision
-from tsmcli.engine.world import World
+from tsmcli.engine.device import autocast, choose_precision
+from tsmcli.engine.optim import freeze, make_optimizer, scaled_lr
+from tsmcli.engine.processes import World
 from tsmcli.errors import EnvironmentProblem
 
 

@@ -17,10 +17,9 @@ from tsmcli.core.tsm import normalize
 from tsmcli.data.blend import blend
 from tsmcli.data.dataset import BadVideo, Batch
 from tsmcli.data.shards import TrainOrder
-from tsmcli.engine.freeze import set_training
-from tsmcli.engine.interrupt import StopSignals, interrupted
 from tsmcli.engine.learner import Learner, Step, take_step
-from tsmcli.engine.optim import lr_factor, set_lr
+from tsmcli.engine.optim import lr_factor, set_lr, set_training
+from tsmcli.engine.processes import StopSignals, interrupted
 from tsmcli.errors import ConfigError, DataError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tsmcli.engine.loop import StepDone
-from tsmcli.engine.peak import peak_memory
+from tsmcli.engine.memory import peak_memory
 from tsmcli.errors import EnvironmentProblem
 
 

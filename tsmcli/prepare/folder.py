@@ -20,9 +20,10 @@ import numpy as np
 from tsmcli import __version__
 from tsmcli.catalog import CATALOG
 from tsmcli.data.listfile import VideoRecord, write_list
-from tsmcli.data.location import write_manifest, write_text
+from tsmcli.data.location import write_manifest
+from tsmcli.data.media import VIDEO_SUFFIXES
 from tsmcli.errors import DataError, UsageError
-from tsmcli.prepare.media import VIDEO_SUFFIXES
+from tsmcli.files import write_text
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ import cv2
 from tsmcli import __version__
 from tsmcli.catalog import CATALOG
 from tsmcli.data.listfile import VideoRecord, write_list
-from tsmcli.data.location import write_manifest, write_text
+from tsmcli.data.location import write_manifest
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError, UsageError
+from tsmcli.files import write_text
 from tsmcli.prepare.extract import Extracted, remove_parts, run_jobs
-from tsmcli.prepare.plan import Found, Plan, make_jobs, stored_path
+from tsmcli.prepare.matching import MatchedVideo, MediaPlan, make_jobs, stored_path
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ class PreparedDataset:
         failures: (path, reason) of videos that could not be converted.
     """
 
-    plan: Plan
+    plan: MediaPlan
     counts: dict[str, int]
     differences: list[str]
     failures: list[tuple[str, str]]
     complete: bool
 
 
-def _claim(plan: Plan) -> None:
+def _claim(plan: MediaPlan) -> None:
     """Note what the converted media are, or refuse to mix them with others.
 
     Raises:
@@ -64,7 +65,7 @@ def _claim(plan: Plan) -> None:
     write_text(path, json.dumps(facts) + "\n")
 
 
-def prepare(plan: Plan, *, workers: int, shard: tuple[int, int] = (1, 1)) -> Iterator[Any]:
+def prepare(plan: MediaPlan, *, workers: int, shard: tuple[int, int] = (1, 1)) -> Iterator[Any]:
     """Convert what is to be converted, then write lists, class names and the manifest.
 
     With several shards each machine converts its part; lists are written by a last run without shards, which finds
@@ -94,7 +95,7 @@ def prepare(plan: Plan, *, workers: int, shard: tuple[int, int] = (1, 1)) -> Ite
     yield PreparedDataset(plan, counts, differences(plan, counts), failures, shard == (1, 1))
 
 
-def _write_lists(plan: Plan, done: dict[Path, Extracted]) -> dict[str, int]:
+def _write_lists(plan: MediaPlan, done: dict[Path, Extracted]) -> dict[str, int]:
     facts = CATALOG[plan.dataset]
     counts = {}
     for split in ("train", "val"):
@@ -114,7 +115,7 @@ def _write_lists(plan: Plan, done: dict[Path, Extracted]) -> dict[str, int]:
     return counts
 
 
-def _record(plan: Plan, found: Found, done: dict[Path, Extracted]) -> VideoRecord | None:
+def _record(plan: MediaPlan, found: MatchedVideo, done: dict[Path, Extracted]) -> VideoRecord | None:
     if plan.target is None:
         if found.frames:
             return VideoRecord(found.frames.path.as_posix(), found.frames.count, found.item.label)
@@ -127,7 +128,7 @@ def _record(plan: Plan, found: Found, done: dict[Path, Extracted]) -> VideoRecor
     return VideoRecord(path.as_posix(), None if plan.store == "video" else result.frames, found.item.label)
 
 
-def _write_facts(plan: Plan, counts: dict[str, int]) -> None:
+def _write_facts(plan: MediaPlan, counts: dict[str, int]) -> None:
     facts = CATALOG[plan.dataset]
     write_text(plan.out / "classes.txt", "\n".join(plan.annotations.classes) + "\n")
     example = next((f.frames for f in plan.found if f.frames), None)
@@ -146,7 +147,7 @@ def _write_facts(plan: Plan, counts: dict[str, int]) -> None:
     write_manifest(plan.out, facts, plan.store, manifest)
 
 
-def differences(plan: Plan, counts: dict[str, int]) -> list[str]:
+def differences(plan: MediaPlan, counts: dict[str, int]) -> list[str]:
     """What is not as in the official release: counts, missing videos, class names, frame names."""
     facts, lines = CATALOG[plan.dataset], []
     annotated = {split: sum(item.split == split for item in plan.annotations.items) for split in ("train", "val")}
@@ -165,7 +166,7 @@ def differences(plan: Plan, counts: dict[str, int]) -> list[str]:
     return lines
 
 
-def estimate_bytes(plan: Plan, samples: int = 3) -> int:
+def estimate_bytes(plan: MediaPlan, samples: int = 3) -> int:
     """About how much disk a conversion will take, from converting the first frames of a few videos in memory."""
     sizes = []
     videos = [f.video for f in plan.found if f.video]

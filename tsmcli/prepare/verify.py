@@ -17,9 +17,10 @@ import numpy as np
 from tsmcli.config import DataConfig
 from tsmcli.data.decode import FrameFolder, open_reader
 from tsmcli.data.listfile import VideoRecord
-from tsmcli.data.location import Places, Split, find_classes, find_split, write_text
+from tsmcli.data.location import Places, Split, find_classes, find_split
 from tsmcli.data.workers import start_worker
 from tsmcli.errors import DataError
+from tsmcli.files import write_text
 
 _PROBES = 8
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tsmcli.errors import UsageError
 from tsmcli.metrics import mean_of_classes, ranks
-from tsmcli.recipes.combine import align
+from tsmcli.recipes.ensemble import align
 from tsmcli.recipes.evaluate import Evaluation, check_metrics, summarise
 from tsmcli.results import Results
 

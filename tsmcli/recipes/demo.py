@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from tsmcli.data.location import Places
-from tsmcli.engine.runtime import choose_device
-from tsmcli.engine.world import ALONE
+from tsmcli.engine.device import choose_device
+from tsmcli.engine.processes import ALONE
 from tsmcli.metrics import top_k
 from tsmcli.prepare.demo import make_demo
 from tsmcli.presets import resolve
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.plan import make_plan
 from tsmcli.recipes.test import Tested, test
 from tsmcli.recipes.train import Trained, train
+from tsmcli.recipes.train_plan import make_train_plan
 from tsmcli.results import Results
 
 
@@ -54,7 +54,7 @@ def demo(*, data: Path, run: Path | None = None, device_name: str = "auto", seed
     results: dict[str, Results] = {}
     for name, shift in (("tsm", "bidirectional"), ("tsn", "none")):
         preset = resolve("demo", [f"model.shift={shift}", f"train.seed={seed}"])
-        plan = make_plan(preset, places, choose_device(device_name), ALONE)
+        plan = make_train_plan(preset, places, choose_device(device_name), ALONE)
         for event in train(plan, run=run / name):
             if isinstance(event, Trained):
                 trained = event

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsmcli.catalog import CATALOG
-from tsmcli.recipes.download import cache_folder
+from tsmcli.recipes.zoo.download import cache_folder
 from tsmcli.zoo import models
 
 PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python-headless", "pydantic", "typer", "rich", "pyyaml",

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tsmcli.errors import DataError, UsageError
 from tsmcli.metrics import confusion, mean_average_precision, mean_class, per_class, ranks
-from tsmcli.recipes.against_zoo import AgainstZoo, against_zoo
-from tsmcli.recipes.combine import average, check_list_used, open_scores, to_probabilities
+from tsmcli.recipes.ensemble import average, check_list_used, open_scores, to_probabilities
+from tsmcli.recipes.zoo.against import AgainstZoo, against_zoo
 from tsmcli.results import Results
 
 METRICS = ("top_k", "mean_class", "per_class", "confusion", "map")

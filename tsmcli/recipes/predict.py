@@ -15,18 +15,18 @@ from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import BadVideo, VideoDataset
 from tsmcli.data.decode import check_decoder
+from tsmcli.data.find_videos import FoundVideo, find_videos
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Places, Split
-from tsmcli.data.windows import Sliding, read_windows
+from tsmcli.data.sliding import Sliding, read_windows
 from tsmcli.engine.checkpoint import open_checkpoint
-from tsmcli.engine.runtime import choose_device, for_inference
+from tsmcli.engine.device import choose_device, for_inference
 from tsmcli.engine.scores import VideoScored, average_views, view_logits
 from tsmcli.errors import DataError
-from tsmcli.prepare.find_videos import Found, find_videos
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Scoring, Stage
-from tsmcli.recipes.published import find_checkpoint
 from tsmcli.recipes.test import choose_classes, choose_config, choose_protocol, load_network
+from tsmcli.recipes.zoo.published import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def predict(model: TSM, config: Config, videos: Sequence[Path | str]) -> NDArray
     Raises:
         DataError: a video cannot be read; it is named.
     """
-    found = [Found(str(video), VideoRecord(str(video), None, 0)) for video in videos]
+    found = [FoundVideo(str(video), VideoRecord(str(video), None, 0)) for video in videos]
     scores = [_whole(model, config, config.test, video) for video in found]
     return np.stack(scores) if scores else np.empty((0, model.fc.out_features), np.float32)
 
@@ -120,7 +120,7 @@ def predict_videos(
     yield result
 
 
-def _whole(model: TSM, config: Config, views: Views, video: Found) -> NDArray[np.float32]:
+def _whole(model: TSM, config: Config, views: Views, video: FoundVideo) -> NDArray[np.float32]:
     """Scores [K] of a whole video."""
     split, record, config = _locate(video, config)
     pixels, _ = VideoDataset(split, config, views).load(record, np.random.default_rng(0))
@@ -128,7 +128,7 @@ def _whole(model: TSM, config: Config, views: Views, video: Found) -> NDArray[np
 
 
 def _windows(
-    model: TSM, config: Config, views: Views, video: Found, sliding: Sliding
+    model: TSM, config: Config, views: Views, video: FoundVideo, sliding: Sliding
 ) -> Generator[Scoring | VideoScored, None, list[Window]]:
     """Yield an event a window and return all of them."""
     split, record, config = _locate(video, config)
@@ -142,7 +142,7 @@ def _windows(
     return windows
 
 
-def _locate(video: Found, config: Config) -> tuple[Split, VideoRecord, Config]:
+def _locate(video: FoundVideo, config: Config) -> tuple[Split, VideoRecord, Config]:
     """A video as a list of its own, and the configuration that reads it.
 
     Raises:

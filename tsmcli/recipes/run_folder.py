@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tsmcli.data.location import write_text
 from tsmcli.engine.checkpoint import Checkpoint, open_checkpoint
-from tsmcli.engine.runtime import environment
+from tsmcli.engine.device import environment
 from tsmcli.errors import ConfigError, WeightsError
+from tsmcli.files import write_text
 from tsmcli.presets import Preset, diff, to_yaml
 
 CHANGEABLE = {

@@ -17,20 +17,20 @@ from tsmcli.config import Config, Views
 from tsmcli.core.streaming import Stream, StreamingTSM
 from tsmcli.core.tsm import normalize
 from tsmcli.data.decode import open_reader
+from tsmcli.data.find_videos import FoundVideo, find_videos
 from tsmcli.data.live import InOrder, Newest, Shot, at_their_time, from_reader, is_live, open_source
 from tsmcli.data.location import Places, Split
 from tsmcli.data.spatial import Frame, eval_views
+from tsmcli.data.video_writer import AnnotatedVideo
 from tsmcli.engine.checkpoint import open_checkpoint
-from tsmcli.engine.interrupt import StopSignals, interrupted
-from tsmcli.engine.runtime import choose_device, for_inference
+from tsmcli.engine.device import choose_device, for_inference
+from tsmcli.engine.processes import StopSignals, interrupted
 from tsmcli.engine.scores import average_views
 from tsmcli.errors import DataError
-from tsmcli.prepare.annotate import AnnotatedVideo
-from tsmcli.prepare.find_videos import Found, find_videos
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.published import find_checkpoint
 from tsmcli.recipes.test import choose_classes, choose_config, load_network
+from tsmcli.recipes.zoo.published import find_checkpoint
 
 _REMEMBERED = 1000
 """Frames whose latency counts for the percentiles: the last ones, so that memory does not grow."""
@@ -172,7 +172,7 @@ def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
         start, begin = start + count, begin + last + step
 
 
-def _frames_of(video: Found, config: Config, fps: float) -> Iterator[Shot]:
+def _frames_of(video: FoundVideo, config: Config, fps: float) -> Iterator[Shot]:
     """The frames of one video."""
     if video.store == "video":
         yield from open_source(video.name)

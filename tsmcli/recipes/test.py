@@ -13,20 +13,18 @@ from tsmcli.config import PROTOCOLS, Config, Views
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state, mit_class_order, reorder_classes
 from tsmcli.data.decode import check_decoder
-from tsmcli.data.location import Places, Split, dataset_folder, find_classes, find_split, write_text
+from tsmcli.data.location import Places, Split, dataset_folder, find_classes, find_split
 from tsmcli.engine.checkpoint import Checkpoint, load_weights, open_checkpoint
-from tsmcli.engine.interrupt import StopSignals
-from tsmcli.engine.runtime import choose_device, environment, for_inference
-from tsmcli.engine.world import ALONE, World
+from tsmcli.engine.device import choose_device, environment, for_inference
+from tsmcli.engine.processes import ALONE, StopSignals, World
 from tsmcli.errors import DataError, Interrupted, UsageError, WeightsError
-from tsmcli.prepare.remote import sha256
+from tsmcli.files import sha256, write_text
 from tsmcli.presets import Preset, override
 from tsmcli.recipes.evaluate import LATEST, check_topk
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.partial import PartialScores
-from tsmcli.recipes.plan import check_classes
-from tsmcli.recipes.published import find_checkpoint
-from tsmcli.recipes.score import ScoreEvent, score_split
+from tsmcli.recipes.score import PartialScores, ScoreEvent, score_split
+from tsmcli.recipes.train_plan import check_classes
+from tsmcli.recipes.zoo.published import find_checkpoint
 from tsmcli.results import Results, check_writable, save_results
 
 

@@ -12,7 +12,6 @@ import torch
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state
 from tsmcli.data.dataset import BadVideo, VideoDataset, train_loader
-from tsmcli.data.location import write_text
 from tsmcli.engine.checkpoint import (
     Checkpoint,
     Progress,
@@ -20,21 +19,21 @@ from tsmcli.engine.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from tsmcli.engine.interrupt import StopSignals
+from tsmcli.engine.device import seed_everything, set_determinism, use_channels_last
 from tsmcli.engine.learner import Learner, make_learner, take_step
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
+from tsmcli.engine.processes import ALONE, StopSignals
 from tsmcli.engine.run_log import RunLog
-from tsmcli.engine.runtime import seed_everything, set_determinism, use_channels_last
 from tsmcli.engine.scores import VideoScored
-from tsmcli.engine.world import ALONE
 from tsmcli.errors import Interrupted
+from tsmcli.files import write_text
 from tsmcli.metrics import mean_class, top_k
 from tsmcli.presets import to_yaml
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
-from tsmcli.recipes.plan import Plan, check_disk, describe
-from tsmcli.recipes.published import find_init
 from tsmcli.recipes.run_folder import check_resumable, make_run_folder, newest_checkpoint
 from tsmcli.recipes.score import ScoreEvent, score_split
+from tsmcli.recipes.train_plan import TrainPlan, check_disk, describe
+from tsmcli.recipes.zoo.published import find_init
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ TrainEvent = (
 
 
 def train(
-    plan: Plan,
+    plan: TrainPlan,
     *,
     run: Path | None = None,
     resume: bool = False,
@@ -128,7 +127,7 @@ def train(
     yield Trained(run, last, best if p.best_top1 is not None else last, p.top1, p.best_top1, p.skipped, p.seconds)
 
 
-def _epochs(plan: Plan, learner: Learner, keeper: _Keeper, signals: StopSignals) -> Iterator[TrainEvent]:
+def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSignals) -> Iterator[TrainEvent]:
     config, t, order = plan.config, plan.config.train, plan.order()
     loader = train_loader(VideoDataset(plan.train, config, None), order)
     first = keeper.progress
@@ -155,7 +154,7 @@ def _epochs(plan: Plan, learner: Learner, keeper: _Keeper, signals: StopSignals)
 class _Keeper:
     """Where the training stands, and what of it is on disk. Only process 0 writes."""
 
-    def __init__(self, plan: Plan, learner: Learner, run: Path, progress: Progress) -> None:
+    def __init__(self, plan: TrainPlan, learner: Learner, run: Path, progress: Progress) -> None:
         self.plan, self.learner, self.run, self.progress = plan, learner, run, progress
         self.log: RunLog | None = None
         self.started = time.monotonic() - progress.seconds
@@ -210,7 +209,7 @@ class _Keeper:
         self.saved = time.monotonic()
 
 
-def build_network(plan: Plan, init: str, before: Checkpoint | None) -> tuple[TSM, str]:
+def build_network(plan: TrainPlan, init: str, before: Checkpoint | None) -> tuple[TSM, str]:
     """The network on its device, at its starting weights or those of a checkpoint, and in words which."""
     config, seed = plan.config, plan.config.train.seed
     seed_everything(seed)
@@ -234,7 +233,7 @@ def initialise(model: TSM, init: str) -> str:
 
 
 def _validate(
-    plan: Plan, learner: Learner, epoch: int, signals: StopSignals
+    plan: TrainPlan, learner: Learner, epoch: int, signals: StopSignals
 ) -> Generator[ScoreEvent, None, Validated]:
     """Score the validation list; yields an event a video and returns the accuracies."""
     assert plan.val is not None
@@ -248,7 +247,7 @@ def _validate(
     return Validated(epoch, top_k(scores, labels), top5, mean_class(scores, labels), results.coverage)
 
 
-def fits(plan: Plan, batch: int) -> None:
+def fits(plan: TrainPlan, batch: int) -> None:
     """Take one real step with a batch, to see whether it fits into the memory of the device.
 
     Raises:

@@ -11,9 +11,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tsmcli.recipes.bench import FORMAT, Beside
-from tsmcli.recipes.bench_data import DataMeasurement
-from tsmcli.recipes.measurement import Measurement
+from tsmcli.recipes.bench.case import Measurement
+from tsmcli.recipes.bench.compare import FORMAT, Beside
+from tsmcli.recipes.bench.reading import DataMeasurement
 from tsmcli.report.figures import COLOURS, save_png, style
 from tsmcli.report.tables import percent, print_json, print_line, print_table
 

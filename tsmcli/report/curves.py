@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tsmcli.errors import DataError
-from tsmcli.recipes.curves import read_log
 from tsmcli.recipes.events import Saved, Validated
+from tsmcli.recipes.study.logs import read_log
 
 
 def write_curves(run: Path) -> Path | None:

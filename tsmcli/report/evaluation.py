@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tsmcli.recipes.against_zoo import AgainstZoo
 from tsmcli.recipes.compare import Comparison
 from tsmcli.recipes.evaluate import Evaluation, most_confused
+from tsmcli.recipes.zoo.against import AgainstZoo
 from tsmcli.report.tables import percent, print_json, print_line, print_table
 
 _WHOLE_MATRIX = 12

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from tsmcli.recipes.curves import Curves
-from tsmcli.recipes.order import ORDERS, OrderStudy
+from tsmcli.recipes.study.logs import Curves
+from tsmcli.recipes.study.shuffled import ORDERS, OrderStudy
 
 INK, RULE, GREY = "#20242a", "#d8dce1", "#9aa5b1"
 COLOURS = ("#3b76b4", "#d98032", "#45946a", "#b1544f", "#8467ab", "#8a7a5c")

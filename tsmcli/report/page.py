@@ -16,12 +16,12 @@ from PIL import Image
 
 from tsmcli import __version__
 from tsmcli.config import ModelConfig, Views
-from tsmcli.data.location import write_text
+from tsmcli.files import write_text
 from tsmcli.metrics import interval, per_class
 from tsmcli.recipes.evaluate import Evaluation, most_confused
-from tsmcli.recipes.mistakes import ClipGroup
-from tsmcli.recipes.order import ORDERS, OrderStudy
-from tsmcli.recipes.study import Study
+from tsmcli.recipes.study.mistakes import ClipGroup
+from tsmcli.recipes.study.shuffled import ORDERS, OrderStudy
+from tsmcli.recipes.study.study import Study
 from tsmcli.report.figures import draw_classes, draw_confusion, draw_curves, draw_order, save_png, style, to_svg
 from tsmcli.report.tables import percent
 

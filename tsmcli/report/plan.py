@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from tsmcli.recipes.plan import DryRun
+from tsmcli.recipes.train_plan import DryRun
 from tsmcli.report.tables import print_line, print_table
 
 

@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from tsmcli.data.dataset import BadVideo
+from tsmcli.engine.fetch import Fetched, Receiving, Waiting
 from tsmcli.engine.loop import StepDone, VideosSkipped
 from tsmcli.engine.scores import VideoScored
 from tsmcli.prepare.demo import ClipWritten
 from tsmcli.prepare.extract import Extracted
-from tsmcli.prepare.fetch import Fetched, Receiving, Waiting
 from tsmcli.prepare.official import ExtractionStarted
 from tsmcli.prepare.verify import CheckStarted, VideoChecked
-from tsmcli.recipes.download import Failed
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
+from tsmcli.recipes.zoo.download import Failed
 from tsmcli.report.transfers import Transfers
 
 

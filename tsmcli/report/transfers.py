@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from rich.progress import Progress, TaskID
 
-from tsmcli.prepare.fetch import Fetched, FetchEvent, Receiving, Waiting
-from tsmcli.recipes.download import Failed
+from tsmcli.engine.fetch import Fetched, FetchEvent, Receiving, Waiting
+from tsmcli.recipes.zoo.download import Failed
 
 
 class Transfers:

@@ -12,7 +12,7 @@ from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, Split, find_split
 from tsmcli.engine.checkpoint import Checkpoint, open_checkpoint
 from tsmcli.errors import DataError, WeightsError
-from tsmcli.prepare.remote import sha256
+from tsmcli.files import sha256
 from tsmcli.presets import preset_names, resolve
 from tsmcli.recipes.test import choose_config, load_network
 from tsmcli.results import Results

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from tsmcli.config import Config, Views
-from tsmcli.core.deploy import ClipNetwork, Signature, StreamNetwork, example_input
+from tsmcli.core.exportable import ClipNetwork, Signature, StreamNetwork, example_input
 from tsmcli.core.tsm import normalize
 from tsmcli.data.dataset import VideoDataset
 from tsmcli.data.location import Places, Split, find_split
-from tsmcli.engine.deployed import Runner
+from tsmcli.engine.exported_file import Runner
 from tsmcli.errors import DataError
 
 BATCHES = (1, 2, 5)

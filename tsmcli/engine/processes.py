@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tsmcli.engine.child import end_with
-from tsmcli.engine.runtime import choose_device
-from tsmcli.errors import EnvironmentProblem
+from tsmcli.engine.device import choose_device
+from tsmcli.errors import EnvironmentProblem, Interrupted
 
 
 @dataclass(frozen=True)
@@ -140,3 +143,50 @@ def end_with_parent() -> None:
     """End this process soon after its launcher is gone, however that ended; only where ours started it."""
     if launcher := int(os.environ.get("TSM_LAUNCHER_PID", "0")):
         end_with(launcher)
+
+
+class StopSignals:
+    """Within this context, the first SIGINT or SIGTERM is remembered; a second one acts as it used to.
+
+    Attributes:
+        number: the signal that came, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            self._before = {n: signal.signal(n, self._remember) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _remember(self, number: int, _frame: FrameType | None) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+def interrupted(number: int) -> Interrupted:
+    """The error for a signal, with the exit code that shells expect: 128 + its number."""
+    return Interrupted(f"interrupted by {signal.Signals(number).name}", exit_code=128 + number)
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after its parent is gone, however that ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.05)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

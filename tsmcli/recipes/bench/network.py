@@ -16,23 +16,22 @@ from torch.profiler import ProfilerActivity, profile
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import Config
-from tsmcli.core.cost import count_cost
 from tsmcli.core.shift import TemporalShift
 from tsmcli.core.tsm import TSM, build_model, normalize
-from tsmcli.engine.learner import make_learner, take_step
-from tsmcli.engine.memory import activation_bytes
-from tsmcli.engine.peak import peak_memory
-from tsmcli.engine.precision import dtype_of
-from tsmcli.engine.runtime import (
+from tsmcli.engine.device import (
     choose_device,
+    dtype_of,
     environment,
     for_inference,
     use_channels_last,
 )
-from tsmcli.engine.timing import time_in_turn
-from tsmcli.engine.world import ALONE
+from tsmcli.engine.learner import make_learner, take_step
+from tsmcli.engine.memory import activation_bytes, peak_memory
+from tsmcli.engine.processes import ALONE
 from tsmcli.errors import EnvironmentProblem
-from tsmcli.recipes.measurement import Case, Measurement, blank
+from tsmcli.recipes.bench.case import Case, Measurement, blank
+from tsmcli.recipes.bench.cost import count_cost
+from tsmcli.recipes.bench.timing import time_in_turn
 
 _RUNS_BEFORE = 2
 """Calls before anything is timed: they load kernels and, with --compile, compile."""

@@ -10,14 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Literal
 from urllib.parse import urlsplit
 
+from tsmcli.engine.fetch import Fetched, FetchEvent, Waiting, fetch, size_of
+from tsmcli.engine.fetch_remote import Remote, has_prefix, is_whole
+from tsmcli.engine.fetch_web import Client, open_client
 from tsmcli.errors import EnvironmentProblem, TsmError, UsageError, WeightsError
-from tsmcli.prepare.fetch import Fetched, FetchEvent, Waiting, fetch, size_of
-from tsmcli.prepare.remote import Remote, is_whole
-from tsmcli.prepare.unpack import unpack
-from tsmcli.prepare.web import Client, open_client
 from tsmcli.recipes.events import Stage
+from tsmcli.recipes.zoo.unpack import unpack
 from tsmcli.zoo import Extra, File, Model
 
 
@@ -55,7 +56,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DownloadPlan:
     """What a download would do; `free` bytes are left on the disk of the cache."""
 
     files: tuple[Planned, ...]
@@ -133,7 +134,7 @@ def addresses(id: str, file: File, mirrors: Sequence[str]) -> tuple[str, ...]:
 
 def download(
     remotes: Sequence[Remote], supply: Supply, *, jobs: int = 4, dry_run: bool = False
-) -> Iterator[Stage | FetchEvent | Failed | Plan | Downloaded]:
+) -> Iterator[Stage | FetchEvent | Failed | DownloadPlan | Downloaded]:
     """Make every file whole; with `dry_run`, yield the plan and stop.
 
     A file that cannot be fetched does not stop the others; the error at the end names them all.
@@ -143,7 +144,7 @@ def download(
         EnvironmentProblem: the disk is too small, a file cannot be written, or an archive cannot be unpacked.
     """
     with open_client() as client:
-        plan = make_plan(remotes, client, supply, jobs)
+        plan = plan_download(remotes, client, supply, jobs)
         if dry_run:
             yield plan
             return
@@ -182,7 +183,7 @@ def download(
     yield Downloaded(tuple(fetched), unpacked)
 
 
-def make_plan(remotes: Sequence[Remote], client: Client, supply: Supply, jobs: int) -> Plan:
+def plan_download(remotes: Sequence[Remote], client: Client, supply: Supply, jobs: int) -> DownloadPlan:
     """What is there, what is missing, and how much it is."""
 
     def look(remote: Remote) -> Planned:
@@ -193,7 +194,7 @@ def make_plan(remotes: Sequence[Remote], client: Client, supply: Supply, jobs: i
     with ThreadPoolExecutor(jobs) as pool:
         files = tuple(pool.map(look, remotes))
     there = next(folder for folder in (supply.cache, *supply.cache.absolute().parents) if folder.exists())
-    return Plan(files, shutil.disk_usage(there).free)
+    return DownloadPlan(files, shutil.disk_usage(there).free)
 
 
 def fetch_all(remotes: Sequence[Remote], client: Client, jobs: int) -> Iterator[FetchEvent | Failed]:
@@ -248,3 +249,54 @@ def _together(failures: Sequence[Failed], total: int) -> TsmError:
     kind = WeightsError if any(isinstance(f.error, WeightsError) for f in failures) else EnvironmentProblem
     reasons = "\n".join(str(failure.error) for failure in failures)
     return kind(f"{len(failures)} of {total} files could not be fetched\n{reasons}", hint=failures[0].error.hint)
+
+
+State = Literal["verified", "no published hash", "damaged", "incomplete", "missing"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file of the cache, or one that should be there; `bytes` are those on disk."""
+
+    name: str
+    path: Path
+    state: State
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The end: all that was looked at."""
+
+    files: tuple[Checked, ...]
+
+    @property
+    def bad(self) -> list[Checked]:
+        """What cannot be used as it is."""
+        return [file for file in self.files if file.state in ("damaged", "incomplete", "missing")]
+
+
+def verify(entries: Sequence[Model | Extra], supply: Supply, *, named: bool) -> Iterator[Checked | Verified]:
+    """Hash every file of these entries that is in the cache.
+
+    Args:
+        named: the entries were asked for by name, so a checkpoint that is not there is worth a line.
+    """
+    files = []
+    for entry in entries:
+        for kind in entry.files if isinstance(entry, Model) else ("ckpt",):
+            if isinstance(entry, Extra) and entry.file is None:
+                continue
+            remote = remote_of(entry, supply, kind)
+            state: State = "verified" if remote.sha256_prefix else "no published hash"
+            path = remote.path
+            if not path.is_file():
+                state, path = ("incomplete", remote.part) if remote.part.exists() else ("missing", path)
+            elif not has_prefix(path, remote.sha256_prefix):
+                state = "damaged"
+            if state == "missing" and not (named and kind == "ckpt"):
+                continue
+            file = Checked(remote.name, path, state, path.stat().st_size if path.exists() else 0)
+            files.append(file)
+            yield file
+    yield Verified(tuple(files))

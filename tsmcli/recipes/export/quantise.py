@@ -16,7 +16,7 @@ from tsmcli.config import Config
 from tsmcli.core.tsm import normalize
 from tsmcli.data.dataset import VideoDataset, eval_loader
 from tsmcli.data.location import Places, find_split
-from tsmcli.engine.deployed import Runner, open_onnx
+from tsmcli.engine.exported_file import Runner, open_onnx
 from tsmcli.errors import DataError
 from tsmcli.metrics import interval
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from tsmcli.config import Store
 from tsmcli.data.listfile import VideoRecord
-from tsmcli.prepare.media import FrameSet, number_frames, scan
+from tsmcli.data.media import FrameSet, number_frames, scan
 
 
-class Found(NamedTuple):
+class FoundVideo(NamedTuple):
     """A video, or something that was named and is none.
 
     Attributes:
@@ -29,13 +29,13 @@ class Found(NamedTuple):
     problem: str = ""
 
 
-def find_videos(sources: Sequence[str]) -> list[Found]:
+def find_videos(sources: Sequence[str]) -> list[FoundVideo]:
     """Every video that the words name, once, in their order; a word that names none becomes a problem.
 
     A folder with numbered JPEG files is one video; any other folder stands for the videos and the frame folders
     in it and below. A word with `*`, `?` or `[` that is no file itself is a pattern; `**` goes through folders.
     """
-    videos: dict[str, Found] = {}
+    videos: dict[str, FoundVideo] = {}
     for source in sources:
         for path in _matches(source):
             for video in _in_folder(path) if path.is_dir() else [_file(path)]:
@@ -49,13 +49,13 @@ def _matches(source: str) -> list[Path]:
     return [Path(name) for name in sorted(glob.glob(source, recursive=True))] or [Path(source)]  # noqa: PTH207
 
 
-def _file(path: Path) -> Found:
+def _file(path: Path) -> FoundVideo:
     store: Store = "zip" if path.suffix.lower() == ".zip" else "video"
     problem = "" if path.exists() else f"{path}: no such video"
-    return Found(str(path), VideoRecord(str(path), None, 0), store, problem=problem)
+    return FoundVideo(str(path), VideoRecord(str(path), None, 0), store, problem=problem)
 
 
-def _in_folder(folder: Path) -> Iterator[Found]:
+def _in_folder(folder: Path) -> Iterator[FoundVideo]:
     pictures = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
     frames = number_frames(folder, pictures)
     if frames:
@@ -70,12 +70,12 @@ def _in_folder(folder: Path) -> Iterator[Found]:
         yield _problem(folder, "no videos or numbered JPEG frames in this folder")
 
 
-def _frames(folder: Path, frames: FrameSet | str) -> Found:
+def _frames(folder: Path, frames: FrameSet | str) -> FoundVideo:
     if isinstance(frames, str):
         return _problem(folder, frames)
     record = VideoRecord(str(folder), frames.count, 0)
-    return Found(str(folder), record, "frames", frames.template, frames.start_index)
+    return FoundVideo(str(folder), record, "frames", frames.template, frames.start_index)
 
 
-def _problem(path: Path, what: str) -> Found:
-    return Found(str(path), VideoRecord(str(path), None, 0), problem=f"{path}: {what}")
+def _problem(path: Path, what: str) -> FoundVideo:
+    return FoundVideo(str(path), VideoRecord(str(path), None, 0), problem=f"{path}: {what}")

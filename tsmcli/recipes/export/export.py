@@ -15,21 +15,21 @@ import torch
 
 from tsmcli import __version__
 from tsmcli.config import Config
-from tsmcli.core.deploy import ClipNetwork, Signature, StreamNetwork, example_input
+from tsmcli.core.exportable import ClipNetwork, Signature, StreamNetwork, example_input
 from tsmcli.core.inference import fold_batch_norms
 from tsmcli.core.tsm import MEAN, STD, TSM
-from tsmcli.data.location import Places, Split, find_split, write_text
+from tsmcli.data.location import Places, Split, find_split
 from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree, load_checkpoint, open_checkpoint
-from tsmcli.engine.deployed import need, trace, write_onnx, write_program
+from tsmcli.engine.exported_file import need, trace, write_onnx, write_program
 from tsmcli.engine.weight_file import write_safetensors
 from tsmcli.errors import EnvironmentProblem, UsageError
-from tsmcli.prepare.remote import sha256
+from tsmcli.files import sha256, write_text
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.export_check import compare_clips, compare_streams, find_videos_to_try, real_clips
-from tsmcli.recipes.published import find_checkpoint
-from tsmcli.recipes.quantise import Quantised, quantise
+from tsmcli.recipes.export.check import compare_clips, compare_streams, find_videos_to_try, real_clips
+from tsmcli.recipes.export.quantise import Quantised, quantise
 from tsmcli.recipes.test import choose_classes, choose_config, load_network
+from tsmcli.recipes.zoo.published import find_checkpoint
 
 Format = Literal["onnx", "torch-export", "safetensors"]
 SAMPLING_RULES = {

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from tsmcli.config import Config
 from tsmcli.data.dataset import BadVideo
 from tsmcli.data.location import Places
-from tsmcli.engine.runtime import choose_device
+from tsmcli.engine.device import choose_device
 from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import DataError, WeightsError
+from tsmcli.files import sha256
 from tsmcli.metrics import confusion
-from tsmcli.prepare.remote import sha256
 from tsmcli.presets import resolve
-from tsmcli.recipes.curves import Curves, read_log
 from tsmcli.recipes.evaluate import ClassScore, Evaluation, class_names, class_scores, summarise
 from tsmcli.recipes.events import Scoring, Stage
-from tsmcli.recipes.mistakes import ClipGroup, confused_pairs, worst_classes
-from tsmcli.recipes.order import OrderStudy, study_order
-from tsmcli.recipes.reopen import reopen
+from tsmcli.recipes.study.logs import Curves, read_log
+from tsmcli.recipes.study.mistakes import ClipGroup, confused_pairs, worst_classes
+from tsmcli.recipes.study.reopen import reopen
+from tsmcli.recipes.study.shuffled import OrderStudy, study_order
 from tsmcli.recipes.test import Tested, test
 from tsmcli.results import Results, load_results
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tsmcli.data.dataset import VideoDataset
 from tsmcli.errors import DataError
 from tsmcli.metrics import confusion
-from tsmcli.recipes.combine import to_probabilities
+from tsmcli.recipes.ensemble import to_probabilities
 from tsmcli.recipes.evaluate import class_scores, most_confused
-from tsmcli.recipes.reopen import Reopened
+from tsmcli.recipes.study.reopen import Reopened
 from tsmcli.results import Results
 
 

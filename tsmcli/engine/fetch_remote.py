@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from tsmcli.files import sha256
 
 _BLOCK = 1 << 20
 
@@ -62,12 +63,3 @@ def is_whole(remote: Remote) -> bool:
 def has_prefix(path: Path, prefix: str | None) -> bool:
     """Whether the SHA-256 of a file begins like this; true where no beginning is known."""
     return prefix is None or sha256(path).startswith(prefix)
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

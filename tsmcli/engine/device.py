@@ -7,14 +7,16 @@ import os
 import platform
 import random
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from tsmcli import __version__
+from tsmcli.config import Precision
 from tsmcli.core.inference import Network, fold_batch_norms, join_shifts
 from tsmcli.errors import EnvironmentProblem
 
@@ -90,16 +92,6 @@ def for_inference(
     return model
 
 
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on a device; None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError):  # Windows, macOS
-        return None
-
-
 def set_determinism(deterministic: bool) -> None:
     """Deterministic GPU operations, or the fastest ones. A CPU is deterministic either way."""
     if deterministic:
@@ -131,3 +123,35 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """What `auto` means on a device: bf16 where a GPU computes in it, else fp32.
+
+    Raises:
+        EnvironmentProblem: fp16 without a GPU.
+    """
+    gpu = device.type == "cuda"
+    if name == "auto":
+        return "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if name == "fp16" and not gpu:
+        raise EnvironmentProblem(f"fp16 needs a GPU, not {device}", hint="--precision fp32, or bf16")
+    return name
+
+
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type of the numbers of a format on a device.
+
+    Raises:
+        EnvironmentProblem: see `choose_precision`.
+    """
+    return _DTYPES[choose_precision(precision, device)]
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """A context in which convolutions and matrix products run in the given format."""
+    chosen = choose_precision(precision, device)
+    return nullcontext() if chosen == "fp32" else torch.autocast(device.type, _DTYPES[chosen])

@@ -22,11 +22,11 @@ from tsmcli.data.decode import check_decoder, open_reader
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Places, Split, find_split
 from tsmcli.data.spatial import eval_views, train_view
-from tsmcli.engine.runtime import choose_device, environment, for_inference
+from tsmcli.engine.device import choose_device, environment, for_inference
 from tsmcli.engine.scores import view_logits
 from tsmcli.errors import DataError
-from tsmcli.recipes.measure import num_classes
-from tsmcli.recipes.measurement import Case
+from tsmcli.recipes.bench.case import Case
+from tsmcli.recipes.bench.network import num_classes
 
 _STAGED, _KEPT = 32, 8
 """Videos whose reading is timed step by step; and with which the network is timed alone."""

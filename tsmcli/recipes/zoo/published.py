@@ -11,11 +11,11 @@ import torch
 from tsmcli import zoo
 from tsmcli.config import Config, ModelConfig
 from tsmcli.core.recognise import Recognised, recognise
+from tsmcli.engine.fetch_remote import Remote, is_whole
 from tsmcli.engine.weight_file import read_weights
 from tsmcli.errors import UsageError, WeightsError
-from tsmcli.prepare.remote import Remote, is_whole
 from tsmcli.presets import Preset, resolve
-from tsmcli.recipes.download import Supply, download, remote_of
+from tsmcli.recipes.zoo.download import Supply, download, remote_of
 
 
 def find_checkpoint(

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import Store
+from tsmcli.data.media import FrameSet, Media, scan
 from tsmcli.errors import DataError
 from tsmcli.prepare.annotations import Annotations, Item
 from tsmcli.prepare.extract import Job, Size, Target
-from tsmcli.prepare.media import FrameSet, Media, scan
 
 
 @dataclass(frozen=True)
-class Found:
+class MatchedVideo:
     """An annotated video and where it lies: a video file or a folder of frames, relative to the source."""
 
     item: Item
@@ -29,7 +29,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MediaPlan:
     """What will be done: which annotated videos are there, which are not, what becomes of them.
 
     Attributes:
@@ -47,14 +47,14 @@ class Plan:
     size: Size
     annotations: Annotations
     media: Media
-    found: list[Found]
+    found: list[MatchedVideo]
     missing: list[Item]
     unusable: list[tuple[str, str]] = field(default_factory=list)
 
 
-def make_plan(
+def plan_media(
     dataset: str, annotations: Annotations, source: Path, out: Path, store: str | None, size: Size
-) -> Plan:
+) -> MediaPlan:
     """Look for every annotated video and decide what to do.
 
     Args:
@@ -64,7 +64,7 @@ def make_plan(
         DataError: nothing that is annotated was found.
     """
     media = scan(source, _made_here(dataset, out))
-    good: list[Found] = []
+    good: list[MatchedVideo] = []
     lost: list[Item] = []
     for item in annotations.items:
         here = _find(item, source, media, want_video=store in ("video", "zip", "seekable") or size != Size())
@@ -96,19 +96,19 @@ def make_plan(
     read_as: Store = "frames" if store == "frames" else "zip" if store == "zip" else "video"
     kept = [f for f in good if (f.video is not None) == as_videos]
     lost += [f.item for f in good if (f.video is not None) != as_videos]
-    return Plan(dataset, source, out, read_as, target, size, annotations, media, kept, lost, unusable)
+    return MediaPlan(dataset, source, out, read_as, target, size, annotations, media, kept, lost, unusable)
 
 
-def _find(item: Item, source: Path, media: Media, *, want_video: bool) -> Found | None:
+def _find(item: Item, source: Path, media: Media, *, want_video: bool) -> MatchedVideo | None:
     prefer = (item.split, "validation" if item.split == "val" else item.split, item.folder)
     direct = Path(item.names[0])
     if (len(direct.parts) > 1 or direct.suffix) and (source / direct).is_file():
-        return Found(item, video=direct)
+        return MatchedVideo(item, video=direct)
     video = media.find_video(item.names, prefer)
     frames = media.find_frames(item.names, prefer)
     if video and (want_video or not frames):
-        return Found(item, video=video)
-    return Found(item, frames=frames) if frames else None
+        return MatchedVideo(item, video=video)
+    return MatchedVideo(item, frames=frames) if frames else None
 
 
 def _made_here(dataset: str, out: Path) -> frozenset[Path]:
@@ -122,14 +122,14 @@ def _made_here(dataset: str, out: Path) -> frozenset[Path]:
     )
 
 
-def _one_naming(good: list[Found]) -> tuple[list[Found], list[tuple[str, str]]]:
+def _one_naming(good: list[MatchedVideo]) -> tuple[list[MatchedVideo], list[tuple[str, str]]]:
     """Keep the frame folders that are named as most are; a dataset has one way to name frames."""
     ways = Counter((f.frames.template, f.frames.start_index) for f in good if f.frames)
     if len(ways) < 2:
         return good, []
     usual = ways.most_common(1)[0][0]
-    kept: list[Found] = []
-    odd: list[Found] = []
+    kept: list[MatchedVideo] = []
+    odd: list[MatchedVideo] = []
     for found in good:
         same = found.frames is None or (found.frames.template, found.frames.start_index) == usual
         (kept if same else odd).append(found)
@@ -137,7 +137,7 @@ def _one_naming(good: list[Found]) -> tuple[list[Found], list[tuple[str, str]]]:
     return kept, [(str(found.frames.path), reason) for found in odd if found.frames]
 
 
-def make_jobs(plan: Plan) -> list[Job]:
+def make_jobs(plan: MediaPlan) -> list[Job]:
     """One conversion per found video; a video that is annotated twice is converted once.
 
     Raises:
@@ -156,7 +156,7 @@ def make_jobs(plan: Plan) -> list[Job]:
     return list(jobs.values())
 
 
-def stored_path(plan: Plan, found: Found) -> Path:
+def stored_path(plan: MediaPlan, found: MatchedVideo) -> Path:
     """Where a converted video lies, below the media folder."""
     suffix = {"frames": "", "zip": ".zip", "seekable": ".mp4"}[plan.target or "frames"]
     return Path(found.item.folder) / (found.name + suffix)

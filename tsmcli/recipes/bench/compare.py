@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tsmcli.data.location import Places
-from tsmcli.engine.child import in_child
-from tsmcli.engine.runtime import choose_device
+from tsmcli.engine.device import choose_device
+from tsmcli.engine.launch import in_child
 from tsmcli.errors import DataError, EnvironmentProblem
-from tsmcli.recipes.bench_data import DataMeasurement, measure_data
+from tsmcli.recipes.bench.case import Case, Measurement, blank
+from tsmcli.recipes.bench.network import measure
+from tsmcli.recipes.bench.reading import DataMeasurement, measure_data
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.measure import measure
-from tsmcli.recipes.measurement import Case, Measurement, blank
 
 FORMAT = 1
 """Of what `tsm bench --json` prints; a key may be added within a number, none is renamed or dropped."""

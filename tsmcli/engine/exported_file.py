@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsmcli.core.deploy import Signature
+from tsmcli.core.exportable import Signature
 from tsmcli.errors import EnvironmentProblem
 
 Runner = Callable[[Sequence[Tensor]], list[Tensor]]

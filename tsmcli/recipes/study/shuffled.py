@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from tsmcli.data.dataset import BadVideo, VideoDataset, eval_loader
-from tsmcli.engine.runtime import for_inference
+from tsmcli.engine.device import for_inference
 from tsmcli.engine.scores import VideoScored, average_views, view_logits
 from tsmcli.errors import DataError
 from tsmcli.metrics import confusion, mean_class, per_class, top_k
 from tsmcli.recipes.events import Scoring
-from tsmcli.recipes.reopen import Reopened
+from tsmcli.recipes.study.reopen import Reopened
 from tsmcli.results import Results
 
 ORDERS = ("in order", "shuffled", "reversed")

@@ -22,7 +22,7 @@ from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree, open
 from tsmcli.engine.weight_file import read_weights, write_safetensors, write_torch
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.presets import Preset
-from tsmcli.recipes.published import find_checkpoint
+from tsmcli.recipes.zoo.published import find_checkpoint
 
 Target = Literal["mmaction", "mit", "tsm", "safetensors", "torchvision"]
 TARGETS: tuple[Target, ...] = get_args(Target)

@@ -15,12 +15,10 @@ from tsmcli.data.dataset import VideoDataset, train_loader
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, Split, find_classes, find_split
 from tsmcli.data.shards import TrainOrder
-from tsmcli.engine.freeze import freeze
-from tsmcli.engine.memory import step_bytes
-from tsmcli.engine.optim import lr_factor, param_groups, scaled_lr
-from tsmcli.engine.precision import choose_precision
-from tsmcli.engine.runtime import free_memory
-from tsmcli.engine.world import World
+from tsmcli.engine.device import choose_precision
+from tsmcli.engine.memory import free_memory, step_bytes
+from tsmcli.engine.optim import freeze, lr_factor, param_groups, scaled_lr
+from tsmcli.engine.processes import World
 from tsmcli.errors import ConfigError, DataError, EnvironmentProblem
 from tsmcli.presets import Preset, override
 
@@ -28,7 +26,7 @@ SAMPLED_PATHS = 64
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainPlan:
     """A training that can start: everything that can be known without building the network.
 
     Attributes:
@@ -60,7 +58,7 @@ class Plan:
         )  # fmt: skip
 
 
-def make_plan(
+def make_train_plan(
     preset: Preset,
     places: Places,
     device: torch.device,
@@ -68,7 +66,7 @@ def make_plan(
     *,
     overfit: int = 0,
     quick: bool = False,
-) -> Plan:
+) -> TrainPlan:
     """Check everything that can fail: lists, labels, class names, some paths, decoder, device, precision.
 
     Args:
@@ -98,7 +96,7 @@ def make_plan(
         for split in (train, val) if val else (train,):
             check_paths(split)
     lr = scaled_lr(config.train, world.size)
-    return Plan(preset, classes, train, val, device, world, lr, tuple(_oddities(config, classes, train)))
+    return TrainPlan(preset, classes, train, val, device, world, lr, tuple(_oddities(config, classes, train)))
 
 
 def check_classes(config: Config, classes: list[str]) -> None:
@@ -139,7 +137,7 @@ def check_disk(folder: Path, config: Config, num_classes: int) -> None:
         )
 
 
-def describe(plan: Plan) -> tuple[str, ...]:
+def describe(plan: TrainPlan) -> tuple[str, ...]:
     """The facts to know before the first step."""
     t, world, order = plan.config.train, plan.world, plan.order()
     batch = f"{t.batch}" + (f" x {t.accumulate} accumulated" if t.accumulate > 1 else "")
@@ -179,7 +177,7 @@ class DryRun:
     first_batch: tuple[str, ...]
 
 
-def dry_run(plan: Plan, values: tuple[tuple[str, object, str], ...]) -> DryRun:
+def dry_run(plan: TrainPlan, values: tuple[tuple[str, object, str], ...]) -> DryRun:
     """Work out what a training would do, and read its first batch; nothing is trained or written."""
     config, order = plan.config, plan.order()
     model = build_model(config.model, len(plan.classes), seed=0)
@@ -198,7 +196,7 @@ def dry_run(plan: Plan, values: tuple[tuple[str, object, str], ...]) -> DryRun:
     )  # fmt: skip
 
 
-def _first_batch(plan: Plan, order: TrainOrder) -> tuple[str, ...]:
+def _first_batch(plan: TrainPlan, order: TrainOrder) -> tuple[str, ...]:
     config = override(plan.config, ["train.workers=0"])
     batch = next(iter(train_loader(VideoDataset(plan.train, config, None), order)))
     views = f"clips {list(batch.views.shape)} {str(batch.views.dtype).removeprefix('torch.')} (N, V, T, 3, h, w)"

@@ -18,9 +18,10 @@ from urllib.request import url2pathname
 import httpx
 from filelock import FileLock, Timeout
 
+from tsmcli.engine.fetch_remote import Remote, has_prefix, is_whole
+from tsmcli.engine.fetch_web import TryAgain, Unusable, check_status, shown
 from tsmcli.errors import EnvironmentProblem, WeightsError
-from tsmcli.prepare.remote import Remote, has_prefix, is_whole, sha256
-from tsmcli.prepare.web import TryAgain, Unusable, check_status, shown
+from tsmcli.files import sha256
 
 TRIES = 5
 """Attempts in a row, at one address, that bring the download no further."""

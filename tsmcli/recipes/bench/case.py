@@ -11,8 +11,8 @@ import torch
 
 from tsmcli import zoo
 from tsmcli.config import Config, Precision, Views
-from tsmcli.engine.peak import PeakMemory
-from tsmcli.engine.precision import dtype_of
+from tsmcli.engine.device import dtype_of
+from tsmcli.engine.memory import PeakMemory
 from tsmcli.presets import load_preset, preset_names
 
 Mode = Literal["inference", "training"]
@@ -48,7 +48,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedNumber:
     """What the zoo says of the same thing; on which hardware is not on record.
 
     Attributes:
@@ -111,7 +111,7 @@ class Measurement:
     kept_bytes: int | None = None
     shift_cost: float | None = None
     shift_cost_quartiles: tuple[float, float] | None = None
-    published: tuple[Published, ...] = ()
+    published: tuple[PublishedNumber, ...] = ()
     error: str | None = None
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -140,7 +140,7 @@ def blank(case: Case, device: torch.device) -> Measurement:
     )
 
 
-def published(case: Case) -> Iterator[Published]:
+def published(case: Case) -> Iterator[PublishedNumber]:
     """The rows with a number for a preset as it is shipped, in float32: speed at batch 1, or memory of its step."""
     shipped = load_preset(case.name) if case.name in preset_names() else None
     if shipped is None or case.config.model != shipped.model or case.precision != "fp32" or case.compile:
@@ -153,6 +153,6 @@ def published(case: Case) -> Iterator[Published]:
         if row.preset != case.name:
             continue
         if case.mode == "training" and same_step and row.memory_mb:
-            yield Published(row.id, memory_mib=row.memory_mb)
+            yield PublishedNumber(row.id, memory_mib=row.memory_mb)
         if case.mode == "inference" and case.batch == 1 and case.views.name in row.protocols and row.videos_per_sec:
-            yield Published(row.id, videos_per_sec=row.videos_per_sec)
+            yield PublishedNumber(row.id, videos_per_sec=row.videos_per_sec)

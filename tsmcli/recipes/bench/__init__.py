@@ -1,0 +1,1 @@
+"""How fast networks and readers are."""

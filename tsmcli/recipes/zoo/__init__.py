@@ -1,0 +1,1 @@
+"""Published checkpoints: fetched, verified, compared, converted."""
