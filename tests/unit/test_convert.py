@@ -14,10 +14,10 @@ from tsmcli.catalog import CATALOG
 from tsmcli.config import ModelConfig
 from tsmcli.core.tsm import build_model
 from tsmcli.core.weights import export_state, mit_class_order
-from tsmcli.engine.checkpoint import load_checkpoint
 from tsmcli.engine.weight_file import read_file, read_weights
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.presets import load_preset, resolve
+from tsmcli.recipes.network import load_checkpoint
 from tsmcli.recipes.zoo import convert as conversion
 from tsmcli.recipes.zoo.convert import TARGETS, Converted, convert, same_bits
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from tsmcli.config import Config
-from tsmcli.core.tsm import TSM, build_model
+from tsmcli.core.tsm import TSM
 from tsmcli.core.weights import LoadReport, load_state
 from tsmcli.engine.weight_file import read_file, read_weights, write_torch
 from tsmcli.errors import WeightsError
@@ -122,7 +122,15 @@ def open_checkpoint(path: Path | str) -> Checkpoint | None:
     Raises:
         WeightsError: the file is missing, damaged, or from a newer tsm.
     """
-    tree = read_file(path)
+    return checkpoint_of(read_file(path), path)
+
+
+def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | None:
+    """What was read from a file, as one of our checkpoints; None for anything else.
+
+    Raises:
+        WeightsError: it is incomplete, or from a newer tsm.
+    """
     if not isinstance(tree.get("format"), int):
         return None
     if tree["format"] > FORMAT:
@@ -143,34 +151,21 @@ def open_checkpoint(path: Path | str) -> Checkpoint | None:
         raise WeightsError(f"{path}: the checkpoint is incomplete: {error}") from None
 
 
-def load_checkpoint(path: Path | str) -> tuple[TSM, Config]:
-    """The network of one of our checkpoints, in evaluation mode, and its configuration.
-
-    Raises:
-        WeightsError: see `read_checkpoint`; or the weights do not fit the configuration.
-    """
-    checkpoint = read_checkpoint(path)
-    model = build_model(checkpoint.config, len(checkpoint.class_names))
-    load_state(model, checkpoint.model)
-    return model.eval(), checkpoint.config
-
-
 def load_weights(
-    model: TSM, source: Path | str | Mapping[str, Tensor], *, new_classifier: bool = False
+    model: TSM, source: Path | str | Mapping[str, Tensor], *, new_classifier: bool = False, of: Path | str = ""
 ) -> LoadReport:
     """Load weights in any known layout into a network: ours, MMAction2's, the authors', torchvision's.
 
     Args:
         source: a file, or a state dict.
         new_classifier: leave the classifier fresh and ignore the file's.
+        of: the file that a state dict was read from, for messages.
 
     Raises:
         WeightsError: the file cannot be read, or is of another network; the network is then unchanged.
     """
-    if isinstance(source, Mapping):
-        return load_state(model, source, new_classifier=new_classifier)
-    state = read_weights(source)
+    state, of = (source, of) if isinstance(source, Mapping) else (read_weights(source), source)
     try:
         return load_state(model, state, new_classifier=new_classifier)
     except WeightsError as error:
-        raise WeightsError(f"{source}: {error}", error.hint) from None
+        raise WeightsError(f"{of}: {error}" if of else str(error), error.hint) from None
