@@ -21,7 +21,6 @@ from tsmcli.data.shards import TrainOrder
 from tsmcli.engine.checkpoint import (
     Checkpoint,
     Progress,
-    load_checkpoint,
     load_weights,
     read_checkpoint,
     save_checkpoint,
@@ -35,6 +34,7 @@ from tsmcli.engine.processes import ALONE
 from tsmcli.engine.scores import VideoScored, average_views, score_videos, view_logits
 from tsmcli.errors import ConfigError, DataError, EnvironmentProblem, WeightsError
 from tsmcli.presets import load_preset, preset_names
+from tsmcli.recipes.network import load_checkpoint
 
 CPU = torch.device("cpu")
 MODEL = ModelConfig(backbone="resnet18", width=0.25, num_segments=2, init="none", dropout=0)
