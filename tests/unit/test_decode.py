@@ -407,6 +407,18 @@ def test_frame_zip(tmp_path: Path) -> None:
         FrameZip(tmp_path / "none.zip")
 
 
+def test_a_zipped_folder(tmp_path: Path) -> None:
+    """The entry of the folder itself is no frame."""
+    pictures = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in numbered_frames(3)]
+    with zipfile.ZipFile(tmp_path / "v.zip", "w") as file:
+        file.writestr("v/", b"")
+        for number, picture in enumerate(pictures):
+            file.writestr(f"v/{number}.jpg", picture)
+    with closing(FrameZip(tmp_path / "v.zip")) as reader:
+        assert reader.num_frames == 3
+        assert [number_of(frame) for frame in reader.read(np.array([0, 2]))] == [0, 2]
+
+
 def damaged_zips(folder: Path) -> Iterator[str]:
     """ZIPs for which the standard library has an error of every kind."""
     pictures = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in numbered_frames(4)]

@@ -44,7 +44,7 @@ class FrameZip:
             directory = self._directory()
             if directory is None:
                 self._zip = zipfile.ZipFile(self._file)
-                self._names = sorted(self._zip.namelist())
+                self._names = sorted(name for name in self._zip.namelist() if not name.endswith("/"))
                 self.num_frames = len(self._names)
             else:
                 self._offsets, self._sizes = directory
