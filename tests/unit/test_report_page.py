@@ -16,10 +16,12 @@ from PIL import Image
 from tsmcli.catalog import CATALOG
 from tsmcli.config import PROTOCOLS
 from tsmcli.metrics import interval
+from tsmcli.presets import load_preset
 from tsmcli.recipes.study.logs import Curves
 from tsmcli.recipes.study.mistakes import ClipGroup, ShownClip
 from tsmcli.recipes.study.shuffled import compare_orders
 from tsmcli.recipes.study.study import Study, read_study
+from tsmcli.recipes.test import describe_network
 from tsmcli.report.page import write_report
 from tsmcli.results import Results, save_results
 
@@ -34,13 +36,13 @@ def make_study(folder: Path, names: list[str], videos: int) -> Study:
     scores = rng.random((videos, classes)).astype(np.float32)
     scores[np.arange(videos), labels] += 0.9
     scores /= scores.sum(1, keepdims=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "best.pt").write_bytes(b"weights")
     meta = {
-        "preset": "made-up", "protocol_name": "efficient", "protocol": PROTOCOLS["efficient"].model_dump(),
-        "class_names": names, "checkpoint": "runs/x/best.pt", "sha256": "0" * 64, "num_segments": 8,
-        "environment": {"torch": "2.4", "command": ["tsm", "test"]}, "seconds": 3.2,
+        **describe_network(folder / "best.pt", load_preset("demo"), "made-up"),  # as tests do
+        "protocol_name": "efficient", "protocol": PROTOCOLS["efficient"].model_dump(), "class_names": names,
     }  # fmt: skip
     paths = [f"{i}.mp4" for i in range(videos)]
-    folder.mkdir(parents=True, exist_ok=True)
     save_results(
         folder / "scores-best-efficient.npz",
         Results(paths, labels, scores, videos + 1, [("gone.mp4", "no such video")], meta),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +9,17 @@ from typing import Any
 import jinja2
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from PIL import Image
 
 from tsmcli import __version__
 from tsmcli.config import ModelConfig, Views
-from tsmcli.files import write_text
+from tsmcli.files import write_bytes
 from tsmcli.metrics import interval, per_class
 from tsmcli.recipes.evaluate import Evaluation, most_confused
 from tsmcli.recipes.study.mistakes import ClipGroup
 from tsmcli.recipes.study.shuffled import ORDERS, OrderStudy
 from tsmcli.recipes.study.study import Study
 from tsmcli.report.figures import draw_classes, draw_confusion, draw_curves, draw_order, save_png, style, to_svg
+from tsmcli.report.pictures import data_uri, strip
 from tsmcli.report.tables import percent
 
 _HERE = Path(__file__).parent / "page"
@@ -59,7 +56,8 @@ def write_report(study: Study, out: Path | None = None) -> Written:
             save_png(figure, plot)
         svg = {str(name): to_svg(figures[name]) for name in ("curves", "order") if name in figures}
     engine = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    write_text(page, engine.from_string(_text("report.html.j2")).render(**_context(study, svg)))
+    text = engine.from_string(_text("report.html.j2")).render(**_context(study, svg))
+    write_bytes(page, text.encode("utf-8", "backslashreplace"))  # a path may have bytes that are no text
     return Written(page, plots)
 
 
@@ -137,7 +135,7 @@ def _protocol(meta: dict[str, Any]) -> str:
         return ""
     views = Views.model_validate(meta["protocol"])
     resized = f" of frames scaled to {views.resize_px} px" if views.resize_px else ""
-    frames = f"{meta['num_segments']} frames, " if "num_segments" in meta else ""
+    frames = f"{meta['network']['num_segments']} frames, " if "network" in meta else ""
     return (
         f"{frames}{views.sampling} sampling, {_count(views.clips, 'clip')} × {_count(views.crops, 'crop')} "
         f"of {views.crop_px} px{resized}, mean of {'probabilities' if views.average == 'prob' else 'scores'}"
@@ -231,34 +229,16 @@ def _mistakes(study: Study) -> list[dict[str, Any]]:
 def _group(group: ClipGroup) -> dict[str, Any]:
     clips = []
     for clip in group.clips:
-        strip = _strip(clip.frames[:: -(-len(clip.frames) // _FRAMES)])
+        picture = strip(clip.frames[:: -(-len(clip.frames) // _FRAMES)], _FRAME_PX, gap=2)
         clips.append(
-            {"image": _data_uri(strip), "w": strip.width, "h": strip.height, "count": len(clip.frames),
+            {"image": data_uri(picture), "w": picture.width, "h": picture.height, "count": len(clip.frames),
              "path": clip.path, "true": clip.true, "said": clip.said, "probability": percent(clip.probability)}
         )  # fmt: skip
     return {"title": group.title, "text": group.text, "clips": clips}
 
 
-def _strip(frames: NDArray[np.uint8]) -> Image.Image:
-    """Frames beside each other."""
-    strip = Image.new("RGB", (len(frames) * (_FRAME_PX + 2) - 2, _FRAME_PX), "white")
-    for t, frame in enumerate(frames):
-        strip.paste(Image.fromarray(frame).resize((_FRAME_PX, _FRAME_PX)), (t * (_FRAME_PX + 2), 0))
-    return strip
-
-
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=72)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def _details(study: Study) -> list[tuple[str, str]]:
-    meta, environment = study.results.meta, study.results.meta.get("environment", {})
+    meta = study.results.meta
     rows = [("scores", str(study.file))]
     rows += [(key, str(meta[key])) for key in ("preset", "checkpoint", "sha256", "list") if key in meta]
-    rows += [("test took", f"{meta['seconds']:.0f} s")] if "seconds" in meta else []
-    keys = ("tsm", "python", "torch", "numpy", "platform", "processor", "threads", "gpu")
-    rows += [(key, str(environment[key])) for key in keys if environment.get(key)]
-    command = environment.get("command")
-    return [*rows, ("command", " ".join(map(str, command)))] if command else rows
+    return rows + [(key, str(value)) for key, value in meta.get("environment", {}).items() if value]

@@ -19,6 +19,8 @@ from tsmcli.prepare.official import ExtractionStarted
 from tsmcli.prepare.verify import CheckStarted, VideoChecked
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
 from tsmcli.recipes.zoo.download import Failed
+from tsmcli.report.tables import printable
+from tsmcli.report.training import write_curves
 from tsmcli.report.transfers import Transfers
 
 
@@ -28,7 +30,7 @@ def follow(events: Iterator[Any], *, quiet: bool = False) -> Any:
         return deque(events, maxlen=1).pop()
     console = Console(stderr=True, highlight=False)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=14),
         TaskProgressColumn(),
         TimeRemainingColumn(compact=True),
@@ -58,7 +60,7 @@ class _Drawing:
         self.log_every = 1
 
     def line(self, text: str) -> None:
-        self.bar.console.print(text, markup=False, soft_wrap=True)
+        self.bar.console.print(printable(text), markup=False, soft_wrap=True)
 
     def draw(self, event: Any) -> None:
         """Show one event; unknown ones, such as results, are left alone."""
@@ -88,7 +90,7 @@ class _Drawing:
             case Scoring(title, total):
                 if self.scoring is not None:
                     self.bar.remove_task(self.scoring)
-                self.scoring = self.bar.add_task(title, total=total, facts="")
+                self.scoring = self.bar.add_task(printable(title), total=total, facts="")
             case VideoScored() | BadVideo():
                 if self.scoring is not None:
                     self.bar.advance(self.scoring)
@@ -105,6 +107,8 @@ class _Drawing:
             case Saved(path, best):
                 if best:
                     self.line(f"  best so far: {path}")
+                elif trouble := write_curves(path.parent):
+                    self.line(f"  {trouble}")
 
     def _step(self, event: StepDone) -> None:
         facts = (
