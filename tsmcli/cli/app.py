@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from tsmcli import __version__
-from tsmcli.errors import EnvironmentProblem, Interrupted, TsmError
+from tsmcli.errors import EnvironmentProblem, Interrupted, TsmError, is_out_of_memory
 
 
 class ErrorBoundary(TyperGroup):
@@ -41,7 +41,7 @@ class ErrorBoundary(TyperGroup):
 def explain(error: BaseException) -> TsmError | None:
     """What a user can do something about, as an error of ours; None for a bug."""
     text = str(error).strip() or type(error).__name__
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         hint = "a smaller batch, fewer workers, or --device cpu"
         return EnvironmentProblem(f"out of memory on the device: {text.splitlines()[0]}", hint)
     match error:
@@ -56,16 +56,6 @@ def explain(error: BaseException) -> TsmError | None:
         case ImportError() if not (error.name or "").startswith("tsmcli"):
             return EnvironmentProblem(text.splitlines()[0], hint="tsm doctor says what is missing")
     return None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Python's error, or torch's; on a CPU, or of a driver, that is told by its words only."""
-    words = ("can't allocate memory", "out of memory")
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
-    )
 
 
 def _nobody_reads(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,11 @@ class DataMeasurement:
     decode_sec: float
     transform_sec: float
     loader_videos_per_sec: float
-    network_videos_per_sec: float | None
-    together_videos_per_sec: float | None
-    waiting: float | None
-    worker_bytes: tuple[int, int] | None
-    environment: dict[str, Any]
+    network_videos_per_sec: float | None = None
+    together_videos_per_sec: float | None = None
+    waiting: float | None = None
+    worker_bytes: tuple[int, int] | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
 
 
 def measure_data(case: Case, places: Places, videos: int = 64) -> DataMeasurement:
@@ -107,9 +107,6 @@ def measure_data(case: Case, places: Places, videos: int = 64) -> DataMeasuremen
         decode_sec=decoded,
         transform_sec=transformed,
         loader_videos_per_sec=rate,
-        network_videos_per_sec=None,
-        together_videos_per_sec=None,
-        waiting=None,
         worker_bytes=resident,
         environment=environment(),
     )
