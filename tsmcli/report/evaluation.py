@@ -58,19 +58,11 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     """Both tests, their difference, and whether it may be chance."""
-    a, b = comparison.a, comparison.b
+    a, b, differences = comparison.a, comparison.b, comparison.differences
     if as_json:
-        print_json(
-            {
-                "a": evaluation_json(a),
-                "b": evaluation_json(b),
-                "difference": {
-                    name: {"b_minus_a": d.b - d.a, "low": d.low, "high": d.high}
-                    for name, d in comparison.differences.items()
-                },
-                "mcnemar": {"only_a": comparison.only_a, "only_b": comparison.only_b, "p": comparison.p},
-            }
-        )
+        found = {name: {"b_minus_a": d.b - d.a, "low": d.low, "high": d.high} for name, d in differences.items()}
+        chance = {"only_a": comparison.only_a, "only_b": comparison.only_b, "p": comparison.p}
+        print_json({"a": evaluation_json(a), "b": evaluation_json(b), "difference": found, "mcnemar": chance})
         return
     print_line(f"A: {a.source} ({a.preset}, protocol {a.protocol})")
     print_line(f"B: {b.source} ({b.preset}, protocol {b.protocol})")
@@ -84,7 +76,7 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
             f"{100 * (d.b - d.a):+.2f}",
             f"{100 * d.low:+.2f} to {100 * d.high:+.2f}",
         )
-        for name, d in comparison.differences.items()
+        for name, d in differences.items()
     ]
     print_table(("metric", "A", "B", "B - A", "95 % interval"), rows, f"The same {a.coverage}")
     print_line(f"First guess right in A only: {comparison.only_a} videos, in B only: {comparison.only_b}.")

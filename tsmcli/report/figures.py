@@ -138,11 +138,8 @@ def draw_order(study: OrderStudy, names: Sequence[str], limit: int = 16) -> Figu
     y = np.arange(len(shown))
     for i, (order, colour) in enumerate(zip(ORDERS, (COLOURS[0], GREY, COLOURS[1]), strict=True)):
         axes.barh(y + 0.26 * (1 - i), table[i][shown], height=0.24, color=colour, label=order)
-    axes.set_yticks(y, [_short(names[i]) for i in shown])
-    axes.set(xlim=(0, 1), ylim=(-0.6, len(shown) - 0.4), xlabel="top-1 accuracy")
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    _bars_of_classes(axes, [names[i] for i in shown])
+    axes.set_xlabel("top-1 accuracy")
     figure.legend(loc="outside upper right", ncols=3, fontsize=8)
     return figure
 
@@ -154,12 +151,18 @@ def draw_classes(shares: NDArray[np.float64], names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(8, 0.8 + 0.19 * len(order)), layout="constrained")
     axes = figure.subplots()
     axes.barh(np.arange(len(order)), shares[order], height=0.7, color=COLOURS[0])
-    axes.set_yticks(np.arange(len(order)), [_short(names[i]) for i in order], fontsize=7)
-    axes.set(xlim=(0, 1), ylim=(-0.6, len(order) - 0.4), title="top-1 accuracy by class")
+    _bars_of_classes(axes, [names[i] for i in order], fontsize=7)
+    axes.set_title("top-1 accuracy by class")
+    return figure
+
+
+def _bars_of_classes(axes: Axes, names: Sequence[str], **how: Any) -> None:
+    """Axes of horizontal bars, a class a row, over shares."""
+    axes.set_yticks(range(len(names)), list(map(_short, names)), **how)
+    axes.set(xlim=(0, 1), ylim=(-0.6, len(names) - 0.4))
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    return figure
 
 
 def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], most_names: int = 60) -> Figure:

@@ -77,21 +77,13 @@ def _measure(case: Case, device: torch.device, found: Measurement) -> Measuremen
     calls = [call]
     if case.twin and case.config.model.shift != "none":
         calls += _twin(lambda: prepare(case, device, shifted=False))
-    times = time_in_turn(calls, device, seconds=case.seconds, warm_up=0)
+    times = time_in_turn(calls, device, case.seconds)
     if case.trace:
         _write_trace(case.trace, call, device)
-    kept = None
-    if case.mode == "training" and not case.compile:
-        kept = activation_bytes(case.config, classes, case.batch)
-    return replace(
-        _summarise(found, times),
-        first_sec=first,
-        memory=memory,
-        **asdict(cost),
-        flops=cost.flops,
-        kept_bytes=kept,
-        environment=environment(),
-    )
+    kept = case.mode == "training" and not case.compile
+    kept_bytes = activation_bytes(case.config, classes, case.batch) if kept else None
+    found = replace(_summarise(found, times), **asdict(cost), flops=cost.flops)
+    return replace(found, first_sec=first, memory=memory, kept_bytes=kept_bytes, environment=environment())
 
 
 def _twin(prepare: Callable[[], Callable[[], object]]) -> list[Callable[[], object]]:
