@@ -11,7 +11,6 @@ import typer
 from tsmcli.cli.shared import Device, Json, Media, Set
 
 if TYPE_CHECKING:
-    from tsmcli.presets import Preset
     from tsmcli.recipes.bench.case import Case
 
 
@@ -81,6 +80,8 @@ def bench(
     if len({preset.name for preset in resolved}) < len(resolved):
         raise UsageError("two presets have the same name", hint="give one of the files another name")
 
+    several = len(resolved) * max(1, len(batches)) > 1
+
     from tsmcli.recipes.bench.case import Case
     from tsmcli.recipes.test import choose_protocol
 
@@ -88,7 +89,8 @@ def bench(
         Case(
             preset.name, preset.config, choose_protocol(preset.config, protocol), size,
             "training" if train else "inference", device, precision, compiled, channels_last, threads,
-            seconds, twin, numbered(profile, preset, size, several=len(resolved) * max(1, len(batches)) > 1),
+            seconds, twin,
+            profile.with_stem(f"{profile.stem}-{preset.name}-{size}") if profile and several else profile,
         )
         for preset in resolved
         for size in batches or [preset.config.train.batch if train else 1]
@@ -147,11 +149,7 @@ def run(
 
 
 def parse_batches(text: str) -> list[int]:
-    """`1,8,32` -> those numbers.
-
-    Raises:
-        UsageError: something else.
-    """
+    """`1,8,32` -> those numbers; UsageError for something else."""
     from tsmcli.errors import UsageError
 
     if not re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", text):
@@ -160,19 +158,10 @@ def parse_batches(text: str) -> list[int]:
 
 
 def parse_percent(text: str) -> float:
-    """`5%` or `5` -> 0.05.
-
-    Raises:
-        UsageError: something else.
-    """
+    """`5%` or `5` -> 0.05; UsageError for something else."""
     from tsmcli.errors import UsageError
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", text)
     if not match:
         raise UsageError(f"--fail-if-slower {text!r}: expected a percentage, such as 5%")
     return float(match[1]) / 100
-
-
-def numbered(path: Path | None, preset: Preset, batch: int, *, several: bool) -> Path | None:
-    """The name of a trace, told apart from those of other presets and batches."""
-    return path.with_stem(f"{path.stem}-{preset.name}-{batch}") if path and several else path

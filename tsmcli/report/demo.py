@@ -11,11 +11,8 @@ from tsmcli.report.tables import percent, print_line, print_table
 
 def demo_json(result: DemoResult) -> dict[str, Any]:
     """Stable keys for scripts."""
-    return {
-        **{name: {"top1": round(top1, 4)} for name, top1 in result.top1.items()},
-        "seconds": round(result.seconds, 1),
-        "run": str(result.run),
-    }
+    top1 = {name: {"top1": round(value, 4)} for name, value in result.top1.items()}
+    return {**top1, "seconds": round(result.seconds, 1), "run": str(result.run)}
 
 
 def print_demo(result: DemoResult, sheet: Path) -> None:

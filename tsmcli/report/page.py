@@ -17,7 +17,7 @@ from tsmcli.config import ModelConfig, Views
 from tsmcli.files import write_bytes
 from tsmcli.metrics import interval, per_class
 from tsmcli.recipes.evaluate import most_confused
-from tsmcli.recipes.study.shuffled import ORDERS, OrderStudy
+from tsmcli.recipes.study.shuffled import ORDERS
 from tsmcli.recipes.study.study import Study
 from tsmcli.report.figures import draw_classes, draw_confusion, draw_curves, draw_order, save_png, style, to_svg
 from tsmcli.report.pictures import data_uri, strip
@@ -77,11 +77,9 @@ def _context(study: Study, svg: dict[str, str]) -> dict[str, Any]:
         "version": __version__,
         "summary": _summary(study),
         "curves": svg.get("curves"),
-        "curves_note": _curves_note(study),
-        "order_sentences": _order_sentences(study.order) if study.order else (),
         "order_chart": svg.get("order"),
+        "order_classes": int(np.isfinite(study.order.classes[ORDERS[0]]).sum()) if study.order else 0,
         "classes": sorted(study.classes, key=lambda c: (c.top1 is None, c.top1 or 0.0, c.index)),
-        "classes_sentence": _classes_sentence(study),
         "matrix": _matrix(study),
         "mistakes": most_confused(study.matrix, _PAIRS),
         "details": _details(study),
@@ -137,40 +135,6 @@ def _protocol(meta: dict[str, Any]) -> str:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'s' * (number != 1)}"
-
-
-def _curves_note(study: Study) -> str:
-    note = (
-        "Strong lines are means over an epoch where one has several log lines. Training accuracy is of augmented "
-        "clips in training mode; only validation is comparable with a test."
-    )
-    if study.other:
-        note += (
-            f" Compared with {study.other.name}, whose protocol and batch may be others; where that is a log of "
-            "MMAction2, the last steps of an epoch are not in it, so that its steps are spread a little too far."
-        )
-    return note
-
-
-def _order_sentences(order: OrderStudy) -> tuple[str, str, str]:
-    """What came out, what the chart shows, and of what it is."""
-    known = int(np.isfinite(order.classes[ORDERS[0]]).sum())
-    straight, shuffled, backwards = (percent(order.top1[name]) for name in ORDERS)
-    all_of = f"all {order.of}" if order.videos == order.of else f"{order.videos} of {order.of}"
-    return (
-        f"Top-1 is {straight} with the frames in order, {shuffled} with those of every clip shuffled, "
-        f"and {backwards} with them reversed. Chance is {percent(1 / len(order.classes[ORDERS[0]]))} (dashed).",
-        "By class" if known <= 16 else "The 16 classes that change most",
-        f"On {all_of} videos of the test, the same network and the same frames; only their order differs. "
-        "The numbers of every class are in the table below.",
-    )
-
-
-def _classes_sentence(study: Study) -> str:
-    shares = [c.top1 for c in study.classes if c.top1 is not None]
-    perfect, absent = sum(share == 1 for share in shares), len(study.classes) - len(shares)
-    text = f"{len(shares)} classes, the worst first; {perfect} of them without a mistake."
-    return text + (f" {absent} more have no video in this list." if absent else "")
 
 
 def _matrix(study: Study) -> dict[str, Any]:

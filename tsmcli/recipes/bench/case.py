@@ -145,10 +145,8 @@ def published(case: Case) -> Iterator[PublishedNumber]:
     shipped = load_preset(case.name) if case.name in preset_names() else None
     if shipped is None or case.config.model != shipped.model or case.precision != "fp32" or case.compile:
         return
-    step, theirs = (
-        (c.augment.crop_px, c.train.recompute, batch)
-        for c, batch in ((case.config, case.batch), (shipped, shipped.train.batch))
-    )
+    step = (case.config.augment.crop_px, case.config.train.recompute, case.batch)
+    theirs = (shipped.augment.crop_px, shipped.train.recompute, shipped.train.batch)
     for row in zoo.models():
         if row.preset != case.name:
             continue
