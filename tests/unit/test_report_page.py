@@ -140,13 +140,15 @@ def test_plots(tmp_path: Path) -> None:
 
 def test_a_study_without_curves_order_and_clips(tmp_path: Path) -> None:
     full = make_study(tmp_path / "run", ["a", "b", "c"], 30)
-    study = Study(full.run, full.file, full.results, full.tests, full.matrix, full.classes)
+    odd = Path("run\udcff")  # a name whose bytes are no text
+    study = Study(odd, full.file, full.results, full.tests, full.matrix, full.classes)
     written = write_report(study, tmp_path / "elsewhere/page.html")
     assert written.page == tmp_path / "elsewhere/page.html"
     assert {plot.name for plot in written.plots} == {"classes.png", "confusion.png"}
     words = written.page.read_text()
     assert "How much time matters" not in words
     assert 'id="training"' not in words
+    assert "run\\udcff" in words
 
 
 def test_interval_of_a_share() -> None:

@@ -19,6 +19,7 @@ from tsmcli.prepare.official import ExtractionStarted
 from tsmcli.prepare.verify import CheckStarted, VideoChecked
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
 from tsmcli.recipes.zoo.download import Failed
+from tsmcli.report.predictions import reason
 from tsmcli.report.tables import printable
 from tsmcli.report.training import write_curves
 from tsmcli.report.transfers import Transfers
@@ -95,8 +96,7 @@ class _Drawing:
                 if self.scoring is not None:
                     self.bar.advance(self.scoring)
                 if isinstance(event, BadVideo):
-                    named = event.reason if event.path in event.reason else f"{event.path}: {event.reason}"
-                    self.line(f"  cannot be read: {named}")
+                    self.line(f"  cannot be read: {reason(event)}")
             case VideosSkipped(videos):
                 for video in videos:
                     self.line(f"  skipped: {video.reason}")
