@@ -77,9 +77,7 @@ def _tell(error: TsmError) -> None:
     rank = os.environ.get("RANK", "0")
     if rank != "0" and isinstance(error, Interrupted):  # an interruption is told once
         return
-    if (
-        isinstance(error, PeerLost) and "TSM_LAUNCHER_PID" in os.environ
-    ):  # why is told by the other, or the launcher
+    if isinstance(error, PeerLost) and "TSM_LAUNCHER_PID" in os.environ:  # the other, or the launcher, says why
         return
     who = "" if rank == "0" else f"process {rank}: "
     lines = [f"{who}error: {error}", *(f"hint: {line}" for line in error.hint.splitlines() if line)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ _SAME = (
 _MACHINE = ("processor", "gpu", "threads", "torch")
 
 
-def bench(cases: Sequence[Case]) -> Iterator[Stage | list[Measurement]]:
+def bench(cases: Sequence[Case]) -> Generator[Stage, None, list[Measurement]]:
     """Measure every case; one that runs out of memory does not end the others.
 
     Raises:
@@ -41,10 +41,10 @@ def bench(cases: Sequence[Case]) -> Iterator[Stage | list[Measurement]]:
             found[number] = in_child(measure, case)
         except EnvironmentProblem as error:  # killed, or not to be compiled
             found[number] = replace(found[number], error=str(error))
-    yield found
+    return found
 
 
-def bench_data(cases: Sequence[Case], places: Places, videos: int) -> Iterator[Stage | list[DataMeasurement]]:
+def bench_data(cases: Sequence[Case], places: Places, videos: int) -> Generator[Stage, None, list[DataMeasurement]]:
     """Measure reading for every preset among the cases.
 
     Raises:
@@ -54,7 +54,7 @@ def bench_data(cases: Sequence[Case], places: Places, videos: int) -> Iterator[S
     for case in {case.name: case for case in cases}.values():
         yield Stage(f"reading videos for {case.name}")
         found.append(in_child(measure_data, case, places, videos))
-    yield found
+    return found
 
 
 @dataclass(frozen=True)
