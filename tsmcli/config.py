@@ -19,7 +19,7 @@ NonLocalMode = Literal["none", "gaussian", "embedded_gaussian", "dot_product"]
 SamplingKind = Literal["uniform", "dense"]
 Store = Literal["frames", "video", "zip"]
 Decoder = Literal["auto", "pyav", "decord"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Recompute = Literal["none", "block", "stage"]
 
 MAX_PIXELS = 64_000_000
@@ -230,7 +230,9 @@ class TrainConfig(Section):
         -1, ge=-1, description="-1: all of the trunk learns; 0: the stem is frozen; k: and its first k stages"
     )
     sync_bn: bool = Field(False, description="batch norm over the batches of all GPUs; published: each its own")
-    precision: Precision = Field("fp32", description="auto: bf16 where the GPU has it, else fp32")
+    precision: Precision = Field(
+        "fp32", description="auto: bf16 where the GPU has it, else fp32; tf32: fp32 with shorter products, on a GPU"
+    )
     recompute: Recompute = Field(
         "none", description="drop activations and compute them again in the backward pass, by block or by stage"
     )

@@ -52,7 +52,7 @@ def train(
     device: Device = "auto",
     gpus: Gpus = 1,
     batch: Annotated[str | None, typer.Option(help="Videos per process, or auto: as many as fit.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = None,
     compile: Annotated[Flag, typer.Option("--compile", help="torch.compile the network.")] = None,
     sync_bn: Annotated[Flag, typer.Option("--sync-bn", help="Batch norm over all GPUs.")] = None,
     scale_lr: Annotated[
@@ -71,7 +71,6 @@ def train(
         bool, typer.Option("--fast-dev-run", help="Two steps and four validation videos, to see that it works.")
     ] = False,
     overfit: Annotated[int, typer.Option(min=0, help="Train and validate on the first N videos only.")] = 0,
-    wandb: Annotated[bool, typer.Option("--wandb", help="Log to Weights & Biases too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a preset, validating on the way. Ctrl-C writes a checkpoint; --resume goes on from it.
@@ -109,7 +108,6 @@ def train(
             run=run,
             resume=resume or (restarted and run is not None and (run / "config.yaml").is_file()),
             init=init,
-            wandb=wandb,
         )
         done = follow(events, quiet=not world.is_main)
     if world.is_main:

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tsmcli.config import TrainConfig
 from tsmcli.core.recompute import statistics_kept
 from tsmcli.core.tsm import TSM
-from tsmcli.engine.device import autocast, choose_precision
+from tsmcli.engine.device import allow_tf32, autocast, choose_precision
 from tsmcli.engine.optim import freeze, make_optimizer, scaled_lr
 from tsmcli.engine.processes import World
 from tsmcli.errors import EnvironmentProblem
@@ -91,8 +91,10 @@ def make_learner(model: TSM, config: TrainConfig, device: torch.device, world: W
         # Each process has its own batch norm statistics; those of process 0 are validated and kept.
         network = DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
     optimizer = make_optimizer(model, config, scaled_lr(config, world.size))
-    half = choose_precision(config.precision, device) == "fp16"
-    scaler = torch.amp.GradScaler(device.type, enabled=half)
+    precision = choose_precision(config.precision, device)
+    if precision == "tf32":
+        allow_tf32(True)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     return Learner(model, network, optimizer, scaler, average, config, device, world)
 
 

@@ -1,4 +1,4 @@
-"""What a training run writes while it goes: log.jsonl, TensorBoard events, and Weights & Biases if asked for."""
+"""What a training run writes while it goes: log.jsonl and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 
 from tsmcli.engine.loop import StepDone
 from tsmcli.engine.memory import peak_memory
-from tsmcli.errors import EnvironmentProblem
 
 
 class RunLog:
@@ -22,13 +21,9 @@ class RunLog:
         folder: of the run.
         at: length of log.jsonl to go on from; what a stopped run wrote after its last checkpoint is cut off.
         step: optimiser steps taken before; TensorBoard drops its events after that.
-        wandb: also log to Weights & Biases.
-
-    Raises:
-        EnvironmentProblem: Weights & Biases is asked for and not installed.
     """
 
-    def __init__(self, folder: Path, *, at: int = 0, step: int = 0, wandb: bool = False) -> None:
+    def __init__(self, folder: Path, *, at: int = 0, step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "log.jsonl"
@@ -36,7 +31,6 @@ class RunLog:
         if self.path.stat().st_size > at:
             os.truncate(self.path, at)
         self.events = SummaryWriter(str(folder), purge_step=step + 1 if at else None)
-        self.wandb = start_wandb(folder) if wandb else None
         self.window: list[StepDone] = []
 
     def write(self, kind: str, values: dict[str, Any], step: int) -> None:
@@ -47,8 +41,6 @@ class RunLog:
         numbers = {key: value for key, value in named.items() if isinstance(value, int | float)}
         for key, value in numbers.items():
             self.events.add_scalar(key, value, step)
-        if self.wandb:
-            self.wandb.log(numbers, step=step)
 
     def step(self, done: StepDone, every: int, device: torch.device) -> None:
         """Log every n-th step and the last of an epoch: means over the steps since the line before."""
@@ -73,18 +65,3 @@ class RunLog:
     def close(self) -> None:
         """Finish the event files."""
         self.events.close()
-        if self.wandb:
-            self.wandb.finish()
-
-
-def start_wandb(folder: Path) -> Any:
-    """A Weights & Biases run named after the folder.
-
-    Raises:
-        EnvironmentProblem: it is not installed.
-    """
-    try:
-        import wandb
-    except ImportError:
-        raise EnvironmentProblem("--wandb: Weights & Biases is not installed", hint="pip install wandb") from None
-    return wandb.init(project="tsm", name="/".join(folder.parts[-2:]), dir=str(folder), resume="allow")

@@ -72,7 +72,6 @@ def train(
     run: Path | None = None,
     resume: bool = False,
     init: str | None = None,
-    wandb: bool = False,
 ) -> Generator[TrainEvent, None, Trained]:
     """Train from starting weights, or from where a run stopped, to the last epoch, validating on the way.
 
@@ -109,7 +108,7 @@ def train(
     keeper = _Keeper(plan, learner, run, progress)
     if world.is_main:
         done = progress.epoch * order.steps + progress.step
-        keeper.log = RunLog(run, at=progress.log_bytes, step=done, wandb=wandb)
+        keeper.log = RunLog(run, at=progress.log_bytes, step=done)
     facts = (*describe(plan), f"starting from {started_from}", *(f"damaged, not used: {name}" for name in damaged))
     yield Stage(f"training {plan.preset.name} in {run}", facts)
     with StopSignals() as signals:
