@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tsmcli.config import Store
 from tsmcli.data.listfile import VideoRecord
-from tsmcli.data.media import FrameSet, number_frames, scan
+from tsmcli.data.media import FrameSet, number_frames, scan, walk
 
 
 class FoundVideo(NamedTuple):
@@ -46,7 +46,19 @@ def find_videos(sources: Sequence[str]) -> list[FoundVideo]:
 def _matches(source: str) -> list[Path]:
     if Path(source).exists() or not glob.has_magic(source):
         return [Path(source)]
-    return [Path(name) for name in sorted(glob.glob(source, recursive=True))] or [Path(source)]  # noqa: PTH207
+    return [Path(name) for name in sorted(set(_expand(source)))] or [Path(source)]
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    """What a pattern names. `glob` would follow links that lead back for ever; `walk` does not."""
+    parts = Path(pattern).parts
+    if "**" not in parts[:-1]:
+        yield from glob.glob(pattern)  # noqa: PTH207
+        return
+    at = parts.index("**")
+    for base in glob.glob(str(Path(*parts[:at]))):  # noqa: PTH207
+        for folder, _ in walk(Path(base)):
+            yield from _expand(str(Path(glob.escape(folder), *parts[at + 1 :])))
 
 
 def _file(path: Path) -> FoundVideo:

@@ -6,10 +6,9 @@ complete, and an interrupted run goes on where it stopped. The same video and op
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
-import os
-import re
-import shutil
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,10 +22,12 @@ import av
 import cv2
 import numpy as np
 
+from tsmcli.data.media import count_frames
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Frame
 from tsmcli.data.workers import start_worker
 from tsmcli.errors import DataError, EnvironmentProblem
+from tsmcli.files import part_of, remove, remove_stale_parts
 
 Target = Literal["frames", "zip", "seekable"]
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 95)
@@ -127,7 +128,7 @@ def stored_frames(job: Job) -> int | None:
     if not job.target.exists():
         return None
     if job.kind == "frames":
-        return sum(1 for _ in job.target.iterdir())
+        return (count_frames(job.target, job.template) if job.target.is_dir() else 0) or None
     if job.kind == "zip":
         try:
             with zipfile.ZipFile(job.target) as file:
@@ -138,39 +139,40 @@ def stored_frames(job: Job) -> int | None:
 
 
 def do_job(job: Job) -> Extracted:
-    """Convert one video; a video that cannot be read is a result with an error."""
-    part = job.target.with_name(f"{job.target.name}.part-{os.getpid()}")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    remove(part)
+    """Convert one video; a video that cannot be read is a result with an error.
+
+    Raises:
+        EnvironmentProblem: the disk is full or cannot be written, which no other video would change.
+    """
+    part = part_of(job.target)
     write = {"frames": _write_frames, "zip": _write_zip, "seekable": _write_seekable}[job.kind]
     try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        remove(part)
         frames = write(job, part)
+        if job.kind == "frames" and count_frames(part, job.template) != frames:
+            raise DataError(f"{job.target}: not all of its {frames} frames are there; something deleted them")
         part.replace(job.target)
     except DataError as error:
-        remove(part)
         return Extracted(job, 0, str(error))
-    except (OSError, ValueError, IndexError, cv2.error) as error:
-        remove(part)
+    except (OSError, av.FFmpegError, ValueError, IndexError, cv2.error) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            hint = "make room there; the same command goes on where it stopped"
+            raise EnvironmentProblem(f"{job.target}: {error.strerror}", hint) from None
         return Extracted(job, 0, f"{job.source}: cannot be converted to {job.target}: {error}")
+    finally:
+        with contextlib.suppress(OSError):
+            remove(part)
     return Extracted(job, frames)
 
 
 def remove_parts(jobs: list[Job]) -> None:
-    """Delete what an interrupted run of these jobs left half-written, and nothing else."""
+    """Delete what processes that are gone left half-written of these jobs, and nothing else."""
     targets = {job.target for job in jobs}
-    for folder in {target.parent for target in targets}:
-        for path in list(folder.iterdir()) if folder.is_dir() else []:
-            match = re.fullmatch(r"(.+)\.part-\d+", path.name)
-            if match and folder / match[1] in targets:
-                remove(path)
-
-
-def remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    for folder in {target.parent for target in targets if target.parent.is_dir()}:
+        for path in list(folder.glob("*.part-*")):
+            if (target := folder / path.name.rpartition(".part-")[0]) in targets:
+                remove_stale_parts(target)
 
 
 def _pictures(job: Job) -> Iterator[Frame]:
@@ -182,13 +184,18 @@ def _pictures(job: Job) -> Iterator[Frame]:
             yield frame if same else cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
 
 
+def _jpegs(job: Job) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the file of each frame."""
+    for number, picture in enumerate(_pictures(job), job.start_index):
+        yield job.template.format(number), cv2.imencode(".jpg", picture, _QUALITY)[1].tobytes()
+
+
 def _write_frames(job: Job, part: Path) -> int:
     part.mkdir()
     count = 0
-    for count, picture in enumerate(_pictures(job), 1):
-        name = job.template.format(count - 1 + job.start_index)
-        if not cv2.imwrite(f"{part}/{name}", picture, _QUALITY):
-            raise OSError(f"cannot write {part / name}")
+    for name, jpeg in _jpegs(job):
+        (part / name).write_bytes(jpeg)  # OpenCV writes no names that are not ASCII on Windows
+        count += 1
     return count
 
 
@@ -196,9 +203,9 @@ def _write_zip(job: Job, part: Path) -> int:
     """Pictures are not compressed again, and carry no times, so that the bytes are always the same."""
     count = 0
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as file:
-        for count, picture in enumerate(_pictures(job), 1):
-            name = job.template.format(count - 1 + job.start_index)
-            file.writestr(zipfile.ZipInfo(name), _jpeg(picture))
+        for name, jpeg in _jpegs(job):
+            file.writestr(zipfile.ZipInfo(name), jpeg)
+            count += 1
     return count
 
 
@@ -222,7 +229,3 @@ def _write_seekable(job: Job, part: Path) -> int:
         container.mux(stream.encode())
     part.write_bytes(buffer.getvalue())
     return 0  # lists of videos hold no frame counts
-
-
-def _jpeg(picture: Frame) -> bytes:
-    return cv2.imencode(".jpg", picture, _QUALITY)[1].tobytes()

@@ -11,6 +11,7 @@ from tsmcli.config import Store
 from tsmcli.data.media import FrameSet, Media, scan
 from tsmcli.errors import DataError
 from tsmcli.prepare.annotations import Annotations, Item
+from tsmcli.prepare.datasets import read_annotations
 from tsmcli.prepare.extract import Job, Size, Target
 
 
@@ -46,27 +47,34 @@ class MediaPlan:
     target: Target | None
     size: Size
     annotations: Annotations
-    media: Media
     found: list[MatchedVideo]
     missing: list[Item]
     unusable: list[tuple[str, str]] = field(default_factory=list)
 
 
 def plan_media(
-    dataset: str, annotations: Annotations, source: Path, out: Path, store: str | None, size: Size
-) -> MediaPlan:
-    """Look for every annotated video and decide what to do.
+    dataset: str, source: Path, out: Path, *, annotations: Path | None = None, store: str | None = None,
+    size: Size | None = None, val_share: float = 0.2, group: str | None = None, seed: int = 0,
+) -> MediaPlan:  # fmt: skip
+    """Read the label files, look for every annotated video and decide what to do.
 
     Args:
+        dataset: a name of the catalog, or `csv`.
+        annotations, val_share, group, seed: as `read_annotations` takes them.
         store: `video`, `frames`, `zip` or `seekable`; None: as found.
 
     Raises:
         DataError: nothing that is annotated was found.
     """
-    media = scan(source, _made_here(dataset, out))
+    if not source.is_dir():
+        raise DataError(f"no folder {source}")
+    size = size or Size()
+    name = "folder" if dataset == "csv" else dataset
+    media = scan(source, _made_here(name, out))
+    labels = read_annotations(dataset, media, annotations, val_share=val_share, group=group, seed=seed)
     good: list[MatchedVideo] = []
     lost: list[Item] = []
-    for item in annotations.items:
+    for item in labels.items:
         here = _find(item, source, media, want_video=store in ("video", "zip", "seekable") or size != Size())
         if here:
             good.append(here)
@@ -76,11 +84,11 @@ def plan_media(
     annotated = {name.lower() for item in lost for name in item.names}
     unusable += [(str(p), reason) for p, reason in media.gaps.items() if p.name.lower() in annotated]
     if not good:
-        wanted = ", ".join(annotations.items[0].names) if annotations.items else "nothing"
+        wanted = ", ".join(labels.items[0].names) if labels.items else "nothing"
         raise DataError(
-            f"{source}: none of the {len(annotations.items)} annotated videos is there; looked for names such as "
+            f"{source}: none of the {len(labels.items)} annotated videos is there; looked for names such as "
             f"{wanted}; found {media.summary()}",
-            hint=f"--source DIR is the folder of the downloaded media ({CATALOG[dataset].home or 'yours'})",
+            hint=f"--source DIR is the folder of the downloaded media ({CATALOG[name].home or 'yours'})",
         )
     as_videos = sum(f.video is not None for f in good) * 2 >= len(good)
     if store is None:
@@ -96,7 +104,7 @@ def plan_media(
     read_as: Store = "frames" if store == "frames" else "zip" if store == "zip" else "video"
     kept = [f for f in good if (f.video is not None) == as_videos]
     lost += [f.item for f in good if (f.video is not None) != as_videos]
-    return MediaPlan(dataset, source, out, read_as, target, size, annotations, media, kept, lost, unusable)
+    return MediaPlan(name, source, out, read_as, target, size, labels, kept, lost, unusable)
 
 
 def _find(item: Item, source: Path, media: Media, *, want_video: bool) -> MatchedVideo | None:
@@ -137,6 +145,12 @@ def _one_naming(good: list[MatchedVideo]) -> tuple[list[MatchedVideo], list[tupl
     return kept, [(str(found.frames.path), reason) for found in odd if found.frames]
 
 
+def stored_path(plan: MediaPlan, found: MatchedVideo) -> Path:
+    """Where a converted video lies, below the media folder of its split."""
+    suffix = {"frames": "", "zip": ".zip", "seekable": ".mp4"}[plan.target or "frames"]
+    return Path(found.item.folder) / (found.name + suffix)
+
+
 def make_jobs(plan: MediaPlan) -> list[Job]:
     """One conversion per found video; a video that is annotated twice is converted once.
 
@@ -154,9 +168,3 @@ def make_jobs(plan: MediaPlan) -> list[Job]:
             raise DataError(f"{jobs[target].source} and {source} would both become {target}", hint="rename one")
         jobs[target] = Job(source, target, plan.target, plan.size, facts.frame_template, facts.start_index)
     return list(jobs.values())
-
-
-def stored_path(plan: MediaPlan, found: MatchedVideo) -> Path:
-    """Where a converted video lies, below the media folder."""
-    suffix = {"frames": "", "zip": ".zip", "seekable": ".mp4"}[plan.target or "frames"]
-    return Path(found.item.folder) / (found.name + suffix)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,10 @@ from tsmcli.config import DataConfig
 from tsmcli.data.decode import FrameFolder, open_reader
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Places, Split, find_classes, find_split
+from tsmcli.data.media import count_frames
 from tsmcli.data.workers import start_worker
 from tsmcli.errors import DataError
-from tsmcli.files import write_text
+from tsmcli.files import remove, write_text
 
 _PROBES = 8
 
@@ -78,10 +77,8 @@ def check(
     """
     places = Places(folder=folder)
     classes = find_classes(data, places)
-    splits: dict[str, Split] = {}
-    for name in ("train", "val"):
-        split = find_split(data, places, name, len(classes))
-        splits[name] = Split(split.records, split.media, split.list_file, split.frame_template, split.start_index)
+    found = {name: find_split(data, places, name, len(classes)) for name in ("train", "val")}
+    splits = {name: replace(split, quarantine={}) for name, split in found.items()}
     problems = _check_lists(splits, classes)
     tasks = [
         (name, split, record, data, num_segments, full)
@@ -140,7 +137,9 @@ def _check_video(task: tuple[str, Split, VideoRecord, DataConfig, int, bool]) ->
                 indices = np.unique(np.linspace(0, promised - 1, min(_PROBES, promised)).astype(np.int64))
             for part in np.array_split(indices, max(1, len(indices) // 64)):  # a little at a time: memory
                 reader.read(part)
-            held = _files(reader) if isinstance(reader, FrameFolder) else reader.num_frames
+            held = reader.num_frames
+            if isinstance(reader, FrameFolder):
+                held = count_frames(reader.path, reader.template)
     except DataError as error:
         return Problem(name, record.path, "unreadable", str(error), broken=True)
     listed = record.num_frames if record.num_frames is not None else promised
@@ -151,28 +150,12 @@ def _check_video(task: tuple[str, Split, VideoRecord, DataConfig, int, bool]) ->
     return None
 
 
-def _files(reader: FrameFolder) -> int:
-    """Frame files of this naming in a folder."""
-    prefix, suffix = reader.template.split("{")[0], Path(reader.template).suffix
-    return sum(1 for p in reader.path.iterdir() if p.name.startswith(prefix) and p.suffix == suffix)
-
-
 def write_quarantine(report: CheckReport) -> Path:
     """Write `quarantine.txt`, which training and testing read: they count these videos without opening them."""
     path = report.folder / "quarantine.txt"
     broken = [p for p in report.problems if p.broken]
-    text = "".join(f"{p.path}\t{' '.join(p.detail.split())}\n" for p in broken)
-    if text:
-        write_text(path, text)
+    if broken:
+        write_text(path, "".join(f"{p.path}\t{' '.join(p.detail.split())}\n" for p in broken))
     else:
-        path.unlink(missing_ok=True)
+        remove(path)
     return path
-
-
-def write_csv(report: CheckReport, path: Path) -> None:
-    """All problems, one a row."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(("split", "video", "kind", "detail"))
-    writer.writerows((p.split, p.path, p.kind, p.detail) for p in report.problems)
-    write_text(path, buffer.getvalue())
