@@ -303,6 +303,18 @@ def test_a_label_of_many_digits_is_a_line_with_a_problem(tmp_path: Path) -> None
         read_list(tmp_path / "list.txt", "video")
 
 
+def test_a_check_goes_on_after_a_reader_that_fails_unforeseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_data: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("mode 77 is not known")
+
+    monkeypatch.setattr("tsmcli.prepare.verify.open_reader", fail)
+    done = tsm("prepare-data", "--check", "--out", demo_data, "--workers", 1, "--json")
+    assert done.code == 3
+    assert {p["detail"] for p in json.loads(done.out)["problems"]} == {"mode 77 is not known"}
+
+
 def test_class_folders_can_be_converted(tmp_path: Path) -> None:
     source = make_folder_dataset(tmp_path / "clips", videos=2)
     command = (

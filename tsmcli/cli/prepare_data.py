@@ -27,12 +27,8 @@ class Store(str, Enum):
 
 
 def prepare_data(
-    dataset: Annotated[
-        str, typer.Argument(help="demo, folder, csv, k400, sthv1, sthv2, jester or diving48.")
-    ] = "demo",
-    source: Annotated[
-        Path | None, typer.Option(help="Folder of downloaded media and label files, or of class folders.")
-    ] = None,
+    dataset: Annotated[str, typer.Argument(help="folder, csv, k400, sthv1, sthv2, jester, diving48.")] = "demo",
+    source: Annotated[Path | None, typer.Option(help="Folder of media and label files, or class folders.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write.", show_default="data/DATASET; csv: data/folder")
     ] = None,
@@ -48,15 +44,11 @@ def prepare_data(
         ),
     ] = None,
     short_side: Annotated[int | None, typer.Option(min=16, help="Stored short side in pixels.")] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Stored width and height, aspect not kept.")
-    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Stored size in pixels, aspect not kept.")] = None,
     height: Annotated[int | None, typer.Option(min=16, help="Stored height in pixels.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one per core")] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Convert part I of N, on one of N machines.")] = "1/1",
-    val_share: Annotated[
-        float, typer.Option(min=0.01, max=0.99, help="folder, csv: share of videos for validation.")
-    ] = 0.2,
+    val_share: Annotated[float, typer.Option(min=0.01, max=0.99, help="folder, csv: share for validation.")] = 0.2,
     group: Annotated[
         str | None,
         typer.Option(
@@ -65,14 +57,10 @@ def prepare_data(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the clips (demo) or of the split (folder, csv).")] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and how much disk it takes.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, on how much disk.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Verify a prepared dataset instead.")] = False,
     full: Annotated[bool, typer.Option("--full", help="With --check: decode every frame.")] = False,
-    quarantine: Annotated[
-        bool, typer.Option("--quarantine", help="With --check: list broken videos so that training skips them.")
-    ] = False,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="With --check: write quarantine.txt.")] = False,
     report: Annotated[Path | None, typer.Option(help="With --check: also write all problems to this CSV.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -154,10 +142,8 @@ def _cores() -> int:
 def _what_is_needed(dataset: str) -> str:
     from tsmcli.catalog import CATALOG
 
-    if dataset == "folder":
-        return "DIR holds one folder of videos per class"
-    if dataset == "csv":
-        return "DIR is what the column `path` of --annotations FILE is relative to"
+    if dataset in ("folder", "csv"):
+        return "DIR holds one folder of videos per class, or what the paths in --annotations FILE are relative to"
     facts = CATALOG[dataset]
     return f"DIR holds the official label files and the videos or frames of {facts.title}; get them at {facts.home}"
 
@@ -187,12 +173,8 @@ def _print_plan(plan: MediaPlan, as_json: bool) -> None:
     from tsmcli.report.tables import print_json, print_line, print_table
 
     disk = estimate_bytes(plan) if plan.target in ("frames", "zip") else None
-    facts = {
-        "annotated": len(plan.annotations.items),
-        "found": len(plan.found),
-        "store": plan.store,
-        "conversion": plan.target,
-    }
+    facts = {"annotated": len(plan.annotations.items), "found": len(plan.found), "store": plan.store,
+             "conversion": plan.target}  # fmt: skip
     if as_json:
         print_json({**facts, "estimated_bytes": disk, "differences": differences(plan, {})})
         return
@@ -210,15 +192,9 @@ def _print_prepared(done: PreparedDataset, dataset: str, shard: str, as_json: bo
     counts = Counter((item.label, item.split) for item in done.plan.annotations.items)
     rows = [(name, counts[i, "train"], counts[i, "val"]) for i, name in enumerate(done.plan.annotations.classes)]
     if as_json:
-        facts = {
-            "dataset": done.plan.dataset,
-            "folder": str(out),
-            "store": store,
-            "videos": done.counts,
-            "differences": done.differences,
-            "failures": len(done.failures),
-            "complete": done.complete,
-        }
+        facts = {"dataset": done.plan.dataset, "folder": str(out), "store": store, "videos": done.counts,
+                 "differences": done.differences, "failures": len(done.failures),
+                 "complete": done.complete}  # fmt: skip
         classes = {name: {"train": train, "val": val} for name, train, val in rows}
         print_json({**facts, "classes": classes} if dataset == "folder" else facts)
     elif not done.complete:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-
-T = TypeVar("T")
 
 VIDEO_SUFFIXES = frozenset(
     [".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".ogv"]
@@ -32,6 +30,14 @@ class FrameSet:
     start_index: int
     template: str
 
+    @property
+    def naming(self) -> tuple[str, int]:
+        """Template and first number."""
+        return self.template, self.start_index
+
+
+T = TypeVar("T", Path, FrameSet)
+
 
 @dataclass
 class Media:
@@ -50,16 +56,6 @@ class Media:
     gaps: dict[Path, str] = field(default_factory=dict)
     suffixes: Counter[str] = field(default_factory=Counter)
 
-    def find_video(self, names: Iterable[str], prefer: Iterable[str]) -> Path | None:
-        """The video of the first name that is there; of several, one below a folder named as in `prefer`."""
-        paths = next((self.videos[n.lower()] for n in names if n.lower() in self.videos), [])
-        return _preferred(paths, prefer, lambda path: path)
-
-    def find_frames(self, names: Iterable[str], prefer: Iterable[str]) -> FrameSet | None:
-        """The frame folder of the first name that is there, likewise."""
-        sets = next((self.frames[n.lower()] for n in names if n.lower() in self.frames), [])
-        return _preferred(sets, prefer, lambda frames: frames.path)
-
     def summary(self) -> str:
         """What was found, in words."""
         files = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in self.suffixes.most_common(6))
@@ -67,11 +63,16 @@ class Media:
         return f"{videos} videos and {frames} folders of frames ({files or 'no files at all'})"
 
 
-def _preferred(items: Sequence[T], prefer: Iterable[str], path_of: Callable[[T], Path]) -> T | None:
-    """The first item below a preferred folder, else the first."""
-    wanted = {name.lower() for name in prefer}
-    ranked = sorted(items, key=lambda item: not wanted & {part.lower() for part in path_of(item).parts[:-1]})
-    return ranked[0] if ranked else None
+def preferred(found: Mapping[str, Sequence[T]], names: Iterable[str], folders: Iterable[str]) -> T | None:
+    """What goes by the first of these names that is there; of several, one below a folder named so."""
+    wanted = {folder.lower() for folder in folders}
+
+    def elsewhere(item: Path | FrameSet) -> bool:
+        path = item if isinstance(item, Path) else item.path
+        return not wanted & {part.lower() for part in path.parts[:-1]}
+
+    items = next((found[n.lower()] for n in names if n.lower() in found), [])
+    return min(items, key=elsewhere, default=None)
 
 
 def scan(root: Path, skip: frozenset[Path] = frozenset()) -> Media:

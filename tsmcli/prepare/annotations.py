@@ -149,6 +149,8 @@ def zoo_order(dataset: str, names: list[str], path: Path) -> tuple[list[str], tu
     get the catalog's order, so that labels mean what they mean to the checkpoints; other names keep their own.
     """
     known = CATALOG[dataset].class_names() or []
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: class names repeat")
     if names == known:
         return names, ()
     if sorted(names) != sorted(known):
@@ -159,16 +161,8 @@ def zoo_order(dataset: str, names: list[str], path: Path) -> tuple[list[str], tu
     )
 
 
-def label_index(classes: Sequence[str], path: Path) -> dict[str, int]:
-    """Class name -> index, refusing names that repeat."""
-    index = {name: i for i, name in enumerate(classes)}
-    if len(index) != len(classes):
-        raise DataError(f"{path}: class names repeat")
-    return index
-
-
 def look_up(index: dict[str, int], name: str, where: str) -> int:
     """The index of a class name, or a DataError that says where the unknown name stands."""
     if name not in index:
-        raise DataError(f"{where}: no class named {name!r}")
+        raise DataError(f"{where}: no class named {name[:80]!r}")
     return index[name]

@@ -13,7 +13,6 @@ from tsmcli.prepare.annotations import (
     Annotations,
     Item,
     LabelFiles,
-    label_index,
     look_up,
     read_csv,
     read_entries,
@@ -64,7 +63,7 @@ def read_k400(dataset: str, files: LabelFiles) -> Annotations:
     Videos are named `<id>_<start>_<end>` with six digits each, or by their id alone.
     """
     classes = CATALOG[dataset].class_names() or []
-    index = label_index(classes, files.root)
+    index = {name: i for i, name in enumerate(classes)}
     items: list[Item] = []
     for split, names in _K400_FILES.items():
         path = files.find(names)
@@ -115,7 +114,7 @@ def read_lines_of_labels(dataset: str, files: LabelFiles) -> Annotations:
     prefix = {"sthv1": "something-something-v1", "jester": "jester-v1"}[dataset]
     labels = files.need((f"{prefix}-labels.csv",), "labels file")
     classes, notes = zoo_order(dataset, [line.strip() for _, line in read_lines(labels, "labels")], labels)
-    index = label_index(classes, labels)
+    index = {name: i for i, name in enumerate(classes)}
     paths = {"train": files.need((f"{prefix}-train.csv",), "train file"),
              "val": files.find((f"{prefix}-validation.csv",))}  # fmt: skip
     items = []
@@ -139,7 +138,7 @@ def read_sthv2(dataset: str, files: LabelFiles) -> Annotations:
     if [index[name] for name in classes] != list(range(len(classes))):
         raise DataError(f"{labels}: the class numbers are not 0 to {len(classes) - 1}")
     classes, notes = zoo_order(dataset, classes, labels)
-    index = label_index(classes, labels)
+    index = {name: i for i, name in enumerate(classes)}
     items = []
     for split, names in _STHV2_FILES.items():
         path = files.find(names)

@@ -50,19 +50,12 @@ class Size:
 
     def of(self, width: int, height: int) -> tuple[int, int]:
         """Stored (width, height) of a picture; the other side is rounded down, as MMAction2's extraction does."""
-        if self.exact:
-            return self.exact
-        scale = 1.0
-        if self.short_side:
-            scale = self.short_side / min(width, height)
-        elif self.height:
-            scale = self.height / height
-        scaled = (max(int(scale * width), 2), max(int(scale * height), 2))
-        if self.height:
-            return scaled[0], self.height
-        if self.short_side:
-            return (self.short_side, scaled[1]) if width < height else (scaled[0], self.short_side)
-        return width, height
+        side = self.height or self.short_side
+        if self.exact or not side:
+            return self.exact or (width, height)
+        scale = side / (height if self.height else min(width, height))
+        scaled = max(int(scale * width), 2), max(int(scale * height), 2)
+        return (side, scaled[1]) if self.short_side and width < height else (scaled[0], side)
 
     def __str__(self) -> str:
         if self.exact:
@@ -82,6 +75,13 @@ class Job:
     size: Size
     template: str
     start_index: int
+
+
+@dataclass(frozen=True)
+class VideosCounted:
+    """`total` videos are to be converted or checked."""
+
+    total: int
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,8 @@ def do_job(job: Job) -> Extracted:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             hint = "make room there; the same command goes on where it stopped"
             raise EnvironmentProblem(f"{job.target}: {error.strerror}", hint) from None
+        if (there := stored_frames(job)) is not None:  # another machine was quicker
+            return Extracted(job, there)
         return Extracted(job, 0, f"{job.source}: cannot be converted to {job.target}: {error}")
     finally:
         with contextlib.suppress(OSError):

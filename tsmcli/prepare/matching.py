@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import Store
-from tsmcli.data.media import FrameSet, Media, scan
+from tsmcli.data.media import FrameSet, Media, preferred, scan
 from tsmcli.errors import DataError
 from tsmcli.prepare.annotations import Annotations, Item
 from tsmcli.prepare.datasets import read_annotations
@@ -20,13 +20,13 @@ class MatchedVideo:
     """An annotated video and where it lies: a video file or a folder of frames, relative to the source."""
 
     item: Item
-    video: Path | None = None
+    path: Path
     frames: FrameSet | None = None
 
     @property
     def name(self) -> str:
         """What it is called on disk, without a suffix."""
-        return self.video.stem if self.video else self.frames.path.name if self.frames else self.item.names[0]
+        return self.path.name if self.frames else self.path.stem
 
 
 @dataclass(frozen=True)
@@ -90,20 +90,19 @@ def plan_media(
             f"{wanted}; found {media.summary()}",
             hint=f"--source DIR is the folder of the downloaded media ({CATALOG[name].home or 'yours'})",
         )
-    as_videos = sum(f.video is not None for f in good) * 2 >= len(good)
-    if store is None:
-        store = "video" if as_videos else "frames"
+    as_videos = sum(not f.frames for f in good) * 2 >= len(good)
+    store = store or ("video" if as_videos else "frames")
     if store == "video" and not as_videos:
         raise DataError(f"{source}: holds folders of frames, not videos", hint="--store frames")
     target: Target | None = None
     if store in ("zip", "seekable") or size != Size() or (store == "frames" and as_videos):
-        target = "seekable" if store in ("video", "seekable") else "zip" if store == "zip" else "frames"
+        target = "frames" if store == "frames" else "zip" if store == "zip" else "seekable"
     if target and not as_videos:
         raise DataError(f"{source}: holds folders of frames; --store {store} and sizes are for videos",
                         hint="--store frames uses the frames as they are")  # fmt: skip
     read_as: Store = "frames" if store == "frames" else "zip" if store == "zip" else "video"
-    kept = [f for f in good if (f.video is not None) == as_videos]
-    lost += [f.item for f in good if (f.video is not None) != as_videos]
+    kept = [f for f in good if (not f.frames) == as_videos]
+    lost += [f.item for f in good if (not f.frames) != as_videos]
     return MediaPlan(name, source, out, read_as, target, size, labels, kept, lost, unusable)
 
 
@@ -111,12 +110,12 @@ def _find(item: Item, source: Path, media: Media, *, want_video: bool) -> Matche
     prefer = (item.split, "validation" if item.split == "val" else item.split, item.folder)
     direct = Path(item.names[0])
     if (len(direct.parts) > 1 or direct.suffix) and (source / direct).is_file():
-        return MatchedVideo(item, video=direct)
-    video = media.find_video(item.names, prefer)
-    frames = media.find_frames(item.names, prefer)
+        return MatchedVideo(item, direct)
+    video = preferred(media.videos, item.names, prefer)
+    frames = preferred(media.frames, item.names, prefer)
     if video and (want_video or not frames):
-        return MatchedVideo(item, video=video)
-    return MatchedVideo(item, frames=frames) if frames else None
+        return MatchedVideo(item, video)
+    return MatchedVideo(item, frames.path, frames) if frames else None
 
 
 def _made_here(dataset: str, out: Path) -> frozenset[Path]:
@@ -132,17 +131,11 @@ def _made_here(dataset: str, out: Path) -> frozenset[Path]:
 
 def _one_naming(good: list[MatchedVideo]) -> tuple[list[MatchedVideo], list[tuple[str, str]]]:
     """Keep the frame folders that are named as most are; a dataset has one way to name frames."""
-    ways = Counter((f.frames.template, f.frames.start_index) for f in good if f.frames)
-    if len(ways) < 2:
-        return good, []
-    usual = ways.most_common(1)[0][0]
-    kept: list[MatchedVideo] = []
-    odd: list[MatchedVideo] = []
-    for found in good:
-        same = found.frames is None or (found.frames.template, found.frames.start_index) == usual
-        (kept if same else odd).append(found)
-    reason = f"its frames are not named as those of most: {usual[0]} from {usual[1]}"
-    return kept, [(str(found.frames.path), reason) for found in odd if found.frames]
+    ways = Counter(f.frames.naming for f in good if f.frames).most_common(1)
+    odd = [f for f in good if f.frames and f.frames.naming != ways[0][0]]
+    kept = [f for f in good if not f.frames or f.frames.naming == ways[0][0]]
+    reason = "its frames are not named as those of most: {} from {}"
+    return kept, [(str(f.path), reason.format(*ways[0][0])) for f in odd]
 
 
 def stored_path(plan: MediaPlan, found: MatchedVideo) -> Path:
@@ -161,9 +154,8 @@ def make_jobs(plan: MediaPlan) -> list[Job]:
     facts = CATALOG[plan.dataset]
     jobs: dict[Path, Job] = {}
     for found in plan.found:
-        assert found.video
         target = plan.out / facts.media(plan.target, found.item.split) / stored_path(plan, found)
-        source = plan.source / found.video
+        source = plan.source / found.path
         if target in jobs and jobs[target].source != source:
             raise DataError(f"{jobs[target].source} and {source} would both become {target}", hint="rename one")
         jobs[target] = Job(source, target, plan.target, plan.size, facts.frame_template, facts.start_index)

@@ -20,15 +20,8 @@ from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError, UsageError
 from tsmcli.files import remove, write_text
 from tsmcli.prepare.annotations import write_csv
-from tsmcli.prepare.extract import Extracted, remove_parts, run_jobs
+from tsmcli.prepare.extract import Extracted, VideosCounted, remove_parts, run_jobs
 from tsmcli.prepare.matching import MatchedVideo, MediaPlan, make_jobs, stored_path
-
-
-@dataclass(frozen=True)
-class ExtractionStarted:
-    """`total` videos are to be converted or were converted before."""
-
-    total: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ def _prepare(plan: MediaPlan, workers: int, shard: tuple[int, int]) -> Iterator[
         _claim(plan)
         jobs = make_jobs(plan)[shard[0] - 1 :: shard[1]]
         remove_parts(jobs)
-        yield ExtractionStarted(len(jobs))
+        yield VideosCounted(len(jobs))
         for result in run_jobs(jobs, workers):
             done[result.job.target] = result
             yield result
@@ -115,8 +108,8 @@ def _write_lists(plan: MediaPlan, done: dict[Path, Extracted]) -> dict[str, int]
             records[found.item.split].append(record)
     if not any(records.values()):
         raise DataError("no video could be converted", hint=f"{plan.out / 'failures.csv'} says why")
-    example = next((f.frames for f in plan.found if f.frames), None)
-    naming = (example.template, example.start_index) if example else (facts.frame_template, facts.start_index)
+    namings = (found.frames.naming for found in plan.found if found.frames)
+    naming = next(namings, (facts.frame_template, facts.start_index))
     return write_dataset(
         plan.out, facts, plan.store, records, plan.annotations.classes,
         {s: facts.media(plan.target, s) if plan.target else path_from(plan.out, plan.source) for s in records},
@@ -133,9 +126,7 @@ def _record(plan: MediaPlan, found: MatchedVideo, done: dict[Path, Extracted]) -
         result = done[plan.out / CATALOG[plan.dataset].media(plan.target, found.item.split) / path]
         frames = None if plan.store == "video" else result.frames
         return None if result.error else VideoRecord(path.as_posix(), frames, found.item.label)
-    if found.frames:
-        return VideoRecord(found.frames.path.as_posix(), found.frames.count, found.item.label)
-    return VideoRecord((found.video or Path()).as_posix(), None, found.item.label)
+    return VideoRecord(found.path.as_posix(), found.frames.count if found.frames else None, found.item.label)
 
 
 def differences(plan: MediaPlan, counts: dict[str, int]) -> list[str]:
@@ -157,7 +148,7 @@ def differences(plan: MediaPlan, counts: dict[str, int]) -> list[str]:
 def estimate_bytes(plan: MediaPlan, samples: int = 3) -> int:
     """About how much disk a conversion will take, from converting the first frames of a few videos in memory."""
     sizes = []
-    videos = [f.video for f in plan.found if f.video]
+    videos = [found.path for found in plan.found]
     for video in videos[:: max(1, len(videos) // samples)][:samples]:
         try:
             with PyAVReader(plan.source / video) as reader:

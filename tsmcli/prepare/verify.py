@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from tsmcli.config import DataConfig
@@ -20,6 +21,7 @@ from tsmcli.data.media import count_frames
 from tsmcli.data.workers import start_worker
 from tsmcli.errors import DataError
 from tsmcli.files import remove, write_text
+from tsmcli.prepare.extract import VideosCounted
 
 _PROBES = 8
 
@@ -41,13 +43,6 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class CheckStarted:
-    """`total` videos are to be opened."""
-
-    total: int
-
-
-@dataclass(frozen=True)
 class VideoChecked:
     """A video was opened; `problem` is None when it is fine."""
 
@@ -65,7 +60,7 @@ class CheckReport:
 
 def check(
     data: DataConfig, folder: Path, *, num_segments: int, full: bool, workers: int
-) -> Iterator[CheckStarted | VideoChecked | CheckReport]:
+) -> Iterator[VideosCounted | VideoChecked | CheckReport]:
     """Check the lists of a prepared dataset and open all their videos.
 
     Args:
@@ -85,7 +80,7 @@ def check(
         for name, split in splits.items()
         for record in split.records
     ]
-    yield CheckStarted(len(tasks))
+    yield VideosCounted(len(tasks))
     for problem in _each(tasks, workers):
         if problem:
             problems.append(problem)
@@ -140,7 +135,7 @@ def _check_video(task: tuple[str, Split, VideoRecord, DataConfig, int, bool]) ->
             held = reader.num_frames
             if isinstance(reader, FrameFolder):
                 held = count_frames(reader.path, reader.template)
-    except DataError as error:
+    except (DataError, OSError, ValueError, cv2.error) as error:
         return Problem(name, record.path, "unreadable", str(error), broken=True)
     listed = record.num_frames if record.num_frames is not None else promised
     if held != listed:
