@@ -10,15 +10,9 @@ _SHOWN = 20
 
 
 def check_data(
-    dataset: str,
-    folder: Path,
-    full: bool,
-    quarantine: bool,
-    report: Path | None,
-    workers: int,
-    store: Enum | None,
-    as_json: bool,
-) -> None:
+    dataset: str, folder: Path, full: bool, quarantine: bool, report: Path | None, workers: int,
+    store: Enum | None, as_json: bool,
+) -> None:  # fmt: skip
     """Verify a prepared dataset; exit 3 if something is wrong."""
     from tsmcli.config import DataConfig
     from tsmcli.data.location import prepared_stores
