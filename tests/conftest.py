@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tsmcli.prepare.demo import make_demo
+from tsmcli.recipes.events import result_of
 
 # Tests run in parallel processes, and the stored numbers were computed with one thread.
 torch.set_num_threads(1)
@@ -17,5 +18,5 @@ torch.set_num_threads(1)
 def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny demo dataset: 4 training and 2 validation clips a class."""
     folder = tmp_path_factory.mktemp("data") / "demo"
-    assert list(make_demo(folder, train_clips=4, val_clips=2))[-1].done == 48
+    assert result_of(make_demo(folder, train_clips=4, val_clips=2)) == 48
     return folder

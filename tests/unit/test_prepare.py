@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,20 @@ from tsmcli.data.location import Places, find_split
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError, UsageError
 from tsmcli.prepare.demo import FRAMES, MOTIONS, make_demo
-from tsmcli.prepare.folder import choose, prepare_folder
+from tsmcli.prepare.matching import plan_media
+from tsmcli.prepare.official import PreparedDataset, prepare
+from tsmcli.prepare.own import choose
+
+
+def prepare_folder(source: Path, out: Path, **options: Any) -> PreparedDataset:
+    done: PreparedDataset = list(prepare(plan_media("folder", source, out, **options), workers=1))[-1]
+    return done
+
+
+def per_class(done: PreparedDataset) -> dict[tuple[str, str], int]:
+    """(split, class name) -> number of videos."""
+    plan = done.plan
+    return dict(Counter((f.item.split, plan.annotations.classes[f.item.label]) for f in plan.found))
 
 
 def decoded(path: Path) -> list[np.ndarray]:
@@ -93,8 +108,8 @@ def test_media_are_found_behind_a_link(tmp_path: Path) -> None:
 def test_class_folders(tmp_path: Path) -> None:
     source = make_folder_dataset(tmp_path / "my clips", videos=5)
     done = prepare_folder(source, tmp_path / "out", val_share=0.4)
-    assert done.classes == ["jump", "wave"]
-    assert done.videos == {("train", "jump"): 3, ("train", "wave"): 3, ("val", "jump"): 2, ("val", "wave"): 2}
+    assert done.plan.annotations.classes == ["jump", "wave"]
+    assert per_class(done) == {("train", "jump"): 3, ("train", "wave"): 3, ("val", "jump"): 2, ("val", "wave"): 2}
     train, val = (read_list(tmp_path / f"out/folder_{s}_list_videos.txt", "video", 2) for s in ("train", "val"))
     assert {r.path for r in train} | {r.path for r in val} == {
         p.relative_to(source).as_posix() for p in source.rglob("*.mp4")
@@ -124,7 +139,7 @@ def test_a_ready_split_is_kept(tmp_path: Path) -> None:
     make_folder_dataset(tmp_path / "clips" / "train", videos=2)
     make_folder_dataset(tmp_path / "clips" / "val", videos=1)
     done = prepare_folder(tmp_path / "clips", tmp_path / "out")
-    assert done.videos == {("train", "jump"): 2, ("train", "wave"): 2, ("val", "jump"): 1, ("val", "wave"): 1}
+    assert per_class(done) == {("train", "jump"): 2, ("train", "wave"): 2, ("val", "jump"): 1, ("val", "wave"): 1}
 
 
 def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
@@ -133,7 +148,7 @@ def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "clips" / "jump").mkdir(parents=True)
     (tmp_path / "clips" / "jump" / "a.txt").touch()
     with pytest.raises(
-        DataError, match="0 class folders with videos; at least 2 are needed. Found 1 folders and 1 .txt"
+        DataError, match=r"0 class folders with videos; at least 2 are needed. Found 0 videos .* \(1 .txt\)"
     ):
         prepare_folder(tmp_path / "clips", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -22,9 +23,9 @@ from tsmcli.data.listfile import read_list
 from tsmcli.data.location import Places, find_classes, find_split
 from tsmcli.data.media import scan
 from tsmcli.errors import DataError
-from tsmcli.prepare.annotations import find_file
+from tsmcli.prepare.annotations import LabelFiles
+from tsmcli.prepare.datasets import read_lines_of_labels
 from tsmcli.prepare.extract import Size
-from tsmcli.prepare.something import read_jester, read_sthv1
 
 FRAMES = numbered_frames(12, height=48, width=168)
 
@@ -80,7 +81,7 @@ def test_real_label_files_of_jester(tmp_path: Path) -> None:
     labels = real_data() / "annotations" / "jester" / "jester-v1-labels.csv"
     (tmp_path / labels.name).write_bytes(labels.read_bytes())
     (tmp_path / "jester-v1-train.csv").write_text("1;Swiping Left\n2;No gesture\n")
-    found = read_jester(tmp_path)
+    found = read_lines_of_labels("jester", LabelFiles(tmp_path))
     assert found.classes == names("jester")
     assert [item.label for item in found.items] == [0, 25]
 
@@ -90,7 +91,7 @@ def test_a_labels_file_in_another_order_gets_the_published_one(tmp_path: Path) -
     shuffled = names("jester")[::-1]
     (tmp_path / "jester-v1-labels.csv").write_text("\n".join(shuffled) + "\n")
     (tmp_path / "jester-v1-train.csv").write_text("1;Pulling Hand In\n")
-    found = read_jester(tmp_path)
+    found = read_lines_of_labels("jester", LabelFiles(tmp_path))
     assert found.classes == names("jester")
     assert found.items[0].label == 5
     assert "its order is not the published one, first at line 1" in found.notes[0]
@@ -234,7 +235,11 @@ def test_storage(tmp_path: Path, store: str) -> None:
 
 
 def snapshot(folder: Path, *, times: bool = False) -> Any:
-    files = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    files = {
+        p.relative_to(folder).as_posix(): p
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.suffix != ".lock"
+    }
     if times:
         return [
             {
@@ -368,18 +373,23 @@ def test_videos_of_one_name_in_different_folders_stay_apart(tmp_path: Path) -> N
 
 
 def test_nothing_of_the_users_is_deleted(tmp_path: Path) -> None:
-    """Files that look half-written but belong to no job stay; half-written ones of a job go."""
+    """What looks half-written but belongs to no job, or to a living process, stays; what a dead one left goes."""
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a", "b", "walk.part-1"):
         write_video(source / f"{name}.mp4", FRAMES)
     (source / "annotations.csv").write_text("path,label,split\na.mp4,x,train\nb.mp4,y,val\n")
-    (source / "rawframes" / "a.part-77").mkdir(parents=True)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    here = platform.node()
+    (source / "rawframes" / f"a.part-{here}-{gone.pid}").mkdir(parents=True)
+    (source / "rawframes" / f"a.part-{here}-{os.getppid()}").mkdir()
     (source / "rawframes" / "note.part-1").touch()
     assert tsm("prepare-data", "csv", "--source", source, "--store", "frames", "--out", source).code == 0
     assert (source / "walk.part-1.mp4").exists()
     assert (source / "rawframes" / "note.part-1").exists()
-    assert not (source / "rawframes" / "a.part-77").exists()
+    assert not (source / "rawframes" / f"a.part-{here}-{gone.pid}").exists()
+    assert (source / "rawframes" / f"a.part-{here}-{os.getppid()}").exists(), "its process may still write it"
 
 
 def test_frame_folders_named_differently_are_left_out_with_a_reason(tmp_path: Path) -> None:
@@ -452,7 +462,7 @@ def test_broken_label_files(tmp_path: Path, name: str, text: str, message: str) 
     make_sthv1(tmp_path)
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError) as caught:
-        read_sthv1(tmp_path)
+        read_lines_of_labels("sthv1", LabelFiles(tmp_path))
     assert message in str(caught.value)
 
 
@@ -461,7 +471,7 @@ def test_two_different_label_files_of_one_name_are_refused(tmp_path: Path) -> No
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "labels.json").write_text(text)
     with pytest.raises(DataError, match="several different files named labels.json"):
-        find_file(tmp_path, ("labels.json",), "labels")
+        LabelFiles(tmp_path).find(("labels.json",))
 
 
 def test_frame_folders_with_gaps_are_not_used(tmp_path: Path) -> None:

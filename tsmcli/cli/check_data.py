@@ -10,42 +10,39 @@ _SHOWN = 20
 
 
 def check_data(
-    dataset: str,
-    folder: Path,
-    full: bool,
-    quarantine: bool,
-    report: Path | None,
-    workers: int,
-    store: Enum | None,
-    as_json: bool,
-) -> None:
+    dataset: str, folder: Path, full: bool, quarantine: bool, report: Path | None, workers: int,
+    store: Enum | None, as_json: bool,
+) -> None:  # fmt: skip
     """Verify a prepared dataset; exit 3 if something is wrong."""
-    from tsmcli.catalog import CATALOG
     from tsmcli.config import DataConfig
+    from tsmcli.data.location import prepared_stores
     from tsmcli.errors import DataError
-    from tsmcli.prepare.verify import check, write_csv, write_quarantine
+    from tsmcli.prepare.annotations import write_csv
+    from tsmcli.prepare.verify import check, write_quarantine
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import print_json, print_line, print_table
 
     name = "folder" if dataset == "csv" else dataset
-    stores = (
-        ("frames", "video", "zip") if store is None else ("video" if store.value == "seekable" else store.value,)
-    )
-    prepared = [s for s in stores if (folder / CATALOG[name].list_name(s, "train")).exists()]
-    data = DataConfig.model_validate({"dataset": name, "store": (prepared or stores)[0]})
+    if store is None:
+        read_as = (prepared_stores(name, folder) or ["frames"])[0]
+    else:
+        read_as = "video" if store.value == "seekable" else store.value
+    data = DataConfig.model_validate({"dataset": name, "store": read_as})
     result = follow(check(data, folder, num_segments=8, full=full, workers=workers))
+    rows = [(p.split, p.path, p.kind, p.detail) for p in result.problems]
     if report:
         report.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(result, report)
+        write_csv(report, ("split", "video", "kind", "detail"), rows)
     if as_json:
         print_json(
             {"folder": str(folder), "videos": result.videos, "problems": [asdict(p) for p in result.problems]}
         )
-    elif result.problems:
-        rows = [(p.split, p.path, p.kind, p.detail) for p in result.problems[:_SHOWN]]
-        print_table(("list", "video", "kind", "what"), rows, f"{result.videos} videos of {folder} ({data.store})")
-        if len(result.problems) > _SHOWN:
-            print_line(f"and {len(result.problems) - _SHOWN} more; --report FILE has them all")
+    elif rows:
+        print_table(
+            ("list", "video", "kind", "what"), rows[:_SHOWN], f"{result.videos} videos of {folder} ({data.store})"
+        )
+        if len(rows) > _SHOWN:
+            print_line(f"and {len(rows) - _SHOWN} more; --report FILE has them all")
     else:
         print_line(f"{result.videos} videos of {folder}: nothing wrong")
     broken = sum(p.broken for p in result.problems)
@@ -53,10 +50,7 @@ def check_data(
         path = write_quarantine(result)
         if broken and not as_json:
             print_line(f"{broken} videos in {path}")
-    if result.problems:
-        hint = (
-            ""
-            if quarantine or not broken
-            else "--quarantine makes training and testing count them without opening them"
-        )
-        raise DataError(f"{len(result.problems)} problems, {broken} of them broken videos", hint=hint)
+    if rows:
+        hint = "--quarantine makes training and testing count them without opening them"
+        raise DataError(f"{len(rows)} problems, {broken} of them broken videos",
+                        hint=hint if broken and not quarantine else "")  # fmt: skip

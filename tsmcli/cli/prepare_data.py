@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tsmcli.cli.shared import Json
 
 if TYPE_CHECKING:
-    from tsmcli.prepare.annotations import Annotations
     from tsmcli.prepare.extract import Size
+    from tsmcli.prepare.matching import MediaPlan
+    from tsmcli.prepare.official import PreparedDataset
 
 
 class Store(str, Enum):
@@ -25,32 +26,9 @@ class Store(str, Enum):
     seekable = "seekable"
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for."""
-
-    dataset: str
-    source: Path | None
-    out: Path
-    annotations: Path | None
-    store: Store | None
-    size: Size
-    workers: int
-    shard: tuple[int, int]
-    val_share: float
-    group: str | None
-    seed: int
-    dry_run: bool
-    as_json: bool
-
-
 def prepare_data(
-    dataset: Annotated[
-        str, typer.Argument(help="demo, folder, csv, k400, sthv1, sthv2, jester or diving48.")
-    ] = "demo",
-    source: Annotated[
-        Path | None, typer.Option(help="Folder of downloaded media and label files, or of class folders.")
-    ] = None,
+    dataset: Annotated[str, typer.Argument(help="folder, csv, k400, sthv1, sthv2, jester, diving48.")] = "demo",
+    source: Annotated[Path | None, typer.Option(help="Folder of media and label files, or class folders.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write.", show_default="data/DATASET; csv: data/folder")
     ] = None,
@@ -66,15 +44,11 @@ def prepare_data(
         ),
     ] = None,
     short_side: Annotated[int | None, typer.Option(min=16, help="Stored short side in pixels.")] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Stored width and height, aspect not kept.")
-    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Stored size in pixels, aspect not kept.")] = None,
     height: Annotated[int | None, typer.Option(min=16, help="Stored height in pixels.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one per core")] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Convert part I of N, on one of N machines.")] = "1/1",
-    val_share: Annotated[
-        float, typer.Option(min=0.01, max=0.99, help="folder, csv: share of videos for validation.")
-    ] = 0.2,
+    val_share: Annotated[float, typer.Option(min=0.01, max=0.99, help="folder, csv: share for validation.")] = 0.2,
     group: Annotated[
         str | None,
         typer.Option(
@@ -83,14 +57,10 @@ def prepare_data(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the clips (demo) or of the split (folder, csv).")] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and how much disk it takes.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, on how much disk.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Verify a prepared dataset instead.")] = False,
     full: Annotated[bool, typer.Option("--full", help="With --check: decode every frame.")] = False,
-    quarantine: Annotated[
-        bool, typer.Option("--quarantine", help="With --check: list broken videos so that training skips them.")
-    ] = False,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="With --check: write quarantine.txt.")] = False,
     report: Annotated[Path | None, typer.Option(help="With --check: also write all problems to this CSV.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -101,7 +71,6 @@ def prepare_data(
     """
     from tsmcli.catalog import CATALOG
     from tsmcli.errors import UsageError
-    from tsmcli.prepare.extract import Size
 
     known = [*CATALOG, "csv"]
     if dataset not in known:
@@ -115,37 +84,53 @@ def prepare_data(
         return
     if full or quarantine or report:
         raise UsageError("--full, --quarantine and --report are for --check")
-    if sum(option is not None for option in (short_side, size, height)) > 1:
-        raise UsageError("choose one of --short-side, --size and --height")
-    wanted = Size(short_side, height, parse_pair(size, "x", "--size 340x256") if size else None)
-    if wanted.exact and min(wanted.exact) < 16:
-        raise UsageError(f"--size {size}: at least 16 pixels each way")
-    part = parse_pair(shard, "/", "--shard 1/4")
-    if not 1 <= part[0] <= part[1]:
-        raise UsageError(f"--shard {shard}: part {part[0]} of {part[1]}")
-    request = Request(
-        dataset, source, out, annotations, store, wanted, workers, part, val_share, group, seed, dry_run, as_json
-    )
     if dataset == "demo":
         if dry_run or store or size or short_side or height or source or annotations or group or shard != "1/1":
             raise UsageError("prepare-data demo takes --out and --seed only", hint="name the dataset you mean")
-        _demo(request)
-    elif source is None:
+        _demo(out, seed, as_json)
+        return
+    if source is None:
         raise UsageError(f"prepare-data {dataset} needs --source DIR", hint=_what_is_needed(dataset))
-    elif dataset == "folder":
-        _folder(request, source)
+    from tsmcli.prepare.matching import plan_media
+    from tsmcli.prepare.official import prepare
+    from tsmcli.report.progress import follow
+
+    part = parse_pair(shard, "/", "--shard 1/4")
+    if part[0] > part[1]:
+        raise UsageError(f"--shard {shard}: part {part[0]} of {part[1]}")
+    plan = plan_media(
+        dataset, source, out, annotations=annotations, store=store.value if store else None,
+        size=_size(short_side, height, size), val_share=val_share, group=group, seed=seed,
+    )  # fmt: skip
+    if dry_run:
+        _print_plan(plan, as_json)
     else:
-        _annotated(request, source)
+        _print_prepared(follow(prepare(plan, workers=workers, shard=part)), dataset, shard, as_json)
+
+
+def _size(short_side: int | None, height: int | None, exact: str | None) -> Size:
+    """The stored size that at most one of the three options gives."""
+    from tsmcli.errors import UsageError
+    from tsmcli.prepare.extract import Size
+
+    if sum(option is not None for option in (short_side, exact, height)) > 1:
+        raise UsageError("choose one of --short-side, --size and --height")
+    wanted = Size(short_side, height, parse_pair(exact, "x", "--size 340x256") if exact is not None else None)
+    if wanted.exact and min(wanted.exact) < 16:
+        raise UsageError(f"--size {exact}: at least 16 pixels each way")
+    return wanted
 
 
 def parse_pair(words: str, separator: str, example: str) -> tuple[int, int]:
     """`340x256` -> (340, 256)."""
+    from tsmcli.data.listfile import whole_number
     from tsmcli.errors import UsageError
 
     first, _, second = words.partition(separator)
-    if not (first.isdigit() and second.isdigit() and int(first) > 0 and int(second) > 0):
+    numbers = whole_number(first), whole_number(second)
+    if not numbers[0] or not numbers[1]:
         raise UsageError(f"{words!r} is not of the form {example}")
-    return int(first), int(second)
+    return numbers[0], numbers[1]
 
 
 def _cores() -> int:
@@ -157,25 +142,23 @@ def _cores() -> int:
 def _what_is_needed(dataset: str) -> str:
     from tsmcli.catalog import CATALOG
 
-    if dataset == "folder":
-        return "DIR holds one folder of videos per class"
-    if dataset == "csv":
-        return "DIR is what the column `path` of --annotations FILE is relative to"
+    if dataset in ("folder", "csv"):
+        return "DIR holds one folder of videos per class, or what the paths in --annotations FILE are relative to"
     facts = CATALOG[dataset]
     return f"DIR holds the official label files and the videos or frames of {facts.title}; get them at {facts.home}"
 
 
-def _demo(request: Request) -> None:
+def _demo(out: Path, seed: int, as_json: bool) -> None:
     from tsmcli.catalog import CATALOG
     from tsmcli.prepare.demo import make_demo
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import print_json, print_line
 
-    done = follow(make_demo(request.out, seed=request.seed))
-    if request.as_json:
-        print_json({"dataset": "demo", "folder": str(request.out), "videos": done.total})
+    done = follow(make_demo(out, seed=seed))
+    if as_json:
+        print_json({"dataset": "demo", "folder": str(out), "videos": done.total})
         return
-    print_line(f"{request.out}: {done.total} videos in 8 classes, with lists and class names")
+    print_line(f"{out}: {done.total} videos in 8 classes, with lists and class names")
     print_line("\nnext:  tsm train --preset demo")
     print_line("\nother datasets, from what you downloaded to DIR:")
     print_line("  tsm prepare-data folder --source DIR     your own videos, in one folder per class")
@@ -185,109 +168,49 @@ def _demo(request: Request) -> None:
             print_line(f"  tsm prepare-data {name:8} --source DIR   {facts.title}, from {facts.home}")
 
 
-def _folder(request: Request, source: Path) -> None:
-    from tsmcli.errors import UsageError
-    from tsmcli.prepare.folder import prepare_folder
+def _print_plan(plan: MediaPlan, as_json: bool) -> None:
+    from tsmcli.prepare.official import differences, estimate_bytes
     from tsmcli.report.tables import print_json, print_line, print_table
 
-    changed = request.store not in (None, Store.video) or str(request.size) != "original"
-    if changed or request.dry_run or request.shard != (1, 1):
-        raise UsageError(
-            "prepare-data folder uses the videos as they are", hint="csv can convert: --store, --short-side"
-        )
-    done = prepare_folder(source, request.out, val_share=request.val_share, group=request.group, seed=request.seed)
-    rows = [(name, done.videos["train", name], done.videos["val", name]) for name in done.classes]
-    if request.as_json:
-        counts = {name: {"train": train, "val": val} for name, train, val in rows}
-        print_json({"dataset": "folder", "folder": str(request.out), "classes": counts})
+    disk = estimate_bytes(plan) if plan.target in ("frames", "zip") else None
+    facts = {"annotated": len(plan.annotations.items), "found": len(plan.found), "store": plan.store,
+             "conversion": plan.target}  # fmt: skip
+    if as_json:
+        print_json({**facts, "estimated_bytes": disk, "differences": differences(plan, {})})
         return
-    print_table(
-        ("class", "train", "val"), rows, f"{sum(done.videos.values())} videos of {source}, lists in {request.out}"
-    )
-    data = "" if request.out == Path("data/folder") else f" --data {request.out}"
-    print_line(f"next:  tsm train --preset mbv2-folder{data}")
-
-
-def _read_annotations(request: Request, source: Path) -> Annotations:
-    from tsmcli.errors import DataError
-    from tsmcli.prepare import diving48, kinetics, something, table
-
-    if not source.is_dir():
-        raise DataError(f"no folder {source}")
-    if request.dataset == "csv":
-        return table.read(request.annotations or source / "annotations.csv", request.val_share, request.seed)
-    readers = {"k400": kinetics.read, "sthv1": something.read_sthv1, "sthv2": something.read_sthv2,
-               "jester": something.read_jester, "diving48": diving48.read}  # fmt: skip
-    return readers[request.dataset](request.annotations or source)
-
-
-def _annotated(request: Request, source: Path) -> None:
-    from tsmcli.prepare.matching import plan_media
-    from tsmcli.prepare.official import estimate_bytes, prepare
-    from tsmcli.report.progress import follow
-    from tsmcli.report.tables import print_json
-
-    annotations = _read_annotations(request, source)
-    name = "folder" if request.dataset == "csv" else request.dataset
-    store = request.store.value if request.store else None
-    plan = plan_media(name, annotations, source, request.out, store, request.size)
-    if request.dry_run:
-        from tsmcli.prepare.official import differences
-
-        facts = {
-            "annotated": len(annotations.items),
-            "found": len(plan.found),
-            "store": plan.store,
-            "conversion": plan.target,
-            "estimated_bytes": estimate_bytes(plan) if plan.target in ("frames", "zip") else None,
-            "differences": differences(plan, {}),
-        }
-        print_json(facts) if request.as_json else _print_facts(facts)
-        return
-    done = follow(prepare(plan, workers=request.workers, shard=request.shard))
-    _print_prepared(done, request)
-
-
-def _print_facts(facts: dict[str, Any]) -> None:
-    from tsmcli.report.tables import print_line, print_table
-
-    disk = facts.pop("estimated_bytes")
-    lines = facts.pop("differences")
     rows = [*facts.items(), ("disk, estimated", f"{disk / 1e9:.3f} GB" if disk else "no new media of known size")]
     print_table(("", "dry run: nothing was written"), rows)
-    for line in lines:
+    for line in differences(plan, {}):
         print_line(line)
 
 
-def _print_prepared(done: Any, request: Request) -> None:
+def _print_prepared(done: PreparedDataset, dataset: str, shard: str, as_json: bool) -> None:
     from tsmcli.errors import DataError
-    from tsmcli.report.tables import print_json, print_line
+    from tsmcli.report.tables import print_json, print_line, print_table
 
-    if request.as_json:
-        print_json(
-            {
-                "dataset": done.plan.dataset,
-                "folder": str(request.out),
-                "store": done.plan.store,
-                "videos": done.counts,
-                "differences": done.differences,
-                "failures": len(done.failures),
-                "complete": done.complete,
-            }
-        )
-    elif done.complete:
+    out, store = done.plan.out, done.plan.store
+    counts = Counter((item.label, item.split) for item in done.plan.annotations.items)
+    rows = [(name, counts[i, "train"], counts[i, "val"]) for i, name in enumerate(done.plan.annotations.classes)]
+    if as_json:
+        facts = {"dataset": done.plan.dataset, "folder": str(out), "store": store, "videos": done.counts,
+                 "differences": done.differences, "failures": len(done.failures),
+                 "complete": done.complete}  # fmt: skip
+        classes = {name: {"train": train, "val": val} for name, train, val in rows}
+        print_json({**facts, "classes": classes} if dataset == "folder" else facts)
+    elif not done.complete:
+        print_line(f"part {shard} is done; the lists are written without --shard")
+    elif dataset == "folder":
+        print_table(("class", "train", "val"), rows,
+                    f"{sum(done.counts.values())} videos of {done.plan.source}, lists in {out}")  # fmt: skip
+        own = "" if out == Path("data/folder") else f" --data {out}"
+        print_line(f"next:  tsm train --preset mbv2-folder{own}")
+    else:
         for split, count in done.counts.items():
             print_line(f"{split}: {count} videos")
-        print_line(
-            f"{request.out}: lists, classes.txt, manifest.json; read them with --set data.store={done.plan.store}"
-        )
+        print_line(f"{out}: lists, classes.txt, manifest.json; read them with --set data.store={store}")
         for line in done.differences:
             print_line(f"difference: {line}")
-    else:
-        print_line(f"part {request.shard[0]} of {request.shard[1]} is done; the lists are written without --shard")
     if done.failures:
         first = "\n".join(f"  {video}: {reason}" for video, reason in done.failures[:5])
-        raise DataError(
-            f"{len(done.failures)} videos could not be used:\n{first}",
-            hint=f"{request.out / 'failures.csv'} has them all",
-        )
+        raise DataError(f"{len(done.failures)} videos could not be used:\n{first}",
+                        hint=f"{out / 'failures.csv'} has them all")  # fmt: skip

@@ -9,12 +9,16 @@ are skipped.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tsmcli.config import Store
 from tsmcli.errors import DataError
+from tsmcli.files import write_text
+
+T = TypeVar("T", dict[str, Any], list[Any])
 
 _SHOWN = 5
 
@@ -42,15 +46,11 @@ def read_list(path: Path, store: Store, num_classes: int | None = None) -> list[
     Raises:
         DataError: the file is missing, empty or has malformed lines; the first few are named, with their numbers.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"no list file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list: {error}") from error
+    if not path.exists():
+        raise DataError(f"no list file {path}")
     records, problems = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
+    for number, line in read_lines(path, "a list"):
+        if line.lstrip().startswith("#"):
             continue
         parsed = _parse(line, store, num_classes)
         if isinstance(parsed, str):
@@ -79,12 +79,46 @@ def write_list(path: Path, records: Iterable[VideoRecord]) -> None:
     lines = [
         f"{r.path} {r.label}" if r.num_frames is None else f"{r.path} {r.num_frames} {r.label}" for r in records
     ]
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(path, "".join(f"{line}\n" for line in lines))
     except UnicodeEncodeError as error:
         raise DataError(f"{path}: a file name is not valid UTF-8: {error}", hint="rename the file") from None
-    part.replace(path)
+
+
+def read_lines(path: Path, what: str) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers; a byte order mark is left out.
+
+    Args:
+        what: it should be, for the message.
+
+    Raises:
+        DataError: it is missing or not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as {what}: {error}") from None
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def read_json(path: Path, kind: type[T], hint: str = "") -> T:
+    """The content of a JSON file, a dict or a list.
+
+    Raises:
+        DataError: it is missing, damaged or something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {error}", hint) from None
+    if not isinstance(content, kind):
+        raise DataError(f"{path}: holds no JSON {'object' if kind is dict else 'array'}", hint)
+    return content
+
+
+def whole_number(text: str) -> int | None:
+    """The number of up to 9 plain digits, or None."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 _FORMAT = {
@@ -99,14 +133,15 @@ def _parse(line: str, store: Store, num_classes: int | None) -> VideoRecord | st
     wanted = 1 if store == "video" else 2
     fields = line.strip().rsplit(maxsplit=wanted)
     if len(fields) != wanted + 1:
-        return f"expected `{_FORMAT[store]}`, got {line.strip()!r}"
-    path, *numbers = fields
-    if not all(number.isascii() and number.isdigit() for number in numbers):
-        wrong = next(number for number in numbers if not (number.isascii() and number.isdigit()))
-        return f"{wrong!r} is not a whole number; expected `{_FORMAT[store]}`"
-    label = int(numbers[-1])
+        return f"expected `{_FORMAT[store]}`, got {line.strip()[:80]!r}"
+    path, *words = fields
+    numbers = [whole_number(word) for word in words]
+    if None in numbers:
+        wrong = words[numbers.index(None)]
+        return f"{wrong[:40]!r} is not a whole number; expected `{_FORMAT[store]}`"
+    *frames, label = (number or 0 for number in numbers)
     if num_classes is not None and label >= num_classes:
         return f"label {label}, but there are {num_classes} classes (0 to {num_classes - 1})"
-    if store != "video" and int(numbers[0]) < 1:
+    if frames == [0]:
         return "a video of 0 frames"
-    return VideoRecord(path, int(numbers[0]) if store != "video" else None, label)
+    return VideoRecord(path, frames[0] if frames else None, label)

@@ -13,15 +13,19 @@ Every prepared dataset is one folder:
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tsmcli.catalog import CATALOG, Dataset
-from tsmcli.config import DataConfig
-from tsmcli.data.listfile import VideoRecord, read_list
+from tsmcli.config import DataConfig, Store
+from tsmcli.data.listfile import VideoRecord, read_json, read_lines, read_list, write_list
 from tsmcli.errors import DataError
-from tsmcli.files import write_text
+from tsmcli.files import remove, write_text
+
+_MANIFEST_HINT = "remove it; tsm prepare-data writes it anew"
 
 
 @dataclass(frozen=True)
@@ -83,16 +87,21 @@ def find_split(data: DataConfig, places: Places, split: str, num_classes: int | 
             f"no list file {list_file} for the {split} videos of {facts.title}", _how_to_make(data, folder)
         )
     records = read_list(list_file, data.store, num_classes)
-    stored = read_manifest(folder).get("stores", {}).get(data.store, {})
-    told = stored.get("media", {}).get(split)
-    media = places.media or (folder / told if told else folder / facts.media(data.store, split))
+    try:
+        stored = read_manifest(folder)["stores"].get(data.store, {})
+        told = folder / stored.get("media", {}).get(split, facts.media(data.store, split))
+        template = str(stored.get("frame_template", facts.frame_template))
+        start = int(stored.get("start_index", facts.start_index))
+        template.format(start)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise DataError(f"{folder / 'manifest.json'}: damaged where it tells of the {data.store} store",
+                        hint=_MANIFEST_HINT) from None  # fmt: skip
+    media = places.media or told
     if not media.is_dir():
         raise DataError(
             f"no media folder {media}, which the paths in {list_file} are relative to",
             hint=f"--media DIR says where it is\n{_how_to_make(data, folder)}",
         )
-    template = stored.get("frame_template", facts.frame_template)
-    start = stored.get("start_index", facts.start_index)
     return Split(records, media, list_file, template, start, read_quarantine(folder))
 
 
@@ -105,10 +114,7 @@ def find_classes(data: DataConfig, places: Places) -> list[str]:
     facts, folder = CATALOG[data.dataset], dataset_folder(data, places)
     path = places.classes or folder / "classes.txt"
     if path.is_file():
-        try:
-            names = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read as class names: {error}") from None
+        names = [line for _, line in read_lines(path, "class names")]
     elif places.classes:
         raise DataError(f"no file of class names {path}")
     elif (known := facts.class_names()) is not None:
@@ -123,44 +129,75 @@ def find_classes(data: DataConfig, places: Places) -> list[str]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """`manifest.json` of a prepared dataset, or an empty one.
+    """`manifest.json` of a prepared dataset, or one without stores.
 
     Raises:
         DataError: it is damaged.
     """
     path = folder / "manifest.json"
-    if not path.is_file():
-        return {}
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a manifest: {error}", hint="tsm prepare-data writes it anew") from None
-    if not isinstance(tree, dict):
-        raise DataError(f"{path}: not a manifest", hint="tsm prepare-data writes it anew")
+    tree = read_json(path, dict, _MANIFEST_HINT) if path.exists() else {}
+    if not isinstance(tree.setdefault("stores", {}), dict):
+        raise DataError(f"{path}: no manifest", hint=_MANIFEST_HINT)
     return tree
 
 
-def write_manifest(folder: Path, dataset: Dataset, store: str, facts: dict[str, Any]) -> None:
-    """Put the facts of a store into `manifest.json`, keeping those of other stores."""
+def write_dataset(
+    folder: Path, dataset: Dataset, store: Store, records: dict[str, list[VideoRecord]], classes: Sequence[str],
+    media: dict[str, str], **facts: Any,
+) -> dict[str, int]:  # fmt: skip
+    """Write lists, class names and the manifest of a prepared dataset; the manifest keeps facts of other stores.
+
+    Args:
+        records: of `train` and `val`; the list of a split without videos is removed.
+        media: split -> folder that the paths of its list are relative to.
+        facts: what else the manifest is to say about this store.
+
+    Returns:
+        The number of videos of each split.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     manifest = read_manifest(folder)
-    stores = {**manifest.get("stores", {}), store: facts}
-    text = json.dumps({"dataset": dataset.name, "stores": stores}, indent=2) + "\n"
+    for split, videos in records.items():
+        path = folder / dataset.list_name(store, split)
+        if videos:
+            write_list(path, videos)
+        else:
+            remove(path)  # one of an earlier run would not belong to the other list
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
+    counts = {split: len(videos) for split, videos in records.items()}
+    own = {"media": media, "videos": counts, **facts}
+    text = json.dumps({"dataset": dataset.name, "stores": {**manifest["stores"], store: own}}, indent=2) + "\n"
     write_text(folder / "manifest.json", text)
+    return counts
+
+
+def path_from(folder: Path, other: Path) -> str:
+    """`other` relative to `folder`, links resolved; absolute where the two are on different drives of Windows."""
+    try:
+        return os.path.relpath(other.resolve(), folder.resolve())
+    except ValueError:
+        return str(other.resolve())
 
 
 def read_quarantine(folder: Path) -> dict[str, str]:
-    """`quarantine.txt`: a path and a reason a line, with a tab between them."""
+    """`quarantine.txt`: a path and a reason a line, with a tab between them.
+
+    Raises:
+        DataError: it is damaged.
+    """
     path = folder / "quarantine.txt"
-    if not path.is_file():
-        return {}
-    lines = (line.partition("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    lines = (line.partition("\t") for _, line in (read_lines(path, "a quarantine") if path.exists() else ()))
     return {video: f"in quarantine ({path}): {reason or 'no reason given'}" for video, _, reason in lines}
 
 
+def prepared_stores(dataset: str, folder: Path) -> list[Store]:
+    """The stores that a folder has a training list for."""
+    stores: tuple[Store, ...] = ("frames", "video", "zip")
+    return [store for store in stores if (folder / CATALOG[dataset].list_name(store, "train")).exists()]
+
+
 def _how_to_make(data: DataConfig, folder: Path) -> str:
-    other = [
-        s for s in ("frames", "video", "zip") if (folder / CATALOG[data.dataset].list_name(s, "train")).exists()
-    ]
+    other = prepared_stores(data.dataset, folder)
     if other and data.store not in other:
         return f"{folder} is prepared as {other[0]}: --set data.store={other[0]}"
     if data.dataset == "demo":

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tsmcli.catalog import CATALOG
+from tsmcli.data.listfile import read_json, read_lines
+from tsmcli.data.media import walk
 from tsmcli.errors import DataError
+from tsmcli.files import write_text
 
 
 class Item(NamedTuple):
@@ -36,76 +39,107 @@ class Annotations:
         items: every annotated video of the train and val splits.
         files: the label files that were read.
         notes: what is unusual about them.
+        facts: what the manifest is to say about how they were made.
     """
 
     classes: list[str]
     items: list[Item]
     files: list[Path]
     notes: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
-def find_file(root: Path, names: Sequence[str], what: str, *, needed: bool = True) -> Path | None:
-    """The file below `root` with one of these names (case does not matter), the first name first.
+class LabelFiles:
+    """The files below a folder that may hold labels; `used` are those that were asked for and found."""
 
-    Raises:
-        DataError: there is none, or there are several with different contents.
-    """
-    by_name: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in (".csv", ".json", ".txt") and path.is_file():
-            by_name.setdefault(path.name.lower(), []).append(path)
-    for name in names:
-        found = by_name.get(name.lower(), [])
-        if len({path.read_bytes() for path in found}) > 1:
-            raise DataError(f"{root}: several different files named {name}: {', '.join(map(str, found))}",
-                            hint="--annotations DIR says which folder to use")  # fmt: skip
-        if found:
-            return found[0]
-    if needed:
-        seen = ", ".join(sorted(by_name)[:8]) or "no .csv, .json or .txt at all"
-        raise DataError(f"{root}: no {what}: looked for {', '.join(names)}; found {seen}",
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.used: list[Path] = []
+        self._by_name: dict[str, list[Path]] = {}
+        for where, names in walk(root):
+            for name in names:
+                if name.lower().endswith((".csv", ".json", ".txt")):
+                    self._by_name.setdefault(name.lower(), []).append(Path(where) / name)
+
+    def find(self, names: Sequence[str]) -> Path | None:
+        """The file with one of these names (case does not matter), the first name first, or None.
+
+        Raises:
+            DataError: there are several with different contents.
+        """
+        for name in names:
+            found = self._by_name.get(name.lower(), [])
+            if len({path.read_bytes() for path in found}) > 1:
+                raise DataError(f"{self.root}: several different files named {name}: {', '.join(map(str, found))}",
+                                hint="--annotations DIR says which folder to use")  # fmt: skip
+            if found:
+                self.used += [] if found[0] in self.used else [found[0]]
+                return found[0]
+        return None
+
+    def need(self, names: Sequence[str], what: str) -> Path:
+        """The same file.
+
+        Raises:
+            DataError: there is none.
+        """
+        if path := self.find(names):
+            return path
+        seen = ", ".join(sorted(self._by_name)[:8]) or "no .csv, .json or .txt at all"
+        raise DataError(f"{self.root}: no {what}: looked for {', '.join(names)}; found {seen}",
                         hint="--annotations DIR says where the official label files are")  # fmt: skip
-    return None
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        DataError: it is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that say something.
+def read_entries(path: Path, name: str, label: str) -> Iterator[tuple[str, str, str]]:
+    """Where it stands, the video's name and the label of each object in a JSON array, under these two keys.
 
     Raises:
-        DataError: it is not text.
+        DataError: it is something else.
     """
-    try:
-        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
+    for number, entry in enumerate(read_json(path, list)):
+        where = f"{path}: entry {number}"
+        if not isinstance(entry, dict) or name not in entry or label not in entry:
+            raise DataError(f"{where}: has no {name} or no {label}")
+        yield where, str(entry[name]), str(entry[label])
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV or TSV file with a header.
+def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a CSV or TSV file with a header, each with its `file:line`.
 
     Raises:
-        DataError: a column is missing.
+        DataError: a column is missing, or a row cannot be read.
     """
-    lines = read_lines(path)
+    numbered = read_lines(path, "a table")
+    lines = [f"{line}\n" for _, line in numbered]
     delimiter = "\t" if lines and "\t" in lines[0] else ","
-    rows = list(csv.DictReader(lines, delimiter=delimiter))
-    header = [name.strip() for name in (lines[0].split(delimiter) if lines else [])]
-    absent = [name for name in columns if name not in header]
-    if absent:
-        raise DataError(f"{path}:1: no column {', '.join(absent)}; the columns are {', '.join(header) or 'none'}")
-    return [{str(key).strip(): (value or "").strip() for key, value in row.items()} for row in rows]
+    reader = csv.reader(lines, delimiter=delimiter)
+    rows: list[tuple[str, dict[str, str]]] = []
+    header: list[str] = []
+    try:
+        for fields in reader:
+            where = f"{path}:{numbered[reader.line_num - 1][0]}"
+            values = [field.strip() for field in fields]
+            if not header:
+                header = values
+                absent = [name for name in columns if name not in header]
+                if absent:
+                    raise DataError(f"{where}: no column {', '.join(absent)}; the columns are {', '.join(header)}")
+            elif any(values[len(header) :]):
+                raise DataError(f"{where}: more fields than columns", hint='write a field with a comma as "a, b"')
+            else:
+                rows.append((where, dict.fromkeys(header, "") | dict(zip(header, values, strict=False))))
+    except csv.Error as error:
+        raise DataError(f"{path}:{numbered[reader.line_num - 1][0]}: {error}") from None
+    if not rows:
+        raise DataError(f"{path}: no rows")
+    return rows
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A CSV file, whole or not at all."""
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows([header, *rows])
+    write_text(path, buffer.getvalue())
 
 
 def zoo_order(dataset: str, names: list[str], path: Path) -> tuple[list[str], tuple[str, ...]]:
@@ -115,6 +149,8 @@ def zoo_order(dataset: str, names: list[str], path: Path) -> tuple[list[str], tu
     get the catalog's order, so that labels mean what they mean to the checkpoints; other names keep their own.
     """
     known = CATALOG[dataset].class_names() or []
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: class names repeat")
     if names == known:
         return names, ()
     if sorted(names) != sorted(known):
@@ -125,16 +161,8 @@ def zoo_order(dataset: str, names: list[str], path: Path) -> tuple[list[str], tu
     )
 
 
-def label_index(classes: Sequence[str], path: Path) -> dict[str, int]:
-    """Class name -> index, refusing names that repeat."""
-    index = {name: i for i, name in enumerate(classes)}
-    if len(index) != len(classes):
-        raise DataError(f"{path}: class names repeat")
-    return index
-
-
 def look_up(index: dict[str, int], name: str, where: str) -> int:
     """The index of a class name, or a DataError that says where the unknown name stands."""
     if name not in index:
-        raise DataError(f"{where}: no class named {name!r}")
+        raise DataError(f"{where}: no class named {name[:80]!r}")
     return index[name]

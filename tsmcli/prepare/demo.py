@@ -8,9 +8,7 @@ must see in which order they come.
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,11 +19,12 @@ from numpy.typing import NDArray
 
 from tsmcli import __version__
 from tsmcli.catalog import CATALOG
-from tsmcli.data.listfile import VideoRecord, write_list
-from tsmcli.data.location import write_manifest
+from tsmcli.data.listfile import VideoRecord
+from tsmcli.data.location import read_manifest, write_dataset
 from tsmcli.data.spatial import Frame
 from tsmcli.data.video_writer import VideoWriter
-from tsmcli.errors import UsageError
+from tsmcli.errors import DataError, UsageError
+from tsmcli.files import remove, replacing
 
 SIZE_PX = 64
 FRAMES = 24
@@ -42,8 +41,10 @@ class ClipWritten:
     total: int
 
 
-def make_demo(out: Path, *, seed: int = 0, train_clips: int = 60, val_clips: int = 24) -> Iterator[ClipWritten]:
-    """Write the demo dataset into a folder, which appears only when it is complete.
+def make_demo(
+    out: Path, *, seed: int = 0, train_clips: int = 60, val_clips: int = 24
+) -> Generator[ClipWritten, None, int]:
+    """Write the demo dataset into a folder, which appears only when it is complete; returns the number of clips.
 
     Args:
         train_clips, val_clips: clips per class; the same seed gives the same bytes.
@@ -58,35 +59,29 @@ def make_demo(out: Path, *, seed: int = 0, train_clips: int = 60, val_clips: int
         raise UsageError(f"{out} exists and is no demo dataset", hint="choose another folder")
     if out.exists() and (others := sorted({path.name for path in out.iterdir()} - names)):
         raise UsageError(f"{out} holds other things, too: {', '.join(others[:3])}", hint="choose another folder")
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
     total, done = 2 * len(MOTIONS) * (train_clips + val_clips), 0
-    for number, (split, clips) in enumerate((("train", train_clips), ("val", val_clips))):
-        records = []
-        for motion in range(len(MOTIONS)):
-            for clip in range(clips):
-                frames = render(motion, np.random.default_rng([seed, number, motion, clip]))
-                for label, ordered in ((2 * motion, frames), (2 * motion + 1, frames[::-1])):
-                    name = f"{split}/{MOTIONS[motion]}{'_reversed' if label % 2 else ''}_{clip:03}.mp4"
-                    write_video(part / "videos" / name, ordered)
-                    records.append(VideoRecord(name, None, label))
-                done += 2
-                yield ClipWritten(done, total)
-        write_list(part / facts.list_name("video", split), records)
-    (part / "classes.txt").write_text("\n".join(facts.class_names() or []) + "\n", encoding="utf-8")
-    counts = {"train": 8 * train_clips, "val": 8 * val_clips}
-    media = {"train": "videos", "val": "videos"}
-    facts_of_store = {"media": media, "videos": counts, "seed": seed, "versions": {"tsm": __version__}}
-    write_manifest(part, facts, "video", facts_of_store)
-    if out.exists():
-        shutil.rmtree(out)
-    part.replace(out)
+    records: dict[str, list[VideoRecord]] = {"train": [], "val": []}
+    with replacing(out) as part:
+        for number, (split, clips) in enumerate((("train", train_clips), ("val", val_clips))):
+            for motion in range(len(MOTIONS)):
+                for clip in range(clips):
+                    frames = render(motion, np.random.default_rng([seed, number, motion, clip]))
+                    for label, ordered in ((2 * motion, frames), (2 * motion + 1, frames[::-1])):
+                        name = f"{split}/{MOTIONS[motion]}{'_reversed' if label % 2 else ''}_{clip:03}.mp4"
+                        write_video(part / "videos" / name, ordered)
+                        records[split].append(VideoRecord(name, None, label))
+                    done += 2
+                    yield ClipWritten(done, total)
+        classes, media = facts.class_names() or [], dict.fromkeys(records, "videos")
+        write_dataset(part, facts, "video", records, classes, media, seed=seed, versions={"tsm": __version__})
+        remove(out)
+    return total
 
 
 def _is_demo(folder: Path) -> bool:
     try:
-        return bool(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["dataset"] == "demo")
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_manifest(folder).get("dataset") == "demo"
+    except DataError:
         return False
 
 

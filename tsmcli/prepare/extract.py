@@ -6,25 +6,24 @@ complete, and an interrupted run goes on where it stopped. The same video and op
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
+import contextlib
+import errno
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from multiprocessing import get_context
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import av
 import cv2
 
+from tsmcli.data.media import count_frames
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Frame
 from tsmcli.data.video_writer import VideoWriter
-from tsmcli.data.workers import start_worker
+from tsmcli.data.workers import Begin, WorkerPool
 from tsmcli.errors import DataError, EnvironmentProblem
+from tsmcli.files import part_of, remove, remove_stale_parts
 
 Target = Literal["frames", "zip", "seekable"]
 _QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 95)
@@ -47,19 +46,12 @@ class Size:
 
     def of(self, width: int, height: int) -> tuple[int, int]:
         """Stored (width, height) of a picture; the other side is rounded down, as MMAction2's extraction does."""
-        if self.exact:
-            return self.exact
-        scale = 1.0
-        if self.short_side:
-            scale = self.short_side / min(width, height)
-        elif self.height:
-            scale = self.height / height
-        scaled = (max(int(scale * width), 2), max(int(scale * height), 2))
-        if self.height:
-            return scaled[0], self.height
-        if self.short_side:
-            return (self.short_side, scaled[1]) if width < height else (scaled[0], self.short_side)
-        return width, height
+        side = self.height or self.short_side
+        if self.exact or not side:
+            return self.exact or (width, height)
+        scale = side / (height if self.height else min(width, height))
+        scaled = max(int(scale * width), 2), max(int(scale * height), 2)
+        return (side, scaled[1]) if self.short_side and width < height else (scaled[0], side)
 
     def __str__(self) -> str:
         if self.exact:
@@ -69,9 +61,13 @@ class Size:
         return f"height {self.height}" if self.height else "original"
 
 
+FRAME_SEC = 120.0
+"""How long a video may take for a frame before it counts as unreadable."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """One video to convert."""
+    """One video to convert; `problem` says why it is not to be tried again."""
 
     source: Path
     target: Path
@@ -79,6 +75,14 @@ class Job:
     size: Size
     template: str
     start_index: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class VideosCounted:
+    """`total` videos are to be converted or checked."""
+
+    total: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Extracted:
 def run_jobs(jobs: list[Job], workers: int) -> Iterator[Extracted]:
     """Do all jobs that are not done yet, several at a time; yields each as it ends.
 
-    The processes die with this one, so that a later run never meets them.
+    A video that hangs, or that crashes the process that converts it, is a failed job.
     """
     todo = []
     for job in jobs:
@@ -103,21 +107,13 @@ def run_jobs(jobs: list[Job], workers: int) -> Iterator[Extracted]:
             todo.append(job)
         else:
             yield Extracted(job, frames, fresh=False)
-    if workers <= 1:
-        yield from map(do_job, todo)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
-    try:
-        futures = [pool.submit(do_job, job) for job in todo]
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool:
-        raise EnvironmentProblem(
-            "a converting process was killed, perhaps for want of memory",
-            hint="run the same command with fewer --workers; it goes on where it stopped",
-        ) from None
-    finally:  # interrupted: finish the videos in work, start no other
-        pool.shutdown(cancel_futures=True)
+    pool = WorkerPool(do_job, workers, timeout_sec=FRAME_SEC, what="converting", setting="--workers")
+    with contextlib.closing(pool):
+        yield from pool.run(todo, _given_up, in_order=False)
+
+
+def _given_up(job: Job, _frame: int, reason: str) -> Job:
+    return replace(job, problem=f"{job.source}: {reason}")
 
 
 def stored_frames(job: Job) -> int | None:
@@ -125,7 +121,7 @@ def stored_frames(job: Job) -> int | None:
     if not job.target.exists():
         return None
     if job.kind == "frames":
-        return sum(1 for _ in job.target.iterdir())
+        return (count_frames(job.target, job.template) if job.target.is_dir() else 0) or None
     if job.kind == "zip":
         try:
             with zipfile.ZipFile(job.target) as file:
@@ -135,83 +131,91 @@ def stored_frames(job: Job) -> int | None:
     return 0  # lists of videos hold no frame counts
 
 
-def do_job(job: Job) -> Extracted:
-    """Convert one video; a video that cannot be read is a result with an error."""
-    part = job.target.with_name(f"{job.target.name}.part-{os.getpid()}")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    remove(part)
+def do_job(job: Job, begin: Begin = lambda _frame: None) -> Extracted:
+    """Convert one video; a video that cannot be read is a result with an error.
+
+    Raises:
+        EnvironmentProblem: the disk is full or cannot be written, which no other video would change.
+    """
+    if job.problem:
+        return Extracted(job, 0, job.problem)
+    part = part_of(job.target)
     write = {"frames": _write_frames, "zip": _write_zip, "seekable": _write_seekable}[job.kind]
     try:
-        frames = write(job, part)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        remove(part)
+        frames = write(job, part, begin)
+        if job.kind == "frames" and count_frames(part, job.template) != frames:
+            raise DataError(f"{job.target}: not all of its {frames} frames are there; something deleted them")
         part.replace(job.target)
     except DataError as error:
-        remove(part)
         return Extracted(job, 0, str(error))
-    except (OSError, ValueError, IndexError, cv2.error) as error:
-        remove(part)
+    except (OSError, av.FFmpegError, ValueError, IndexError, cv2.error) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            hint = "make room there; the same command goes on where it stopped"
+            raise EnvironmentProblem(f"{job.target}: {error.strerror}", hint) from None
+        if (there := stored_frames(job)) is not None:  # another machine was quicker
+            return Extracted(job, there)
         return Extracted(job, 0, f"{job.source}: cannot be converted to {job.target}: {error}")
+    finally:
+        with contextlib.suppress(OSError):
+            remove(part)
     return Extracted(job, frames)
 
 
 def remove_parts(jobs: list[Job]) -> None:
-    """Delete what an interrupted run of these jobs left half-written, and nothing else."""
+    """Delete what processes that are gone left half-written of these jobs, and nothing else."""
     targets = {job.target for job in jobs}
-    for folder in {target.parent for target in targets}:
-        for path in list(folder.iterdir()) if folder.is_dir() else []:
-            match = re.fullmatch(r"(.+)\.part-\d+", path.name)
-            if match and folder / match[1] in targets:
-                remove(path)
+    for folder in {target.parent for target in targets if target.parent.is_dir()}:
+        for path in list(folder.glob("*.part-*")):
+            if (target := folder / path.name.rpartition(".part-")[0]) in targets:
+                remove_stale_parts(target)
 
 
-def remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _pictures(job: Job) -> Iterator[Frame]:
+def _pictures(job: Job, begin: Begin) -> Iterator[Frame]:
     """The frames of a video at their stored size, in OpenCV's order of colours."""
+    begin(0)
     with PyAVReader(job.source) as reader:
-        for frame in reader.all_bgr():
+        for number, frame in enumerate(reader.all_bgr(), 1):
+            begin(number)
             size = job.size.of(frame.shape[1], frame.shape[0])
             same = size == (frame.shape[1], frame.shape[0])
             yield frame if same else cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
 
 
-def _write_frames(job: Job, part: Path) -> int:
+def _jpegs(job: Job, begin: Begin) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the file of each frame."""
+    for number, picture in enumerate(_pictures(job, begin), job.start_index):
+        yield job.template.format(number), cv2.imencode(".jpg", picture, _QUALITY)[1].tobytes()
+
+
+def _write_frames(job: Job, part: Path, begin: Begin) -> int:
     part.mkdir()
     count = 0
-    for count, picture in enumerate(_pictures(job), 1):
-        name = job.template.format(count - 1 + job.start_index)
-        if not cv2.imwrite(f"{part}/{name}", picture, _QUALITY):
-            raise OSError(f"cannot write {part / name}")
+    for name, jpeg in _jpegs(job, begin):
+        (part / name).write_bytes(jpeg)  # OpenCV writes no names that are not ASCII on Windows
+        count += 1
     return count
 
 
-def _write_zip(job: Job, part: Path) -> int:
+def _write_zip(job: Job, part: Path, begin: Begin) -> int:
     """Pictures are not compressed again, and carry no times, so that the bytes are always the same."""
     count = 0
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as file:
-        for count, picture in enumerate(_pictures(job), 1):
-            name = job.template.format(count - 1 + job.start_index)
-            file.writestr(zipfile.ZipInfo(name), _jpeg(picture))
+        for name, jpeg in _jpegs(job, begin):
+            file.writestr(zipfile.ZipInfo(name), jpeg)
+            count += 1
     return count
 
 
-def _write_seekable(job: Job, part: Path) -> int:
+def _write_seekable(job: Job, part: Path, begin: Begin) -> int:
     """H.264 with a key frame every 8 frames and none that waits for a later one."""
     options = {"g": "8", "bf": "0", "crf": "20", "tune": "fastdecode", "threads": "1"}
     with PyAVReader(job.source) as reader:
         rate = reader.frame_rate
     with VideoWriter(part, rate, **options) as video:
-        for picture in _pictures(job):
+        for picture in _pictures(job, begin):
             video.write(picture, colours="bgr24")
     if not part.exists():
         raise DataError(f"{job.source}: no frame can be decoded")
     return 0  # lists of videos hold no frame counts
-
-
-def _jpeg(picture: Frame) -> bytes:
-    return cv2.imencode(".jpg", picture, _QUALITY)[1].tobytes()

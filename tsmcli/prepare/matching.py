@@ -8,9 +8,10 @@ from pathlib import Path
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import Store
-from tsmcli.data.media import FrameSet, Media, scan
+from tsmcli.data.media import FrameSet, Media, preferred, scan
 from tsmcli.errors import DataError
 from tsmcli.prepare.annotations import Annotations, Item
+from tsmcli.prepare.datasets import read_annotations
 from tsmcli.prepare.extract import Job, Size, Target
 
 
@@ -19,13 +20,13 @@ class MatchedVideo:
     """An annotated video and where it lies: a video file or a folder of frames, relative to the source."""
 
     item: Item
-    video: Path | None = None
+    path: Path
     frames: FrameSet | None = None
 
     @property
     def name(self) -> str:
         """What it is called on disk, without a suffix."""
-        return self.video.stem if self.video else self.frames.path.name if self.frames else self.item.names[0]
+        return self.path.name if self.frames else self.path.stem
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,34 @@ class MediaPlan:
     target: Target | None
     size: Size
     annotations: Annotations
-    media: Media
     found: list[MatchedVideo]
     missing: list[Item]
     unusable: list[tuple[str, str]] = field(default_factory=list)
 
 
 def plan_media(
-    dataset: str, annotations: Annotations, source: Path, out: Path, store: str | None, size: Size
-) -> MediaPlan:
-    """Look for every annotated video and decide what to do.
+    dataset: str, source: Path, out: Path, *, annotations: Path | None = None, store: str | None = None,
+    size: Size | None = None, val_share: float = 0.2, group: str | None = None, seed: int = 0,
+) -> MediaPlan:  # fmt: skip
+    """Read the label files, look for every annotated video and decide what to do.
 
     Args:
+        dataset: a name of the catalog, or `csv`.
+        annotations, val_share, group, seed: as `read_annotations` takes them.
         store: `video`, `frames`, `zip` or `seekable`; None: as found.
 
     Raises:
         DataError: nothing that is annotated was found.
     """
-    media = scan(source, _made_here(dataset, out))
+    if not source.is_dir():
+        raise DataError(f"no folder {source}")
+    size = size or Size()
+    name = "folder" if dataset == "csv" else dataset
+    media = scan(source, _made_here(name, out))
+    labels = read_annotations(dataset, media, annotations, val_share=val_share, group=group, seed=seed)
     good: list[MatchedVideo] = []
     lost: list[Item] = []
-    for item in annotations.items:
+    for item in labels.items:
         here = _find(item, source, media, want_video=store in ("video", "zip", "seekable") or size != Size())
         if here:
             good.append(here)
@@ -76,39 +84,38 @@ def plan_media(
     annotated = {name.lower() for item in lost for name in item.names}
     unusable += [(str(p), reason) for p, reason in media.gaps.items() if p.name.lower() in annotated]
     if not good:
-        wanted = ", ".join(annotations.items[0].names) if annotations.items else "nothing"
+        wanted = ", ".join(labels.items[0].names) if labels.items else "nothing"
         raise DataError(
-            f"{source}: none of the {len(annotations.items)} annotated videos is there; looked for names such as "
+            f"{source}: none of the {len(labels.items)} annotated videos is there; looked for names such as "
             f"{wanted}; found {media.summary()}",
-            hint=f"--source DIR is the folder of the downloaded media ({CATALOG[dataset].home or 'yours'})",
+            hint=f"--source DIR is the folder of the downloaded media ({CATALOG[name].home or 'yours'})",
         )
-    as_videos = sum(f.video is not None for f in good) * 2 >= len(good)
-    if store is None:
-        store = "video" if as_videos else "frames"
+    as_videos = sum(not f.frames for f in good) * 2 >= len(good)
+    store = store or ("video" if as_videos else "frames")
     if store == "video" and not as_videos:
         raise DataError(f"{source}: holds folders of frames, not videos", hint="--store frames")
     target: Target | None = None
     if store in ("zip", "seekable") or size != Size() or (store == "frames" and as_videos):
-        target = "seekable" if store in ("video", "seekable") else "zip" if store == "zip" else "frames"
+        target = "frames" if store == "frames" else "zip" if store == "zip" else "seekable"
     if target and not as_videos:
         raise DataError(f"{source}: holds folders of frames; --store {store} and sizes are for videos",
                         hint="--store frames uses the frames as they are")  # fmt: skip
     read_as: Store = "frames" if store == "frames" else "zip" if store == "zip" else "video"
-    kept = [f for f in good if (f.video is not None) == as_videos]
-    lost += [f.item for f in good if (f.video is not None) != as_videos]
-    return MediaPlan(dataset, source, out, read_as, target, size, annotations, media, kept, lost, unusable)
+    kept = [f for f in good if (not f.frames) == as_videos]
+    lost += [f.item for f in good if (not f.frames) != as_videos]
+    return MediaPlan(name, source, out, read_as, target, size, labels, kept, lost, unusable)
 
 
 def _find(item: Item, source: Path, media: Media, *, want_video: bool) -> MatchedVideo | None:
     prefer = (item.split, "validation" if item.split == "val" else item.split, item.folder)
     direct = Path(item.names[0])
     if (len(direct.parts) > 1 or direct.suffix) and (source / direct).is_file():
-        return MatchedVideo(item, video=direct)
-    video = media.find_video(item.names, prefer)
-    frames = media.find_frames(item.names, prefer)
+        return MatchedVideo(item, direct)
+    video = preferred(media.videos, item.names, prefer)
+    frames = preferred(media.frames, item.names, prefer)
     if video and (want_video or not frames):
-        return MatchedVideo(item, video=video)
-    return MatchedVideo(item, frames=frames) if frames else None
+        return MatchedVideo(item, video)
+    return MatchedVideo(item, frames.path, frames) if frames else None
 
 
 def _made_here(dataset: str, out: Path) -> frozenset[Path]:
@@ -124,17 +131,17 @@ def _made_here(dataset: str, out: Path) -> frozenset[Path]:
 
 def _one_naming(good: list[MatchedVideo]) -> tuple[list[MatchedVideo], list[tuple[str, str]]]:
     """Keep the frame folders that are named as most are; a dataset has one way to name frames."""
-    ways = Counter((f.frames.template, f.frames.start_index) for f in good if f.frames)
-    if len(ways) < 2:
-        return good, []
-    usual = ways.most_common(1)[0][0]
-    kept: list[MatchedVideo] = []
-    odd: list[MatchedVideo] = []
-    for found in good:
-        same = found.frames is None or (found.frames.template, found.frames.start_index) == usual
-        (kept if same else odd).append(found)
-    reason = f"its frames are not named as those of most: {usual[0]} from {usual[1]}"
-    return kept, [(str(found.frames.path), reason) for found in odd if found.frames]
+    ways = Counter(f.frames.naming for f in good if f.frames).most_common(1)
+    odd = [f for f in good if f.frames and f.frames.naming != ways[0][0]]
+    kept = [f for f in good if not f.frames or f.frames.naming == ways[0][0]]
+    reason = "its frames are not named as those of most: {} from {}"
+    return kept, [(str(f.path), reason.format(*ways[0][0])) for f in odd]
+
+
+def stored_path(plan: MediaPlan, found: MatchedVideo) -> Path:
+    """Where a converted video lies, below the media folder of its split."""
+    suffix = {"frames": "", "zip": ".zip", "seekable": ".mp4"}[plan.target or "frames"]
+    return Path(found.item.folder) / (found.name + suffix)
 
 
 def make_jobs(plan: MediaPlan) -> list[Job]:
@@ -147,16 +154,9 @@ def make_jobs(plan: MediaPlan) -> list[Job]:
     facts = CATALOG[plan.dataset]
     jobs: dict[Path, Job] = {}
     for found in plan.found:
-        assert found.video
         target = plan.out / facts.media(plan.target, found.item.split) / stored_path(plan, found)
-        source = plan.source / found.video
+        source = plan.source / found.path
         if target in jobs and jobs[target].source != source:
             raise DataError(f"{jobs[target].source} and {source} would both become {target}", hint="rename one")
         jobs[target] = Job(source, target, plan.target, plan.size, facts.frame_template, facts.start_index)
     return list(jobs.values())
-
-
-def stored_path(plan: MediaPlan, found: MatchedVideo) -> Path:
-    """Where a converted video lies, below the media folder."""
-    suffix = {"frames": "", "zip": ".zip", "seekable": ".mp4"}[plan.target or "frames"]
-    return Path(found.item.folder) / (found.name + suffix)

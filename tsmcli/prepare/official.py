@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
+from filelock import FileLock, Timeout
 
 from tsmcli import __version__
 from tsmcli.catalog import CATALOG
-from tsmcli.data.listfile import VideoRecord, write_list
-from tsmcli.data.location import write_manifest
+from tsmcli.data.listfile import VideoRecord, read_json
+from tsmcli.data.location import path_from, read_manifest, write_dataset
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError, UsageError
-from tsmcli.files import write_text
-from tsmcli.prepare.extract import Extracted, remove_parts, run_jobs
+from tsmcli.files import remove, write_text
+from tsmcli.prepare.annotations import write_csv
+from tsmcli.prepare.extract import Extracted, VideosCounted, remove_parts, run_jobs
 from tsmcli.prepare.matching import MatchedVideo, MediaPlan, make_jobs, stored_path
-
-
-@dataclass(frozen=True)
-class ExtractionStarted:
-    """`total` videos are to be converted or were converted before."""
-
-    total: int
 
 
 @dataclass(frozen=True)
@@ -49,23 +40,10 @@ class PreparedDataset:
     complete: bool
 
 
-def _claim(plan: MediaPlan) -> None:
-    """Note what the converted media are, or refuse to mix them with others.
-
-    Raises:
-        UsageError: the folder holds media of another size.
-    """
-    path = plan.out / f"conversion-{plan.target}.json"
-    facts = {"conversion": plan.target, "size": str(plan.size)}
-    if path.exists() and (there := json.loads(path.read_text(encoding="utf-8"))) != facts:
-        raise UsageError(
-            f"{plan.out} already holds {plan.target} of size: {there.get('size')}, not {plan.size}",
-            hint="choose another --out",
-        )
-    write_text(path, json.dumps(facts) + "\n")
+Preparing = Generator[VideosCounted | Extracted, None, PreparedDataset]
 
 
-def prepare(plan: MediaPlan, *, workers: int, shard: tuple[int, int] = (1, 1)) -> Iterator[Any]:
+def prepare(plan: MediaPlan, *, workers: int, shard: tuple[int, int] = (1, 1)) -> Preparing:
     """Convert what is to be converted, then write lists, class names and the manifest.
 
     With several shards each machine converts its part; lists are written by a last run without shards, which finds
@@ -73,78 +51,87 @@ def prepare(plan: MediaPlan, *, workers: int, shard: tuple[int, int] = (1, 1)) -
 
     Raises:
         DataError: no video could be converted.
+        UsageError: another process is at work in this folder, or it holds media of another size.
     """
     plan.out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(plan.out / f".prepare-{shard[0]}-of-{shard[1]}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"another process is preparing {plan.out}",
+                         hint="let it end, or choose another --out") from None  # fmt: skip
+    try:
+        return (yield from _prepare(plan, workers, shard))
+    finally:
+        lock.release()
+
+
+def _prepare(plan: MediaPlan, workers: int, shard: tuple[int, int]) -> Preparing:
+    read_manifest(plan.out)  # a damaged one is to be known before hours of work
     done: dict[Path, Extracted] = {}
     if plan.target:
         _claim(plan)
         jobs = make_jobs(plan)[shard[0] - 1 :: shard[1]]
         remove_parts(jobs)
-        yield ExtractionStarted(len(jobs))
-        for result in run_jobs(jobs, workers):
-            done[result.job.target] = result
-            yield result
+        yield VideosCounted(len(jobs))
+        try:
+            for result in run_jobs(jobs, workers):
+                done[result.job.target] = result
+                yield result
+        finally:
+            remove_parts(jobs)  # of processes that were ended in their work
     failures = [(str(r.job.source), r.error) for r in done.values() if r.error] + plan.unusable
-    _write_rows(plan.out / "failures.csv", ("video", "reason"), failures)
     missing = [(item.split, item.names[0]) for item in plan.missing]
-    _write_rows(plan.out / "missing.csv", ("split", "video"), missing)
-    counts: dict[str, int] = {}
-    if shard == (1, 1):
-        counts = _write_lists(plan, done)
-        _write_facts(plan, counts)
-    yield PreparedDataset(plan, counts, differences(plan, counts), failures, shard == (1, 1))
+    for name, header, rows in (
+        ("failures.csv", ("video", "reason"), failures),
+        ("missing.csv", ("split", "video"), missing),
+    ):
+        if rows:
+            write_csv(plan.out / name, header, rows)
+        else:
+            remove(plan.out / name)
+    counts = _write_lists(plan, done) if shard == (1, 1) else {}
+    return PreparedDataset(plan, counts, differences(plan, counts), failures, shard == (1, 1))
+
+
+def _claim(plan: MediaPlan) -> None:
+    """Note what the converted media are, or refuse to mix them with others."""
+    path = plan.out / f"conversion-{plan.target}.json"
+    facts = {"conversion": plan.target, "size": str(plan.size)}
+    there = read_json(path, dict, "remove it if the media are of the size you want") if path.exists() else facts
+    if there != facts:
+        raise UsageError(f"{plan.out} already holds {plan.target} of size: {there.get('size')}, not {plan.size}",
+                         hint="choose another --out")  # fmt: skip
+    write_text(path, json.dumps(facts) + "\n")
 
 
 def _write_lists(plan: MediaPlan, done: dict[Path, Extracted]) -> dict[str, int]:
     facts = CATALOG[plan.dataset]
-    counts = {}
-    for split in ("train", "val"):
-        records = []
-        for found in (f for f in plan.found if f.item.split == split):
-            record = _record(plan, found, done)
-            if record:
-                records.append(record)
-        counts[split] = len(records)
-        path = plan.out / facts.list_name(plan.store, split)
-        if records:
-            write_list(path, records)
-        else:
-            path.unlink(missing_ok=True)  # one of an earlier run would not belong to the other list
-    if not any(counts.values()):
+    records: dict[str, list[VideoRecord]] = {"train": [], "val": []}
+    for found in plan.found:
+        if record := _record(plan, found, done):
+            records[found.item.split].append(record)
+    if not any(records.values()):
         raise DataError("no video could be converted", hint=f"{plan.out / 'failures.csv'} says why")
-    return counts
+    namings = (found.frames.naming for found in plan.found if found.frames)
+    naming = next(namings, (facts.frame_template, facts.start_index))
+    return write_dataset(
+        plan.out, facts, plan.store, records, plan.annotations.classes,
+        {s: facts.media(plan.target, s) if plan.target else path_from(plan.out, plan.source) for s in records},
+        frame_template=naming[0], start_index=naming[1], size=str(plan.size), conversion=plan.target,
+        annotations=[path.name for path in plan.annotations.files], **plan.annotations.facts,
+        versions={"tsm": __version__, "av": av.__version__, "opencv": cv2.__version__},
+    )  # fmt: skip
 
 
 def _record(plan: MediaPlan, found: MatchedVideo, done: dict[Path, Extracted]) -> VideoRecord | None:
-    if plan.target is None:
-        if found.frames:
-            return VideoRecord(found.frames.path.as_posix(), found.frames.count, found.item.label)
-        assert found.video
-        return VideoRecord(found.video.as_posix(), None, found.item.label)
-    path = stored_path(plan, found)
-    result = done.get(plan.out / CATALOG[plan.dataset].media(plan.target, found.item.split) / path)
-    if result is None or result.error:
-        return None
-    return VideoRecord(path.as_posix(), None if plan.store == "video" else result.frames, found.item.label)
-
-
-def _write_facts(plan: MediaPlan, counts: dict[str, int]) -> None:
-    facts = CATALOG[plan.dataset]
-    write_text(plan.out / "classes.txt", "\n".join(plan.annotations.classes) + "\n")
-    example = next((f.frames for f in plan.found if f.frames), None)
-    source = os.path.relpath(plan.source.resolve(), plan.out.resolve())
-    media = {split: facts.media(plan.target, split) if plan.target else source for split in ("train", "val")}
-    manifest = {
-        "media": media,
-        "videos": counts,
-        "frame_template": example.template if example else facts.frame_template,
-        "start_index": example.start_index if example else facts.start_index,
-        "size": str(plan.size),
-        "conversion": plan.target,
-        "annotations": [path.name for path in plan.annotations.files],
-        "versions": {"tsm": __version__, "av": av.__version__, "opencv": cv2.__version__},
-    }
-    write_manifest(plan.out, facts, plan.store, manifest)
+    """The line of the list, or None for a video that could not be converted."""
+    if plan.target:
+        path = stored_path(plan, found)
+        result = done[plan.out / CATALOG[plan.dataset].media(plan.target, found.item.split) / path]
+        frames = None if plan.store == "video" else result.frames
+        return None if result.error else VideoRecord(path.as_posix(), frames, found.item.label)
+    return VideoRecord(found.path.as_posix(), found.frames.count if found.frames else None, found.item.label)
 
 
 def differences(plan: MediaPlan, counts: dict[str, int]) -> list[str]:
@@ -158,18 +145,15 @@ def differences(plan: MediaPlan, counts: dict[str, int]) -> list[str]:
         if count != annotated[split]:
             lines.append(f"{split}: {count} of {annotated[split]} annotated videos are in the list")
     if plan.missing:
-        names = ", ".join(item.names[0] for item in plan.missing[:5])
-        lines.append(
-            f"{len(plan.missing)} annotated videos were not found: {names}{', ...' * (len(plan.missing) > 5)}"
-        )
-    lines += plan.annotations.notes
-    return lines
+        names = ", ".join(item.names[0] for item in plan.missing[:5]) + ", ..." * (len(plan.missing) > 5)
+        lines.append(f"{len(plan.missing)} annotated videos were not found: {names}")
+    return [*lines, *plan.annotations.notes]
 
 
 def estimate_bytes(plan: MediaPlan, samples: int = 3) -> int:
     """About how much disk a conversion will take, from converting the first frames of a few videos in memory."""
     sizes = []
-    videos = [f.video for f in plan.found if f.video]
+    videos = [found.path for found in plan.found]
     for video in videos[:: max(1, len(videos) // samples)][:samples]:
         try:
             with PyAVReader(plan.source / video) as reader:
@@ -179,15 +163,3 @@ def estimate_bytes(plan: MediaPlan, samples: int = 3) -> int:
         except (DataError, StopIteration, cv2.error):
             continue
     return int(sum(sizes) / len(sizes) * len(videos)) if sizes else 0
-
-
-def _write_rows(path: Path, header: tuple[str, str], rows: list[tuple[str, str]]) -> None:
-    """A CSV file; removed when it has no rows."""
-    if not rows:
-        path.unlink(missing_ok=True)
-        return
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from tsmcli.config import DataConfig
-from tsmcli.data.decode import FrameFolder, open_reader
+from tsmcli.data.decode import FrameFolder, open_reader, read_each
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Places, Split, find_classes, find_split
-from tsmcli.data.workers import start_worker
+from tsmcli.data.media import count_frames
+from tsmcli.data.workers import Begin, WorkerPool
 from tsmcli.errors import DataError
-from tsmcli.files import write_text
+from tsmcli.files import remove, write_text
+from tsmcli.prepare.extract import VideosCounted
 
 _PROBES = 8
 
@@ -42,13 +42,6 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class CheckStarted:
-    """`total` videos are to be opened."""
-
-    total: int
-
-
-@dataclass(frozen=True)
 class VideoChecked:
     """A video was opened; `problem` is None when it is fine."""
 
@@ -66,7 +59,7 @@ class CheckReport:
 
 def check(
     data: DataConfig, folder: Path, *, num_segments: int, full: bool, workers: int
-) -> Iterator[CheckStarted | VideoChecked | CheckReport]:
+) -> Generator[VideosCounted | VideoChecked, None, CheckReport]:
     """Check the lists of a prepared dataset and open all their videos.
 
     Args:
@@ -78,37 +71,23 @@ def check(
     """
     places = Places(folder=folder)
     classes = find_classes(data, places)
-    splits: dict[str, Split] = {}
-    for name in ("train", "val"):
-        split = find_split(data, places, name, len(classes))
-        splits[name] = Split(split.records, split.media, split.list_file, split.frame_template, split.start_index)
+    found = {name: find_split(data, places, name, len(classes)) for name in ("train", "val")}
+    splits = {name: replace(split, quarantine={}) for name, split in found.items()}
     problems = _check_lists(splits, classes)
     tasks = [
-        (name, split, record, data, num_segments, full)
+        # A task goes to another process, with all of its split but the records.
+        _Task(name, replace(split, records=[]), record, data, num_segments, full)
         for name, split in splits.items()
         for record in split.records
     ]
-    yield CheckStarted(len(tasks))
-    for problem in _each(tasks, workers):
-        if problem:
-            problems.append(problem)
-        yield VideoChecked(problem)
-    yield CheckReport(folder, len(tasks), sorted(problems, key=lambda problem: not problem.broken))
-
-
-def _each(tasks: list[Any], workers: int) -> Iterator[Problem | None]:
-    # A task carries its split's facts but not its records: they would be sent with every task.
-    small = [
-        (name, Split([], s.media, s.list_file, s.frame_template, s.start_index), *rest) for name, s, *rest in tasks
-    ]
-    if workers <= 1:
-        yield from map(_check_video, small)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
-    try:
-        yield from pool.map(_check_video, small, chunksize=8)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    yield VideosCounted(len(tasks))
+    pool = WorkerPool(_check_video, workers, timeout_sec=data.timeout_sec, what="checking", setting="--workers")
+    with closing(pool):
+        for problem in pool.run(tasks, _given_up):
+            if problem:
+                problems.append(problem)
+            yield VideoChecked(problem)
+    return CheckReport(folder, len(tasks), sorted(problems, key=lambda problem: not problem.broken))
 
 
 def _check_lists(splits: dict[str, Split], classes: list[str]) -> list[Problem]:
@@ -129,8 +108,27 @@ def _check_lists(splits: dict[str, Split], classes: list[str]) -> list[Problem]:
     return problems
 
 
-def _check_video(task: tuple[str, Split, VideoRecord, DataConfig, int, bool]) -> Problem | None:
-    name, split, record, data, num_segments, full = task
+class _Task(NamedTuple):
+    """A video to open; `problem` says why it is not to be opened again."""
+
+    name: str
+    split: Split
+    record: VideoRecord
+    data: DataConfig
+    num_segments: int
+    full: bool
+    problem: str = ""
+
+
+def _given_up(task: _Task, _part: int, reason: str) -> _Task:
+    return task._replace(problem=f"{task.split.media / task.record.path}: {reason}")
+
+
+def _check_video(task: _Task, begin: Begin) -> Problem | None:
+    name, split, record, data, num_segments, full, problem = task
+    begin(0)
+    if problem:
+        return Problem(name, record.path, "unreadable", problem, broken=True)
     try:
         with open_reader(split, record, data) as reader:
             promised = reader.num_frames
@@ -138,10 +136,13 @@ def _check_video(task: tuple[str, Split, VideoRecord, DataConfig, int, bool]) ->
                 indices = np.arange(promised)
             else:
                 indices = np.unique(np.linspace(0, promised - 1, min(_PROBES, promised)).astype(np.int64))
-            for part in np.array_split(indices, max(1, len(indices) // 64)):  # a little at a time: memory
-                reader.read(part)
-            held = _files(reader) if isinstance(reader, FrameFolder) else reader.num_frames
-    except DataError as error:
+            parts = np.array_split(indices, max(1, len(indices) // 64))  # a little at a time: memory
+            for number, _ in enumerate(read_each(reader, parts), 1):
+                begin(number)
+            held = reader.num_frames
+            if isinstance(reader, FrameFolder):
+                held = count_frames(reader.path, reader.template)
+    except (DataError, OSError, ValueError, cv2.error) as error:
         return Problem(name, record.path, "unreadable", str(error), broken=True)
     listed = record.num_frames if record.num_frames is not None else promised
     if held != listed:
@@ -151,28 +152,12 @@ def _check_video(task: tuple[str, Split, VideoRecord, DataConfig, int, bool]) ->
     return None
 
 
-def _files(reader: FrameFolder) -> int:
-    """Frame files of this naming in a folder."""
-    prefix, suffix = reader.template.split("{")[0], Path(reader.template).suffix
-    return sum(1 for p in reader.path.iterdir() if p.name.startswith(prefix) and p.suffix == suffix)
-
-
 def write_quarantine(report: CheckReport) -> Path:
     """Write `quarantine.txt`, which training and testing read: they count these videos without opening them."""
     path = report.folder / "quarantine.txt"
     broken = [p for p in report.problems if p.broken]
-    text = "".join(f"{p.path}\t{' '.join(p.detail.split())}\n" for p in broken)
-    if text:
-        write_text(path, text)
+    if broken:
+        write_text(path, "".join(f"{p.path}\t{' '.join(p.detail.split())}\n" for p in broken))
     else:
-        path.unlink(missing_ok=True)
+        remove(path)
     return path
-
-
-def write_csv(report: CheckReport, path: Path) -> None:
-    """All problems, one a row."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(("split", "video", "kind", "detail"))
-    writer.writerows((p.split, p.path, p.kind, p.detail) for p in report.problems)
-    write_text(path, buffer.getvalue())

@@ -13,9 +13,8 @@ from tsmcli.engine.fetch import Fetched, Receiving, Waiting
 from tsmcli.engine.loop import StepDone, VideosSkipped
 from tsmcli.engine.scores import VideoScored
 from tsmcli.prepare.demo import ClipWritten
-from tsmcli.prepare.extract import Extracted
-from tsmcli.prepare.official import ExtractionStarted
-from tsmcli.prepare.verify import CheckStarted, VideoChecked
+from tsmcli.prepare.extract import Extracted, VideosCounted
+from tsmcli.prepare.verify import VideoChecked
 from tsmcli.recipes.events import Event, Result, Saved, Scoring, Stage, Training, Validated, result_of
 from tsmcli.recipes.zoo.download import Failed
 from tsmcli.report.predictions import reason
@@ -65,7 +64,7 @@ class _Drawing:
                 self.line(title)
                 for detail in details:
                     self.line(f"  {detail}")
-            case ExtractionStarted(total) | CheckStarted(total):
+            case VideosCounted(total):
                 self.writing = self.bar.add_task("videos", total=total, facts="")
             case Extracted():
                 self._advance(event.error)
