@@ -8,6 +8,7 @@ import io
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,6 @@ from tsmcli import zoo
 from tsmcli.core.tsm import build_model
 from tsmcli.core.weights import export_state
 from tsmcli.presets import load_preset
-from tsmcli.recipes.zoo import download as downloading
 from tsmcli.recipes.zoo.download import cache_folder
 from tsmcli.results import load_results
 from tsmcli.zoo import COLUMNS, Extra, File, Model
@@ -225,10 +225,10 @@ def test_dry_run_offline_and_a_full_disk(
     refused = tsm("zoo", "download", stubs[0].id, "--offline")
     assert refused.code == 4
     assert f"cache: {stubs[0].id}" in refused.err
-    monkeypatch.setattr(downloading.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 5000})())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 5000})())
     full = tsm("zoo", "download", stubs[0].id, stubs[1].id)
     assert full.code == 5
-    assert "6,010 bytes to fetch" in full.err
+    assert "needs 6,010 bytes" in full.err
     assert server.sent == 0
 
 

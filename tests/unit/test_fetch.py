@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,18 @@ import pytest
 from web_server import Fault, Server
 
 from tsmcli.engine import fetch as fetching
-from tsmcli.engine.fetch import TRIES, Fetched, FetchEvent, Receiving, Waiting, fetch, pause, size_of
-from tsmcli.engine.fetch_remote import Remote
-from tsmcli.engine.fetch_web import open_client, retry_after, shown
+from tsmcli.engine.fetch import (
+    TRIES,
+    Fetched,
+    FetchEvent,
+    Receiving,
+    Remote,
+    Waiting,
+    fetch,
+    open_client,
+    pause,
+    size_of,
+)  # fmt: skip
 from tsmcli.errors import EnvironmentProblem, WeightsError
 
 BODY = random.Random(0).randbytes(200_000)
@@ -66,10 +74,10 @@ def test_a_file_is_fetched_verified_and_not_fetched_again(
 ) -> None:
     wanted = remote(tmp_path, f"{server.url}/a.pth")
     events = drive(wanted, client)
-    assert events[-1] == Fetched("a", wanted.path, verified=True, cached=False)
+    assert events[-1] == Fetched(wanted, cached=False)
     assert Receiving("a", len(BODY), len(BODY)) in events
     assert is_clean(wanted)
-    assert drive(wanted, client) == [Fetched("a", wanted.path, verified=True, cached=True)]
+    assert drive(wanted, client) == [Fetched(wanted, cached=True)]
     assert server.gets == [""]
 
 
@@ -167,10 +175,12 @@ def test_only_the_rename_is_missing(server: Server, client: httpx.Client, tmp_pa
     assert is_clean(wanted)
 
 
-def test_a_part_longer_than_the_file(server: Server, client: httpx.Client, tmp_path: Path) -> None:
-    wanted = remote(tmp_path, f"{server.url}/a.pth")
+@pytest.mark.parametrize("source", ["web", "folder"])
+def test_a_part_longer_than_the_file(server: Server, client: httpx.Client, tmp_path: Path, source: str) -> None:
+    (tmp_path / "a.pth").write_bytes(BODY)
+    wanted = remote(tmp_path, f"{server.url}/a.pth" if source == "web" else (tmp_path / "a.pth").as_uri())
     wanted.part.parent.mkdir()
-    wanted.part.write_bytes(BODY + b"more")
+    wanted.part.write_bytes(b"?" * (len(BODY) + 4))
     drive(wanted, client)
     assert is_clean(wanted)
 
@@ -205,7 +215,7 @@ def test_429_waits_as_long_as_it_is_told(server: Server, client: httpx.Client, t
 
 def test_429_for_an_hour_is_an_error(server: Server, client: httpx.Client, tmp_path: Path) -> None:
     server.faults.append(Fault(status=429, headers={"Retry-After": "3600"}))
-    with pytest.raises(WeightsError, match="429 Too Many Requests; it asks to come back in 3600 seconds"):
+    with pytest.raises(WeightsError, match="429 Too Many Requests; it asks to wait 3600 s"):
         drive(remote(tmp_path, f"{server.url}/a.pth"), client)
 
 
@@ -215,12 +225,12 @@ def test_redirects(server: Server, client: httpx.Client, tmp_path: Path) -> None
     drive(wanted, client)
     assert is_clean(wanted)
     server.faults.extend(Fault(status=302, headers={"Location": "/b.pth"}) for _ in range(30))
-    with pytest.raises(WeightsError, match="redirects in a circle"):
+    with pytest.raises(WeightsError, match="redirects"):
         drive(remote(tmp_path / "b", f"{server.url}/b.pth"), client)
 
 
 def test_a_server_that_falls_silent(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tsmcli.engine.fetch_web.SILENCE_SEC", 0.15)
+    monkeypatch.setattr("tsmcli.engine.fetch.SILENCE_SEC", 0.15)
     server.faults.append(Fault(pause=0.4))
     wanted = remote(tmp_path, f"{server.url}/a.pth")
     with open_client() as client:
@@ -246,33 +256,28 @@ def test_a_compressed_answer_is_refused(server: Server, client: httpx.Client, tm
         drive(remote(tmp_path, f"{server.url}/a.pth"), client)
 
 
-def test_without_a_hash_only_the_same_version_is_continued(
-    server: Server, client: httpx.Client, tmp_path: Path
-) -> None:
-    wanted = remote(tmp_path, f"{server.url}/a.pth", hash=None)
-    server.etag = '"1"'
-    server.faults.append(Fault(cut=50_000))
-    assert drive(wanted, client)[-1] == Fetched("a", wanted.path, verified=False, cached=False)
-    assert server.gets == ["", "bytes=50000-"]
-    assert is_clean(wanted)
-
-    wanted = remote(tmp_path / "changed", f"{server.url}/a.pth", hash=None)
-    server.faults.append(Fault(cut=50_000, body=b"old" * 90_000))
-    events = fetch(wanted, client)
-    assert any(isinstance(event, Waiting) for event in events)
-    events.close()  # type: ignore[attr-defined]  # interrupted
-    assert wanted.have == 50_000
-    server.etag = '"2"'
-    drive(wanted, client)
-    assert is_clean(wanted)
-
-
-def test_without_hash_and_version_it_starts_again(server: Server, client: httpx.Client, tmp_path: Path) -> None:
+def test_without_a_hash_it_starts_again(server: Server, client: httpx.Client, tmp_path: Path) -> None:
+    """Nobody could tell whether old and new bytes are of the same file."""
     wanted = remote(tmp_path, f"{server.url}/a.pth", hash=None)
     server.faults.append(Fault(cut=50_000))
-    drive(wanted, client)
+    assert drive(wanted, client)[-1] == Fetched(wanted, cached=False)
     assert server.gets == ["", ""]
     assert is_clean(wanted)
+
+
+def test_an_endless_reply(
+    server: Server, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply of untold length fills neither more than the limit nor the last of the disk, and nothing of it stays."""
+    wanted = remote(tmp_path, f"{server.url}/a.pth", hash=None)
+    for limit, reserve, sent in ((3_000_000, 1, "[23],[0-9]{3},[0-9]{3}"), (1 << 40, 1 << 60, "0")):
+        monkeypatch.setattr(fetching, "LARGEST", limit)
+        monkeypatch.setattr(fetching, "RESERVE", reserve)
+        server.faults.append(Fault(endless=True))
+        with pytest.raises(WeightsError, match=f"does not say how long the file is, and sent {sent} bytes"):
+            drive(wanted, client)
+        assert wanted.part.stat().st_size == 0
+        assert not wanted.path.exists()
 
 
 def test_without_hash_and_length_nobody_could_tell(server: Server, client: httpx.Client, tmp_path: Path) -> None:
@@ -297,12 +302,10 @@ def test_a_folder_as_mirror(client: httpx.Client, tmp_path: Path) -> None:
     assert is_clean(wanted)
 
 
-def test_a_host_that_does_not_answer_is_asked_once(server: Server, client: httpx.Client, tmp_path: Path) -> None:
+def test_a_host_that_does_not_answer(server: Server, client: httpx.Client, tmp_path: Path) -> None:
     server.close()
-    wanted = remote(tmp_path, f"{server.url}/a.pth", f"{server.url}/b.pth")
-    with pytest.raises(WeightsError, match=f"{TRIES} times in a row") as caught:
-        drive(wanted, client)
-    assert str(caught.value).count(server.url) == 1
+    with pytest.raises(WeightsError, match=f"Connection refused, {TRIES} times in a row"):
+        drive(remote(tmp_path, f"{server.url.replace('//', '//me:secret@')}/a.pth"), client)
 
 
 def test_addresses_that_are_none(client: httpx.Client, tmp_path: Path) -> None:
@@ -326,9 +329,7 @@ def test_size_comes_from_the_server(server: Server, client: httpx.Client, tmp_pa
 CODE = """
 import sys
 from pathlib import Path
-from tsmcli.engine.fetch import Waiting, fetch
-from tsmcli.engine.fetch_remote import Remote
-from tsmcli.engine.fetch_web import open_client
+from tsmcli.engine.fetch import Remote, Waiting, fetch, open_client
 import time
 with open_client() as client:
     for event in fetch(Remote("a", (sys.argv[1],), Path(sys.argv[2]), sys.argv[3]), client):
@@ -376,18 +377,6 @@ def test_waiting_grows_and_ends_at_half_a_minute() -> None:
         drawn = [pause(failures) for _ in range(50)]
         assert all(longest / 2 <= seconds <= longest for seconds in drawn)
         assert len(set(drawn)) > 1
-
-
-def test_retry_after() -> None:
-    assert retry_after("12") == 12.0
-    assert 28 < (retry_after(formatdate(time.time() + 30, usegmt=True)) or 0) <= 30
-    assert retry_after(formatdate(time.time() - 30, usegmt=True)) == 0.0
-    assert retry_after("") is None
-    assert retry_after("soon") is None
-
-
-def test_passwords_are_not_shown() -> None:
-    assert shown("https://me:secret@host/a.pth") == "https://host/a.pth"
 
 
 def test_a_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

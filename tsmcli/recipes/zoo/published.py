@@ -11,7 +11,7 @@ import torch
 from tsmcli import zoo
 from tsmcli.config import Config, ModelConfig
 from tsmcli.core.recognise import Recognised, recognise
-from tsmcli.engine.fetch_remote import Remote, is_whole
+from tsmcli.engine.fetch import Remote, is_whole
 from tsmcli.engine.weight_file import read_weights
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.presets import Preset, resolve
