@@ -36,6 +36,8 @@ class Server:
         every: faults that every file has, one after the other, before it is well.
         ranges: whether Range is obeyed.
         lengths: whether Content-Length is sent.
+        slow: seconds of silence in the middle of every body.
+        slow_heads: seconds before a HEAD is answered.
         requests: (method, path, value of Range) of every request.
         sent: bytes of bodies sent.
     """
@@ -45,7 +47,7 @@ class Server:
         self.faults: deque[Fault] = deque()
         self.every: list[Fault] = []
         self.ranges, self.lengths = True, True
-        self.slow = 0.0
+        self.slow, self.slow_heads = 0.0, 0.0
         self.requests: list[tuple[str, str, str]] = []
         self.sent = 0
         server = self
@@ -90,6 +92,7 @@ class Server:
         if to.command == "GET" and before < len(self.every):
             fault = self.every[before]
         body = self.files.get(to.path)
+        time.sleep(self.slow_heads if to.command == "HEAD" else 0.0)
         if fault.endless:
             self._send_endless(to)
             return
