@@ -189,6 +189,12 @@ def test_one_bad_file_does_not_stop_the_others(stubs: list[Model], server: Serve
     assert "404 Not Found" in done.err
     assert "not the published file" in done.err
     assert len(list(tmp_path.glob("cache/*/*.pth"))) == 26
+    for row in stubs[:2]:
+        (tmp_path / "cache" / row.id / row.ckpt.name).unlink()
+        (tmp_path / "cache" / row.id / f"{row.ckpt.name}.part").mkdir()
+    done = tsm("zoo", "download", stubs[0].id, stubs[1].id)
+    assert done.code == 5
+    assert f"{stubs[1].ckpt.name}.part: Is a directory" in done.err
 
 
 def test_mirrors_in_three_layouts(

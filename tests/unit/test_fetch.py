@@ -7,11 +7,9 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -149,15 +147,6 @@ def test_wrong_bytes_are_refused(server: Server, client: httpx.Client, tmp_path:
     assert not wanted.part.exists()
 
 
-def test_a_part_of_another_file_is_fetched_afresh(server: Server, client: httpx.Client, tmp_path: Path) -> None:
-    wanted = remote(tmp_path, f"{server.url}/a.pth")
-    wanted.part.parent.mkdir()
-    wanted.part.write_bytes(b"?" * 1000)
-    drive(wanted, client)
-    assert server.gets == ["bytes=1000-", ""]
-    assert is_clean(wanted)
-
-
 def test_a_damaged_file_is_fetched_again(server: Server, client: httpx.Client, tmp_path: Path) -> None:
     wanted = remote(tmp_path, f"{server.url}/a.pth")
     wanted.path.parent.mkdir()
@@ -166,23 +155,23 @@ def test_a_damaged_file_is_fetched_again(server: Server, client: httpx.Client, t
     assert is_clean(wanted)
 
 
-def test_only_the_rename_is_missing(server: Server, client: httpx.Client, tmp_path: Path) -> None:
-    wanted = remote(tmp_path, f"{server.url}/a.pth")
-    wanted.part.parent.mkdir()
-    wanted.part.write_bytes(BODY)
-    drive(wanted, client)
-    assert server.sent == 0
-    assert is_clean(wanted)
-
-
-@pytest.mark.parametrize("source", ["web", "folder"])
-def test_a_part_longer_than_the_file(server: Server, client: httpx.Client, tmp_path: Path, source: str) -> None:
-    (tmp_path / "a.pth").write_bytes(BODY)
-    wanted = remote(tmp_path, f"{server.url}/a.pth" if source == "web" else (tmp_path / "a.pth").as_uri())
-    wanted.part.parent.mkdir()
-    wanted.part.write_bytes(b"?" * (len(BODY) + 4))
-    drive(wanted, client)
-    assert is_clean(wanted)
+@pytest.mark.parametrize(
+    ("there", "sent"),
+    [(b"?" * 1000, 2 * len(BODY) - 1000), (BODY[:1000], len(BODY) - 1000), (BODY, 0), (BODY + b"more", len(BODY))],
+    ids=["of another file", "half", "only the rename is missing", "too long"],
+)
+def test_a_part_that_is_there(
+    server: Server, client: httpx.Client, tmp_path: Path, there: bytes, sent: int
+) -> None:
+    """It is continued where it fits, and the file fetched afresh where not, from the web or from a folder."""
+    (tmp_path / "my a.pth").write_bytes(BODY)
+    for name, url in ("web", f"{server.url}/a.pth"), ("folder", (tmp_path / "my a.pth").as_uri()):
+        wanted = remote(tmp_path / name, url)
+        wanted.part.parent.mkdir(parents=True)
+        wanted.part.write_bytes(there)
+        drive(wanted, client)
+        assert is_clean(wanted)
+    assert server.sent == sent
 
 
 def test_404_is_not_tried_again_and_the_next_address_is(
@@ -289,19 +278,6 @@ def test_without_hash_and_length_nobody_could_tell(server: Server, client: httpx
     assert is_clean(wanted)
 
 
-def test_a_folder_as_mirror(client: httpx.Client, tmp_path: Path) -> None:
-    source = tmp_path / "my files"
-    source.mkdir()
-    (source / "a.pth").write_bytes(BODY)
-    wanted = remote(tmp_path, (source / "none.pth").as_uri(), (source / "a.pth").as_uri())
-    assert size_of(wanted, client) == len(BODY)
-    wanted.part.parent.mkdir()
-    wanted.part.write_bytes(BODY[:1234])
-    events = drive(wanted, client)
-    assert Receiving("a", 1234, len(BODY)) in events
-    assert is_clean(wanted)
-
-
 def test_a_host_that_does_not_answer(server: Server, client: httpx.Client, tmp_path: Path) -> None:
     server.close()
     with pytest.raises(WeightsError, match=f"Connection refused, {TRIES} times in a row"):
@@ -320,9 +296,14 @@ def test_a_full_disk(server: Server, client: httpx.Client, tmp_path: Path, monke
         drive(remote(tmp_path, f"{server.url}/a.pth"), client)
 
 
-def test_size_comes_from_the_server(server: Server, client: httpx.Client, tmp_path: Path) -> None:
-    assert size_of(remote(tmp_path, f"{server.url}/a.pth"), client) == len(BODY)
-    assert size_of(remote(tmp_path, f"{server.url}/none"), client) is None
+def test_size_comes_from_the_first_address_that_knows_it(
+    server: Server, client: httpx.Client, tmp_path: Path
+) -> None:
+    (tmp_path / "b.pth").write_bytes(b"four")
+    none, folder = f"{server.url}/none", (tmp_path / "b.pth").as_uri()
+    assert size_of(remote(tmp_path, none), client) is None
+    assert size_of(remote(tmp_path, none, f"{server.url}/a.pth", folder), client) == len(BODY)
+    assert size_of(remote(tmp_path, none, folder), client) == 4
     assert server.sent == 0
 
 
@@ -350,26 +331,6 @@ def test_two_processes_fetch_the_same_file(server: Server, tmp_path: Path) -> No
     assert words == ["False", "True"]
     assert server.gets == [""]
     assert is_clean(wanted)
-
-
-def test_two_threads_fetch_the_same_file(server: Server, client: httpx.Client, tmp_path: Path) -> None:
-    server.slow = 0.1
-    wanted = remote(tmp_path, f"{server.url}/a.pth")
-    found: list[Any] = []
-
-    def work() -> None:
-        for event in fetch(wanted, client):
-            if isinstance(event, Waiting):
-                time.sleep(0.01)
-        found.append(event)
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(event.cached for event in found) == [False, True, True]
-    assert len(server.gets) == 1
 
 
 def test_waiting_grows_and_ends_at_half_a_minute() -> None:

@@ -90,6 +90,18 @@ def test_an_archive_larger_than_the_disk(tmp_path: Path, monkeypatch: pytest.Mon
         unpack(path, tmp_path / "out")
 
 
+@needs_libarchive
+def test_another_process_is_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(_: object, target: Path) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "a.pth").write_bytes(b"theirs")
+
+    monkeypatch.setattr("tsmcli.recipes.zoo.unpack._write_member", write)
+    folder = unpack(archive(tmp_path, {"a.pth": (FILE, b"ours")}), tmp_path / "out")
+    assert (folder / "a.pth").read_bytes() == b"theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.rar", "out"]
+
+
 def test_without_libarchive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "libarchive", None)
     with pytest.raises(EnvironmentProblem, match="is not installed") as caught:

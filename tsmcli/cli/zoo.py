@@ -72,7 +72,7 @@ def show(
     cached = "not a file"
     if isinstance(entry, Model) or entry.file:
         (file,) = survey([remote_of(entry, Supply.of_environment())])
-        cached = f"{file.state}: {file.path}"
+        cached = f"{file.state}: {file.remote.there}"
     if not as_json:
         print_entry(entry, cached)
     elif isinstance(entry, Model):
@@ -146,12 +146,16 @@ def verify(ids: Ids = None, as_json: Json = False) -> None:
     main = [remote_of(entry, supply) for entry in entries]
     logs = [remote_of(e, supply, kind) for e in entries if isinstance(e, Model) for kind in ("log", "json")]
     files = [file for file in survey([*main, *logs]) if file.state != "missing" or (ids and file.remote in main)]
-    facts = [{"name": f.remote.name, "state": f.state, "bytes": f.path.stat().st_size if f.path.exists() else 0,
-              "path": str(f.path)} for f in files]  # fmt: skip
+    facts = [
+        {"name": file.remote.name, "state": file.state, "path": str(path),
+         "bytes": path.stat().st_size if path.exists() else 0}
+        for file in files for path in [file.remote.there]
+    ]  # fmt: skip
     if as_json:
         print_json(facts)
     elif files:
-        print_table(("file", "state", "bytes"), [tuple(fact.values())[:3] for fact in facts], str(supply.cache))
+        rows = [(fact["name"], fact["state"], fact["bytes"]) for fact in facts]
+        print_table(("file", "state", "bytes"), rows, str(supply.cache))
     else:
         print_line(f"{supply.cache}: nothing was downloaded yet")
     bad = [file.remote.name for file in files if not file.whole]

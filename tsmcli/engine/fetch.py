@@ -49,6 +49,11 @@ class Remote:
         return self.path.with_name(self.path.name + ".part")
 
     @property
+    def there(self) -> Path:
+        """What there is of it: the file, else its part."""
+        return self.part if self.part.exists() and not self.path.exists() else self.path
+
+    @property
     def have(self) -> int:
         """Bytes to go on from; 0 without a known hash, since nobody could tell whether old and new ones fit."""
         return self.part.stat().st_size if self.sha256_prefix and self.part.exists() else 0
@@ -111,10 +116,8 @@ def open_client() -> Client:
             headers={"Accept-Encoding": "identity", "User-Agent": f"tsmcli/{__version__}"},
         )
     except (ValueError, httpx.InvalidURL, OSError, ImportError) as error:
-        raise EnvironmentProblem(
-            f"the proxy or certificate settings of the environment cannot be used: {error}",
-            hint="see HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE",
-        ) from None
+        hint = "see HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE"
+        raise EnvironmentProblem(f"the proxy or certificate settings cannot be used: {error}", hint) from None
 
 
 def size_of(remote: Remote, client: Client) -> int | None:
@@ -139,10 +142,8 @@ def free_bytes(folder: Path) -> int:
 def check_space(what: str, needed: int, folder: Path) -> None:
     """Raise EnvironmentProblem if `needed` bytes do not fit on the disk of a folder."""
     if needed > (free := free_bytes(folder)):
-        raise EnvironmentProblem(
-            f"{what} needs {needed:,} bytes, and the disk of {folder} has {free:,} left",
-            hint="free some space, or set TSM_ZOO to a folder on another disk",
-        )
+        message = f"{what} needs {needed:,} bytes, and the disk of {folder} has {free:,} left"
+        raise EnvironmentProblem(message, hint="free some space, or set TSM_ZOO to a folder on another disk")
 
 
 def fetch(remote: Remote, client: Client) -> Iterator[FetchEvent]:
@@ -191,11 +192,9 @@ def _fetch(remote: Remote, client: Client) -> Iterator[FetchEvent]:
                     reasons.append(f"\n  {shown}: {error}{often}")
                     break
                 yield Waiting(remote.name, error.wait or pause(failures), str(error))
-    again = f"the same command goes on from the {remote.have:,} bytes that are there\n" if remote.have else ""
-    raise WeightsError(
-        f"{remote.name} cannot be fetched:{''.join(reasons)}",
-        hint=again + "--mirror URL names another place that has it, a web server or a folder",
-    )
+    hint = f"the same command goes on from the {remote.have:,} bytes that are there\n" if remote.have else ""
+    hint += "--mirror URL names another place that has it, a web server or a folder"
+    raise WeightsError(f"{remote.name} cannot be fetched:{''.join(reasons)}", hint)
 
 
 def _put_in_place(remote: Remote, begin: int) -> None:

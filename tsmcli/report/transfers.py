@@ -53,8 +53,8 @@ def print_plan(files: Sequence[Standing], cache: Path, *, as_json: bool) -> None
     if as_json:
         print_json({"files": facts, "missing_bytes": missing, "free_bytes": free})
         return
-    rows = [(file.remote.name, megabytes(file.size), "whole" if file.whole else megabytes(file.remote.have),
-             file.remote.urls[0]) for file in files]  # fmt: skip
+    rows = [(f.remote.name, megabytes(f.size), "whole" if f.whole else megabytes(f.remote.have), f.remote.urls[0])
+            for f in files]  # fmt: skip
     print_table(("file", "size", "there", "from"), rows)
     unknown = sum(file.size is None for file in files)
     more = f", sizes of {unknown} unknown" if unknown else ""

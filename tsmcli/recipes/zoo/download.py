@@ -22,12 +22,9 @@ from tsmcli.zoo import Extra, Model
 
 @dataclass(frozen=True)
 class Supply:
-    """Where published files are kept, and where they come from.
+    """Published files are kept at `<cache>/<id>/<name>`; `mirrors` are asked before the publisher.
 
-    Attributes:
-        cache: folder; every file is in `<id>/<its published name>` below it.
-        mirrors: addresses to try before the publisher's.
-        offline: never use the network.
+    `offline`: never use the network.
     """
 
     cache: Path
@@ -60,8 +57,7 @@ def mirror_url(word: str) -> str:
         return Path(word).resolve().as_uri()
     if re.match(r"https?://.*\w|file://", word):
         return word.rstrip("/")
-    hint = "http://, https://, file:// or a path"
-    raise UsageError(f"mirror {word}: neither a web address nor a folder", hint=hint)
+    raise UsageError(f"mirror {word}: neither a web address nor a folder", "http://, https://, file:// or a path")
 
 
 def remote_of(entry: Model | Extra, supply: Supply, kind: str = "ckpt") -> Remote:
@@ -83,18 +79,14 @@ def remote_of(entry: Model | Extra, supply: Supply, kind: str = "ckpt") -> Remot
 
 @dataclass(frozen=True)
 class Standing:
-    """What of a file is in the cache.
+    """What of a file is in the cache; `size` is that of all of it, in bytes, where known.
 
-    Attributes:
-        state: verified, no published hash, damaged, incomplete or missing; `whole` for the first two.
-        path: the file, or the part that there is of it.
-        size: of all of it, in bytes, where known.
+    `state` is verified or no published hash, which are `whole`, or damaged, incomplete or missing.
     """
 
     remote: Remote
     state: str
     whole: bool
-    path: Path
     size: int | None
 
 
@@ -134,10 +126,9 @@ def download(
         wanted = [file.remote for file in files if not file.whole]
         yield from whole
         if wanted and supply.offline:
-            raise WeightsError(
-                f"offline, and not whole in {supply.cache}: {', '.join(remote.name for remote in wanted)}",
-                hint="download them without --offline, and without TSM_OFFLINE in the environment",
-            )
+            names = ", ".join(remote.name for remote in wanted)
+            hint = "download them without --offline, and without TSM_OFFLINE in the environment"
+            raise WeightsError(f"offline, and not whole in {supply.cache}: {names}", hint)
         if wanted:
             fetching.check_space("the download", missing_bytes(files), supply.cache)
             amount = f"{missing_bytes(files) / 1e6:.1f} MB" if all(f.size for f in files) else "sizes not all known"
@@ -150,9 +141,9 @@ def download(
             elif isinstance(event, Failed):
                 errors.append(event.error)
     if len(errors) > 1:
-        reasons = "\n".join(map(str, errors))
-        message = f"{len(errors)} of {len(remotes)} files could not be fetched\n{reasons}"
-        raise WeightsError(message, hint=getattr(errors[0], "hint", "")) from errors[0]
+        kind = WeightsError if any(isinstance(error, WeightsError) for error in errors) else EnvironmentProblem
+        message = "\n".join([f"{len(errors)} of {len(remotes)} files could not be fetched", *map(str, errors)])
+        raise kind(message, hint=getattr(errors[0], "hint", "")) from errors[0]
     if errors:
         raise errors[0]
     whole.sort(key=lambda file: remotes.index(file.remote))
@@ -166,12 +157,10 @@ def survey(remotes: Sequence[Remote], client: fetching.Client | None = None, job
     def look(remote: Remote) -> Iterator[Standing]:
         if is_whole(remote):
             state = "verified" if remote.sha256_prefix else "no published hash"
-            yield Standing(remote, state, True, remote.path, remote.path.stat().st_size)
-            return
-        half = not remote.path.is_file() and remote.part.exists()
-        state = "incomplete" if half else "damaged" if remote.path.is_file() else "missing"
-        size = fetching.size_of(remote, client) if client else None
-        yield Standing(remote, state, False, remote.part if half else remote.path, size)
+            yield Standing(remote, state, True, remote.path.stat().st_size)
+        else:
+            state = "damaged" if remote.path.exists() else "incomplete" if remote.part.exists() else "missing"
+            yield Standing(remote, state, False, fetching.size_of(remote, client) if client else None)
 
     files = []
     for file in in_threads(look, remotes, jobs):
