@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -18,14 +19,14 @@ class Fault:
         status: answer this instead of the file, with `headers`.
         cut: close the connection after so many bytes of the body.
         pause: seconds of silence in the middle of the body.
-        body: send these bytes instead of the file's.
+        endless: send bytes without a length until the other side hangs up.
     """
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None
     pause: float = 0.0
-    body: bytes | None = None
+    endless: bool = False
 
 
 class Server:
@@ -35,7 +36,8 @@ class Server:
         every: faults that every file has, one after the other, before it is well.
         ranges: whether Range is obeyed.
         lengths: whether Content-Length is sent.
-        etag: sent with every file, and what If-Range is compared with.
+        slow: seconds of silence in the middle of every body.
+        slow_heads: seconds before a HEAD is answered.
         requests: (method, path, value of Range) of every request.
         sent: bytes of bodies sent.
     """
@@ -44,8 +46,8 @@ class Server:
         self.files = files or {}
         self.faults: deque[Fault] = deque()
         self.every: list[Fault] = []
-        self.ranges, self.lengths, self.etag = True, True, ""
-        self.slow = 0.0
+        self.ranges, self.lengths = True, True
+        self.slow, self.slow_heads = 0.0, 0.0
         self.requests: list[tuple[str, str, str]] = []
         self.sent = 0
         server = self
@@ -89,14 +91,18 @@ class Server:
         before = sum(request[:2] == ("GET", to.path) for request in self.requests) - 1
         if to.command == "GET" and before < len(self.every):
             fault = self.every[before]
-        body = fault.body if fault.body is not None else self.files.get(to.path)
+        body = self.files.get(to.path)
+        time.sleep(self.slow_heads if to.command == "HEAD" else 0.0)
+        if fault.endless:
+            self._send_endless(to)
+            return
         if fault.status or body is None:
             to.send_response(fault.status or 404)
             for name, value in {"Content-Length": "0", **fault.headers}.items():
                 to.send_header(name, value)
             to.end_headers()
             return
-        begin = self._begin(wanted, to.headers.get("If-Range", ""))
+        begin = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else None
         if begin is not None and begin >= len(body):
             to.send_response(416)
             to.send_header("Content-Range", f"bytes */{len(body)}")
@@ -105,10 +111,14 @@ class Server:
             return
         self._send(to, body, begin, fault)
 
-    def _begin(self, wanted: str, version: str) -> int | None:
-        if not wanted or not self.ranges or (version and version != self.etag):
-            return None
-        return int(wanted.removeprefix("bytes=").removesuffix("-"))
+    def _send_endless(self, to: BaseHTTPRequestHandler) -> None:
+        to.send_response(200)
+        to.send_header("Transfer-Encoding", "chunked")
+        to.end_headers()
+        to.close_connection = True
+        with contextlib.suppress(OSError):
+            while True:
+                to.wfile.write(b"%x\r\n%b\r\n" % (100_000, bytes(100_000)))
 
     def _send(self, to: BaseHTTPRequestHandler, body: bytes, begin: int | None, fault: Fault) -> None:
         to.send_response(200 if begin is None else 206)
@@ -119,8 +129,6 @@ class Server:
             to.send_header("Content-Length", str(len(rest)))
         else:
             to.send_header("Connection", "close")
-        if self.etag:
-            to.send_header("ETag", self.etag)
         for name, value in fault.headers.items():
             to.send_header(name, value)
         to.end_headers()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tsmcli.recipes.events import result_of
 from hypothesis import given
 from hypothesis import strategies as st
 from support import make_folder_dataset
@@ -25,7 +26,7 @@ from tsmcli.prepare.own import choose
 
 
 def prepare_folder(source: Path, out: Path, **options: Any) -> PreparedDataset:
-    done: PreparedDataset = list(prepare(plan_media("folder", source, out, **options), workers=1))[-1]
+    done = result_of(prepare(plan_media("folder", source, out, **options), workers=1))
     return done
 
 
@@ -64,12 +65,12 @@ def test_objects_move_as_the_class_says(demo_data: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bytes(demo_data: Path, tmp_path: Path) -> None:
     again = tmp_path / "demo"
-    list(make_demo(again, train_clips=4, val_clips=2))
+    result_of(make_demo(again, train_clips=4, val_clips=2))
     files = sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(demo_data) for p in demo_data.rglob("*") if p.is_file())
     assert all((again / f).read_bytes() == (demo_data / f).read_bytes() for f in files)
     other = tmp_path / "other"
-    list(make_demo(other, seed=1, train_clips=1, val_clips=1))
+    result_of(make_demo(other, seed=1, train_clips=1, val_clips=1))
     name = "videos/train/right_000.mp4"
     assert (other / name).read_bytes() != (demo_data / name).read_bytes()
 
@@ -85,15 +86,15 @@ def test_lists_are_balanced(demo_data: Path) -> None:
 def test_a_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="is no demo dataset"):
-        list(make_demo(tmp_path, train_clips=1, val_clips=1))
+        result_of(make_demo(tmp_path, train_clips=1, val_clips=1))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def test_demo_data_beside_other_things_are_not_overwritten(tmp_path: Path) -> None:
-    list(make_demo(tmp_path / "demo", train_clips=1, val_clips=1))
+    result_of(make_demo(tmp_path / "demo", train_clips=1, val_clips=1))
     (tmp_path / "demo" / "my_list.txt").touch()
     with pytest.raises(UsageError, match="holds other things, too: my_list.txt"):
-        list(make_demo(tmp_path / "demo", train_clips=1, val_clips=1))
+        result_of(make_demo(tmp_path / "demo", train_clips=1, val_clips=1))
 
 
 def test_media_are_found_behind_a_link(tmp_path: Path) -> None:

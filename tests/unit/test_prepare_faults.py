@@ -14,6 +14,7 @@ from typing import Any
 import av
 import cv2
 import pytest
+from tsmcli.recipes.events import result_of
 from support import make_folder_dataset, numbered_frames, tsm, write_frames, write_video
 
 from tsmcli.config import DataConfig
@@ -126,7 +127,7 @@ def test_a_second_run_into_a_folder_is_refused_while_the_first_is_at_work(tmp_pa
     assert "another process is preparing" in refused.err
     assert "hint: let it end" in refused.err
     assert live.exists()
-    assert list(first)[-1].counts == {"train": 1, "val": 1}
+    assert result_of(first).counts == {"train": 1, "val": 1}
     assert convert(source, out).code == 0
 
 

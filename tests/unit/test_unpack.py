@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 from rar import FILE, FOLDER, LINK, rar
 
 from tsmcli.errors import EnvironmentProblem, WeightsError
-from tsmcli.recipes.zoo import unpack as unpacking
 from tsmcli.recipes.zoo.unpack import check_member, unpack
 
 try:
@@ -85,9 +85,21 @@ def test_a_damaged_archive(tmp_path: Path, keep: int) -> None:
 @needs_libarchive
 def test_an_archive_larger_than_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = archive(tmp_path, {"a.pth": (FILE, b"x" * 1000)})
-    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
-    with pytest.raises(EnvironmentProblem, match="unpacks to 1,000 bytes; 10 are left"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    with pytest.raises(EnvironmentProblem, match="unpacked, needs 1,000 bytes, and the disk of .* has 10 left"):
         unpack(path, tmp_path / "out")
+
+
+@needs_libarchive
+def test_another_process_is_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(_: object, target: Path) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "a.pth").write_bytes(b"theirs")
+
+    monkeypatch.setattr("tsmcli.recipes.zoo.unpack._write_member", write)
+    folder = unpack(archive(tmp_path, {"a.pth": (FILE, b"ours")}), tmp_path / "out")
+    assert (folder / "a.pth").read_bytes() == b"theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.rar", "out"]
 
 
 def test_without_libarchive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

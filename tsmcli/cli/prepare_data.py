@@ -154,11 +154,11 @@ def _demo(out: Path, seed: int, as_json: bool) -> None:
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import print_json, print_line
 
-    done = follow(make_demo(out, seed=seed))
+    total = follow(make_demo(out, seed=seed))
     if as_json:
-        print_json({"dataset": "demo", "folder": str(out), "videos": done.total})
+        print_json({"dataset": "demo", "folder": str(out), "videos": total})
         return
-    print_line(f"{out}: {done.total} videos in 8 classes, with lists and class names")
+    print_line(f"{out}: {total} videos in 8 classes, with lists and class names")
     print_line("\nnext:  tsm train --preset demo")
     print_line("\nother datasets, from what you downloaded to DIR:")
     print_line("  tsm prepare-data folder --source DIR     your own videos, in one folder per class")

@@ -11,7 +11,6 @@ import typer
 from tsmcli.cli.shared import Classes, Json, ManyValues
 
 if TYPE_CHECKING:
-    from tsmcli.recipes.zoo.download import DownloadPlan, Supply
     from tsmcli.zoo import Extra, Model
 
 zoo = typer.Typer(no_args_is_help=True, help="The 28 published checkpoints: list, fetch, verify, convert.")
@@ -21,35 +20,25 @@ Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids that
 class Sort(str, Enum):
     """The words of --sort."""
 
-    accuracy = "accuracy"
-    speed = "speed"
-    memory = "memory"
+    accuracy, speed, memory = "accuracy", "speed", "memory"
 
 
 class Form(str, Enum):
     """The words of --format."""
 
-    table = "table"
-    markdown = "markdown"
-    csv = "csv"
-    json = "json"
+    table, markdown, csv, json = "table", "markdown", "csv", "json"
 
 
 class Kind(str, Enum):
     """The words of --with."""
 
-    log = "log"
-    json = "json"
+    log, json = "log", "json"
 
 
 class Target(str, Enum):
     """The words of --to."""
 
-    mmaction = "mmaction"
-    mit = "mit"
-    tsm = "tsm"
-    safetensors = "safetensors"
-    torchvision = "torchvision"
+    mmaction, mit, tsm, safetensors, torchvision = "mmaction", "mit", "tsm", "safetensors", "torchvision"
 
 
 @zoo.command("ls")
@@ -74,20 +63,23 @@ def show(
     id: Annotated[str, typer.Argument(metavar="ID", help="An id that tsm zoo ls lists.")], as_json: Json = False
 ) -> None:
     """Show everything about a checkpoint: numbers, addresses, slips, how our preset differs, what is cached."""
-    from tsmcli.recipes.zoo.download import Supply
+    from tsmcli.recipes.zoo.download import Supply, remote_of, survey
     from tsmcli.report.tables import print_json
     from tsmcli.report.zoo import model_json, print_entry
-    from tsmcli.zoo import Extra, find
+    from tsmcli.zoo import Model, find
 
     entry = find(id)
-    cached = describe_cache(entry, Supply.of_environment())
-    if as_json and isinstance(entry, Extra):
-        facts = {"id": entry.id, "about": entry.about, "url": entry.file.url if entry.file else entry.page}
-        print_json({**facts, "cache": cached})
-    elif as_json and not isinstance(entry, Extra):
+    cached = "not a file"
+    if isinstance(entry, Model) or entry.file:
+        (file,) = survey([remote_of(entry, Supply.of_environment())])
+        cached = f"{file.state}: {file.remote.there}"
+    if not as_json:
+        print_entry(entry, cached)
+    elif isinstance(entry, Model):
         print_json({**model_json(entry), "cache": cached})
     else:
-        print_entry(entry, cached)
+        url = entry.file.url if entry.file else entry.page
+        print_json({"id": entry.id, "about": entry.about, "url": url, "cache": cached})
 
 
 @zoo.command(cls=ManyValues)
@@ -111,36 +103,32 @@ def download(
     The cache is $TSM_ZOO, else $XDG_CACHE_HOME/tsm/zoo, else ~/.cache/tsm/zoo.
     """
     from tsmcli.errors import Interrupted, UsageError
-    from tsmcli.recipes.zoo.download import Supply, mirror_url, remote_of
+    from tsmcli.recipes.zoo.download import Supply, remote_of
     from tsmcli.recipes.zoo.download import download as run
+    from tsmcli.report.progress import follow
+    from tsmcli.report.tables import print_json, print_line
+    from tsmcli.report.transfers import print_plan
     from tsmcli.zoo import Model, find, models
 
     if bool(ids) == all_models:
         raise UsageError("name checkpoints, or say --all", hint="tsm zoo ls lists them")
-    settings = Supply.of_environment()
-    mirrors = (*map(mirror_url, mirror or ()), *settings.mirrors)
-    supply = Supply(settings.cache, mirrors, offline or settings.offline)
+    supply = Supply.of_environment(mirror or (), offline=offline)
     entries: list[Model | Extra] = list(models()) if all_models else [find(id) for id in dict.fromkeys(ids or ())]
     remotes = [remote_of(entry, supply) for entry in entries]
-    for kind in extra_kinds or ():
+    for kind in dict.fromkeys(extra_kinds or ()):
         remotes += [remote_of(entry, supply, kind.value) for entry in entries if isinstance(entry, Model)]
-
-    from tsmcli.report.progress import follow
-    from tsmcli.report.tables import print_json, print_line
-
     try:
         done = follow(run(remotes, supply, jobs=jobs, dry_run=dry_run))
     except KeyboardInterrupt:
         raise Interrupted("interrupted", hint="the same command goes on where it stopped") from None
     if dry_run:
-        print_plan(done, as_json=as_json)
+        print_plan(done, supply.cache, as_json=as_json)
     elif as_json:
-        files = [
-            {"name": f.name, "path": str(f.path), "verified": f.verified, "cached": f.cached} for f in done.files
-        ]
+        files = [{"name": f.remote.name, "path": str(f.remote.path), "verified": bool(f.remote.sha256_prefix),
+                  "cached": f.cached} for f in done.files]  # fmt: skip
         print_json({"files": files, "unpacked": [str(folder) for folder in done.unpacked]})
     else:
-        for path in (*(file.path for file in done.files), *done.unpacked):
+        for path in (*(file.remote.path for file in done.files), *done.unpacked):
             print_line(str(path))
 
 
@@ -148,24 +136,32 @@ def download(
 def verify(ids: Ids = None, as_json: Json = False) -> None:
     """Check the files in the cache against their published hashes; exit 4 if any is damaged or incomplete."""
     from tsmcli.errors import WeightsError
-    from tsmcli.recipes.zoo.download import Supply
-    from tsmcli.recipes.zoo.download import verify as run
-    from tsmcli.report.progress import follow
+    from tsmcli.recipes.zoo.download import Supply, remote_of, survey
     from tsmcli.report.tables import print_json, print_line, print_table
-    from tsmcli.zoo import corrections, extras, find, models
+    from tsmcli.zoo import Model, corrections, extras, find, models
 
     supply = Supply.of_environment()
-    entries: list[Model | Extra] = [find(id) for id in ids] if ids else [*models(), *corrections(), *extras()]
-    done = follow(run(entries, supply, named=bool(ids)))
+    known: list[Model | Extra] = [*models(), *corrections(), *(extra for extra in extras() if extra.file)]
+    entries = [find(id) for id in ids] if ids else known
+    main = [remote_of(entry, supply) for entry in entries]
+    logs = [remote_of(e, supply, kind) for e in entries if isinstance(e, Model) for kind in ("log", "json")]
+    files = [file for file in survey([*main, *logs]) if file.state != "missing" or (ids and file.remote in main)]
+    facts = [
+        {"name": file.remote.name, "state": file.state, "path": str(path),
+         "bytes": path.stat().st_size if path.exists() else 0}
+        for file in files for path in [file.remote.there]
+    ]  # fmt: skip
     if as_json:
-        print_json([{"name": f.name, "path": str(f.path), "state": f.state, "bytes": f.bytes} for f in done.files])
-    elif done.files:
-        print_table(("file", "state", "bytes"), [(f.name, f.state, f.bytes) for f in done.files], str(supply.cache))
+        print_json(facts)
+    elif files:
+        rows = [(fact["name"], fact["state"], fact["bytes"]) for fact in facts]
+        print_table(("file", "state", "bytes"), rows, str(supply.cache))
     else:
         print_line(f"{supply.cache}: nothing was downloaded yet")
-    if done.bad:
-        names = " ".join(dict.fromkeys(file.name.split(" ")[0] for file in done.bad))
-        raise WeightsError(f"{len(done.bad)} files are not whole", hint=f"tsm zoo download {names}")
+    bad = [file.remote.name for file in files if not file.whole]
+    if bad:
+        names = " ".join(dict.fromkeys(name.split(" ")[0] for name in bad))
+        raise WeightsError(f"{len(bad)} files are not whole", hint=f"tsm zoo download {names}")
 
 
 @zoo.command()
@@ -212,32 +208,3 @@ def convert(
     print_line(f"{done.source}: {done.network}, in {done.layout} layout")
     order = ", classes put into the other order" if done.reordered else ""
     print_line(f"{done.target}: {done.tensors} tensors, {done.renamed} renamed{order}; reads back bit by bit")
-
-
-def describe_cache(entry: Model | Extra, supply: Supply) -> str:
-    """Where the file of an entry is on this machine, and in what state."""
-    from tsmcli.recipes.zoo.download import Checked, verify
-
-    for event in verify([entry], supply, named=True):
-        if isinstance(event, Checked):
-            return f"{event.state}: {event.path}"
-    return "not a file"
-
-
-def print_plan(plan: DownloadPlan, *, as_json: bool) -> None:
-    """What a download would do."""
-    from tsmcli.report.tables import print_json, print_line, print_table
-    from tsmcli.report.transfers import megabytes
-    from tsmcli.report.zoo import plan_json
-
-    if as_json:
-        print_json(plan_json(plan))
-        return
-    rows = [
-        (f.name, megabytes(f.size) if f.size else "unknown", "whole" if f.cached else megabytes(f.have), f.url)
-        for f in plan.files
-    ]
-    print_table(("file", "size", "there", "from"), rows)
-    unknown = sum(file.size is None for file in plan.files)
-    more = f", sizes of {unknown} unknown" if unknown else ""
-    print_line(f"{megabytes(plan.missing)} to fetch{more}; {megabytes(plan.free)} free")

@@ -7,7 +7,9 @@ drives it does the waiting.
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,15 +20,49 @@ from urllib.request import url2pathname
 import httpx
 from filelock import FileLock, Timeout
 
-from tsmcli.engine.fetch_remote import Remote, has_prefix, is_whole
-from tsmcli.engine.fetch_web import TryAgain, Unusable, check_status, shown
+from tsmcli import __version__
 from tsmcli.errors import EnvironmentProblem, WeightsError
 from tsmcli.files import sha256
 
-TRIES = 5
-"""Attempts in a row, at one address, that bring the download no further."""
-_BLOCK = 1 << 20
-_ASK_SEC = 5.0
+Client = httpx.Client
+TRIES = 5  # attempts in a row, at one address, that bring the download no further
+SILENCE_SEC = 20.0  # how long a server may be silent in the middle of a file
+LARGEST, RESERVE = 8 << 30, 1 << 28  # a reply of untold length: at most so many bytes, leaving so many on the disk
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file to fetch: `urls` (http, https or file) are tried in this order; `path` is where it goes.
+
+    `name` is for people. `sha256_prefix` is how its SHA-256 begins, or None where nobody says.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    path: Path
+    sha256_prefix: str | None = None
+
+    @property
+    def part(self) -> Path:
+        """Where its bytes are until it is whole."""
+        return self.path.with_name(self.path.name + ".part")
+
+    @property
+    def there(self) -> Path:
+        """What there is of it: the file, else its part."""
+        return self.part if self.part.exists() and not self.path.exists() else self.path
+
+    @property
+    def have(self) -> int:
+        """Bytes to go on from; 0 without a known hash, since nobody could tell whether old and new ones fit."""
+        return self.part.stat().st_size if self.sha256_prefix and self.part.exists() else 0
+
+
+def is_whole(remote: Remote) -> bool:
+    """Whether the file is there, with the right hash if one is known."""
+    prefix = remote.sha256_prefix
+    return remote.path.is_file() and (prefix is None or sha256(remote.path).startswith(prefix))
 
 
 @dataclass(frozen=True)
@@ -49,18 +85,68 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Fetched:
-    """The file is whole; `verified` where it has a known hash, `cached` where nothing had to be fetched."""
+    """The file is whole; `cached` where nothing had to be fetched."""
 
-    name: str
-    path: Path
-    verified: bool
+    remote: Remote
     cached: bool
 
 
 FetchEvent = Receiving | Waiting | Fetched
 
 
-def fetch(remote: Remote, client: httpx.Client) -> Iterator[FetchEvent]:
+class _Failure(Exception):
+    """An attempt failed. `final`: the address need not be tried again. `wait`: seconds the server asks to wait."""
+
+    def __init__(self, reason: str, *, final: bool = False, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.final = final
+        self.wait = wait
+
+
+def open_client() -> Client:
+    """A client that follows redirects, asks for files as they are, and uses the proxies of the environment.
+
+    Raises:
+        EnvironmentProblem: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE cannot be used.
+    """
+    try:
+        return Client(
+            follow_redirects=True,
+            timeout=httpx.Timeout(SILENCE_SEC, connect=10.0),
+            headers={"Accept-Encoding": "identity", "User-Agent": f"tsmcli/{__version__}"},
+        )
+    except (ValueError, httpx.InvalidURL, OSError, ImportError) as error:
+        hint = "see HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE"
+        raise EnvironmentProblem(f"the proxy or certificate settings cannot be used: {error}", hint) from None
+
+
+def size_of(remote: Remote, client: Client) -> int | None:
+    """The size of a file in bytes, as the first address that knows it says; None where none does."""
+    for url in remote.urls:
+        try:
+            if url.startswith("file:"):
+                return _local(url).stat().st_size
+            response = client.head(url, timeout=5.0)
+            if response.is_success and "content-length" in response.headers:
+                return int(response.headers["content-length"])
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):
+            continue  # the download itself will say what is wrong
+    return None
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes left on the disk of a folder, which need not exist yet."""
+    return shutil.disk_usage(next(f for f in (folder, *folder.absolute().parents) if f.exists())).free
+
+
+def check_space(what: str, needed: int, folder: Path) -> None:
+    """Raise EnvironmentProblem if `needed` bytes do not fit on the disk of a folder."""
+    if needed > (free := free_bytes(folder)):
+        message = f"{what} needs {needed:,} bytes, and the disk of {folder} has {free:,} left"
+        raise EnvironmentProblem(message, hint="free some space, or set TSM_ZOO to a folder on another disk")
+
+
+def fetch(remote: Remote, client: Client) -> Iterator[FetchEvent]:
     """Make a file whole: take it from the cache if it is, else fetch what is missing of it.
 
     Only one process at a time fetches a file; the others wait and then find it whole.
@@ -70,91 +156,57 @@ def fetch(remote: Remote, client: httpx.Client) -> Iterator[FetchEvent]:
         EnvironmentProblem: the disk is too small.
         OSError: the file cannot be written.
     """
-    if is_whole(remote):
-        yield Fetched(remote.name, remote.path, remote.sha256_prefix is not None, cached=True)
-        return
     remote.path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(remote.path.with_name(f".{remote.path.name}.lock"))
-    while not _acquired(lock):
-        yield Waiting(remote.name, 0.5, "another process is fetching it")
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield Waiting(remote.name, 0.5, "another process is fetching it")
     try:
         cached = is_whole(remote)
         if not cached:
             yield from _fetch(remote, client)
-        yield Fetched(remote.name, remote.path, remote.sha256_prefix is not None, cached)
+        yield Fetched(remote, cached)
     finally:
         lock.release()
 
 
-def size_of(remote: Remote, client: httpx.Client) -> int | None:
-    """The size of a file in bytes, as the first address that knows it says; None where none does."""
+def _fetch(remote: Remote, client: Client) -> Iterator[FetchEvent]:
+    """Try the addresses in turn, each again and again as long as that gets further."""
+    reasons = []
     for url in remote.urls:
-        try:
-            if url.startswith("file:"):
-                return _local(url).stat().st_size
-            response = client.head(url, timeout=_ASK_SEC)
-            if response.is_success and "content-length" in response.headers:
-                return int(response.headers["content-length"])
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):
-            continue  # the download itself will say what is wrong
-    return None
+        failures, furthest = 0, remote.have
+        while True:
+            begin = remote.have
+            try:
+                yield from _copy(url, remote) if url.startswith("file:") else _receive(url, remote, client)
+                _put_in_place(remote, begin)
+                return
+            except _Failure as error:
+                failures = 1 if remote.have > furthest else failures + 1
+                furthest = max(furthest, remote.have)
+                if error.final or failures == TRIES:
+                    often = "" if error.final else f", {TRIES} times in a row"
+                    shown = re.sub(r"//[^/]*@", "//", url)  # without a password
+                    reasons.append(f"\n  {shown}: {error}{often}")
+                    break
+                yield Waiting(remote.name, error.wait or pause(failures), str(error))
+    hint = f"the same command goes on from the {remote.have:,} bytes that are there\n" if remote.have else ""
+    hint += "--mirror URL names another place that has it, a web server or a folder"
+    raise WeightsError(f"{remote.name} cannot be fetched:{''.join(reasons)}", hint)
 
 
-def _acquired(lock: FileLock) -> bool:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
-
-
-def _fetch(remote: Remote, client: httpx.Client) -> Iterator[FetchEvent]:
-    """Try the addresses in turn; leave alone the other addresses of a host that does not answer."""
-    reasons: list[str] = []
-    silent: set[str] = set()
-    for url in remote.urls:
-        host = urlsplit(url).netloc
-        if host in silent:
-            continue
-        try:
-            yield from _fetch_from(url, remote, client)
-        except Unusable as error:
-            reasons.append(f"  {shown(url)}: {error}")
-            silent |= {host} if error.silent else set()
-        else:
-            return
-    kept = remote.have
-    again = f"the same command goes on from the {kept:,} bytes that are there\n" if kept else ""
-    raise WeightsError(
-        f"{remote.name} cannot be fetched:\n" + "\n".join(reasons),
-        hint=again + "--mirror URL names another place that has it, a web server or a folder",
-    )
-
-
-def _fetch_from(url: str, remote: Remote, client: httpx.Client) -> Iterator[FetchEvent]:
-    """Fetch from one address, again and again as long as that gets further; verify, rename."""
-    failures, furthest, afresh = 0, remote.have, False
-    while True:
-        begin = remote.have
-        try:
-            yield from _copy(url, remote) if url.startswith("file:") else _receive(url, remote, client)
-        except TryAgain as error:
-            failures = 1 if remote.have > furthest else failures + 1
-            furthest = max(furthest, remote.have)
-            if failures >= TRIES:
-                raise Unusable(f"{error}, {failures} times in a row", silent=error.silent) from None
-            yield Waiting(remote.name, error.after or pause(failures), str(error))
-            continue
-        if has_prefix(remote.part, remote.sha256_prefix):
-            remote.put_in_place()
-            return
-        found = sha256(remote.part)[:8]
-        remote.discard()
-        if begin == 0 or afresh:
-            raise Unusable(
-                f"not the published file, or cut short: its SHA-256 begins with {found}, not {remote.sha256_prefix}"
-            )
-        afresh = True  # the part that was there may have been of another file
+def _put_in_place(remote: Remote, begin: int) -> None:
+    """Give the file its name if it is the published one; what was there before byte `begin` may be of another."""
+    digest = sha256(remote.part)
+    if not digest.startswith(remote.sha256_prefix or ""):
+        remote.part.unlink()
+        reason = f"its SHA-256 begins with {digest[:8]}, not {remote.sha256_prefix}"
+        raise _Failure(f"not the published file, or cut short: {reason}", final=begin == 0)
+    with remote.part.open("rb+") as file:
+        os.fsync(file.fileno())
+    remote.part.replace(remote.path)
 
 
 def pause(failures: int) -> float:
@@ -162,83 +214,65 @@ def pause(failures: int) -> float:
     return min(30.0, 0.5 * 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0)
 
 
-def _receive(url: str, remote: Remote, client: httpx.Client) -> Iterator[Receiving]:
+def _receive(url: str, remote: Remote, client: Client) -> Iterator[Receiving]:
     """Append what the server sends to the `.part` file; returns once all of it is there."""
-    have, headers = remote.have, {}
-    tag = _read_tag(remote, url)
-    if have and (remote.sha256_prefix or tag):
-        headers = {"Range": f"bytes={have}-"} | ({} if remote.sha256_prefix else {"If-Range": tag})
+    begin = remote.have
     try:
-        with client.stream("GET", url, headers=headers) as response:
-            length = response.headers.get("content-length")
-            if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-                if response.headers.get("content-range") == f"bytes */{have}":
-                    return  # it was complete, and only the rename is missing
-                remote.discard()
-                raise TryAgain("what was there does not fit the server's file")
-            check_status(response)
-            resumed = response.headers.get("content-range", "").startswith(f"bytes {have}-")
-            begin = have if response.status_code == httpx.codes.PARTIAL_CONTENT and resumed else 0
-            if response.status_code == httpx.codes.PARTIAL_CONTENT and not resumed:
-                raise Unusable("it answers with another range than was asked for")
-            if length is None and not remote.sha256_prefix and "transfer-encoding" not in response.headers:
-                raise Unusable("it does not say how long the file is, so nobody could tell whether it is whole")
-            total = begin + int(length) if length else None
-            _write_tag(remote, url, response)
-            yield from _append(response.iter_raw(), remote, begin, total)
-    except httpx.UnsupportedProtocol as error:
-        raise Unusable(str(error)) from None
-    except httpx.InvalidURL as error:
-        raise Unusable(f"not an address: {error}") from None
-    except httpx.TooManyRedirects:
-        raise Unusable("it redirects in a circle") from None
+        with client.stream("GET", url, headers={"Range": f"bytes={begin}-"} if begin else {}) as response:
+            code, headers = response.status_code, response.headers
+            if begin and code == 416:
+                return  # nothing is missing, or the part is of another file: the hash will tell
+            if not response.is_success:
+                after = headers.get("retry-after", "")
+                wait = int(after) if after.isdecimal() else 0
+                reason = f"{code} {response.reason_phrase}" + (f"; it asks to wait {wait} s" if wait else "")
+                raise _Failure(reason, final=code not in _PASSING or wait > 300, wait=wait)
+            if code != 206:
+                begin = 0
+            elif not begin or not headers.get("content-range", "").startswith(f"bytes {begin}-"):
+                raise _Failure("it answers with another range than was asked for", final=True)
+            if headers.get("content-encoding", "identity") != "identity":
+                raise _Failure("it sends the file compressed, although that was declined", final=True)
+            length = headers.get("content-length")
+            if length is None and not remote.sha256_prefix and "transfer-encoding" not in headers:
+                raise _Failure("it does not say how long the file is: is it whole?", final=True)
+            yield from _append(response.iter_raw(), remote, begin, begin + int(length) if length else None)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
+        raise _Failure(str(error), final=True) from None
     except httpx.TransportError as error:
-        unreachable = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        raise TryAgain(str(error) or type(error).__name__, silent=unreachable) from None
+        raise _Failure(str(error) or type(error).__name__) from None
 
 
 def _copy(url: str, remote: Remote) -> Iterator[Receiving]:
     """The same from a folder."""
     source = _local(url)
     if not source.is_file():
-        raise Unusable("no such file")
-    begin = remote.have if remote.sha256_prefix else 0
+        raise _Failure("no such file", final=True)
+    size = source.stat().st_size
+    begin = min(remote.have, size)
     with source.open("rb") as file:
         file.seek(begin)
-        yield from _append(iter(lambda: file.read(_BLOCK), b""), remote, begin, source.stat().st_size)
+        yield from _append(iter(lambda: file.read(1 << 20), b""), remote, begin, size)
 
 
 def _append(chunks: Iterator[bytes], remote: Remote, begin: int, total: int | None) -> Iterator[Receiving]:
-    """Write chunks from byte `begin` on, unbuffered: what is received is on disk, whatever happens next."""
-    free = shutil.disk_usage(remote.part.parent).free
-    if total is not None and total - begin > free:
-        raise EnvironmentProblem(
-            f"{remote.name} needs {total - begin:,} bytes, and {remote.part.parent} has {free:,} left",
-            hint="free some space, or set TSM_ZOO to a folder on another disk",
-        )
+    """Write chunks from byte `begin` on, each at once, so that a process that is killed loses none."""
+    folder = remote.path.parent
+    check_space(remote.name, (total or begin) - begin, folder)
     done = begin
-    with remote.part.open("ab", buffering=0) as file:
+    with remote.part.open("ab") as file:
         file.truncate(begin)
         yield Receiving(remote.name, done, total)
         for chunk in chunks:
+            if total is None and (done + len(chunk) > LARGEST or free_bytes(folder) < RESERVE):
+                file.truncate(0)
+                raise _Failure(f"it does not say how long the file is, and sent {done:,} bytes so far", final=True)
             file.write(chunk)
+            file.flush()
             done += len(chunk)
             yield Receiving(remote.name, done, total)
     if total is not None and done != total:
-        raise TryAgain(f"{done:,} of {total:,} bytes came")
-
-
-def _write_tag(remote: Remote, url: str, response: httpx.Response) -> None:
-    tag = response.headers.get("etag", "")
-    tag = "" if tag.startswith("W/") else tag or response.headers.get("last-modified", "")
-    if not remote.sha256_prefix:
-        remote.tag.write_text(f"{url}\n{tag}", encoding="utf-8")
-
-
-def _read_tag(remote: Remote, url: str) -> str:
-    path = remote.tag
-    origin, _, tag = path.read_text(encoding="utf-8").partition("\n") if path.is_file() else ("", "", "")
-    return tag if origin == url else ""
+        raise _Failure(f"{done:,} of {total:,} bytes came")
 
 
 def _local(url: str) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.progress import Progress, TaskID
 
-from tsmcli.engine.fetch import Fetched, FetchEvent, Receiving, Waiting
-from tsmcli.recipes.zoo.download import Failed
+from tsmcli.engine.fetch import Fetched, FetchEvent, Receiving, Waiting, free_bytes
+from tsmcli.recipes.zoo.download import Failed, Standing, missing_bytes
+from tsmcli.report.tables import print_json, print_line, print_table
 
 
 class Transfers:
@@ -25,27 +27,44 @@ class Transfers:
             case Receiving(name, done, total):
                 if name not in self.tasks:
                     self.tasks[name] = self.bar.add_task(name, total=total, facts="")
-                facts = f"{megabytes(done)} of {megabytes(total) if total else 'unknown'}"
+                facts = f"{megabytes(done)} of {megabytes(total)}"
                 self.bar.update(self.tasks[name], completed=done, total=total, facts=facts)
             case Waiting(name, seconds, reason):
                 if self.reasons.get(name) != reason:  # told once, not at every turn
                     self.line(f"  {name}: {reason}; trying again in {seconds:.1f} s")
                 self.reasons[name] = reason
-            case Fetched(name, _, verified, cached):
-                hash = "verified" if verified else "no published hash"
-                self.line(f"  {name}: {hash}{', was there' if cached else ''}")
-                self._close(name)
+            case Fetched(remote, cached):
+                hash = "verified" if remote.sha256_prefix else "no published hash"
+                self._end(remote.name, f"{hash}, was there" if cached else hash)
             case Failed(name, _):
-                self.line(f"  {name}: failed")
-                self._close(name)
+                self._end(name, "failed")
 
-    def _close(self, name: str) -> None:
+    def _end(self, name: str, how: str) -> None:
+        self.line(f"  {name}: {how}")
         if name in self.tasks:
             self.bar.remove_task(self.tasks.pop(name))
 
 
-def megabytes(size: int) -> str:
+def print_plan(files: Sequence[Standing], cache: Path, *, as_json: bool) -> None:
+    """What a download would do."""
+    missing, free = missing_bytes(files), free_bytes(cache)
+    facts = [{"name": file.remote.name, "size": file.size, "have": file.remote.have, "url": file.remote.urls[0],
+              "path": str(file.remote.path), "cached": file.whole} for file in files]  # fmt: skip
+    if as_json:
+        print_json({"files": facts, "missing_bytes": missing, "free_bytes": free})
+        return
+    rows = [(f.remote.name, megabytes(f.size), "whole" if f.whole else megabytes(f.remote.have), f.remote.urls[0])
+            for f in files]  # fmt: skip
+    print_table(("file", "size", "there", "from"), rows)
+    unknown = sum(file.size is None for file in files)
+    more = f", sizes of {unknown} unknown" if unknown else ""
+    print_line(f"{megabytes(missing)} to fetch{more}; {megabytes(free)} free")
+
+
+def megabytes(size: int | None) -> str:
     """98765432 -> 98.8 MB; kB and GB where those read better."""
+    if size is None:
+        return "unknown"
     if size >= 1e9:
         return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from tsmcli.presets import PRESET_DIR, load_preset
@@ -121,9 +120,3 @@ def preset_differences(model: Model) -> list[str]:
         nearest = "val" if other == "efficient" and config.val.name != other else other
         remarks.append(f"it tests with {config.test.name}; --protocol {nearest} measures the other number")
     return remarks
-
-
-def plan_json(plan: Any) -> dict[str, Any]:
-    """A plan of a download."""
-    files = [{**asdict(file), "path": str(file.path)} for file in plan.files]
-    return {"files": files, "missing_bytes": plan.missing, "free_bytes": plan.free}

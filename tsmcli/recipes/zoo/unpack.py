@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from tsmcli.engine.fetch import check_space
 from tsmcli.errors import EnvironmentProblem, WeightsError
+from tsmcli.files import replacing
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack an archive to a folder, unless that is there already.
-
-    All names are looked at before anything is written, and the folder gets its name when it is complete.
+    """Unpack an archive to a folder, unless that is there already; look at all names before writing anything.
 
     Raises:
         EnvironmentProblem: libarchive is not installed, or the disk is too small.
@@ -21,27 +20,31 @@ def unpack(archive: Path, folder: Path) -> Path:
     """
     if folder.is_dir():
         return folder
-    libarchive = _libarchive(archive)
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    try:
+        libarchive: Any = importlib.import_module("libarchive")
+    except (ImportError, OSError, AttributeError, TypeError):  # the last two: no shared library was found
+        raise EnvironmentProblem(
+            f"{archive} is there, but libarchive, which unpacks it, is not installed",
+            hint="pip install 'tsmcli[rar]', and the library itself: apt install libarchive13, or brew install "
+            "libarchive; then the same command again",
+        ) from None
     try:
         needed = 0
         with libarchive.file_reader(str(archive)) as entries:
             for entry in entries:
                 check_member(entry.pathname, archive, plain=entry.isfile or entry.isdir)
                 needed += entry.size or 0
-        free = shutil.disk_usage(archive.parent).free
-        if needed > free:
-            raise EnvironmentProblem(f"{archive} unpacks to {needed:,} bytes; {free:,} are left on the disk")
-        with libarchive.file_reader(str(archive)) as entries:
+        check_space(f"{archive}, unpacked,", needed, folder.parent)
+        with replacing(folder) as part, libarchive.file_reader(str(archive)) as entries:
+            part.mkdir()
             for entry in entries:
-                _write_member(entry, part)
+                _write_member(entry, part / entry.pathname)
     except libarchive.ArchiveError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise WeightsError(
-            f"{archive}: cannot be unpacked: {error}", hint=f"delete it and fetch it again; {folder} was not made"
-        ) from None
-    part.rename(folder)
+        hint = f"delete it and fetch it again; {folder} was not made"
+        raise WeightsError(f"{archive}: cannot be unpacked: {error}", hint=hint) from None
+    except OSError:
+        if not folder.is_dir():  # else another process was quicker
+            raise
     return folder
 
 
@@ -59,8 +62,7 @@ def check_member(name: str, archive: Path, *, plain: bool) -> None:
         raise WeightsError(f"{archive}: the member {name!r} is neither a file nor a folder; nothing was unpacked")
 
 
-def _write_member(entry: Any, folder: Path) -> None:
-    target = folder / entry.pathname
+def _write_member(entry: Any, target: Path) -> None:
     if entry.isdir:
         target.mkdir(parents=True, exist_ok=True)
         return
@@ -68,14 +70,3 @@ def _write_member(entry: Any, folder: Path) -> None:
     with target.open("wb") as file:
         for block in entry.get_blocks():
             file.write(block)
-
-
-def _libarchive(archive: Path) -> Any:
-    try:
-        return importlib.import_module("libarchive")
-    except (ImportError, OSError, AttributeError, TypeError):  # the last two: no shared library was found
-        raise EnvironmentProblem(
-            f"{archive} is there, but libarchive, which unpacks it, is not installed",
-            hint="pip install 'tsmcli[rar]', and the library itself: apt install libarchive13, or brew install "
-            "libarchive; then the same command again",
-        ) from None
