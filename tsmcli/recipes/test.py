@@ -11,7 +11,7 @@ import torch
 
 from tsmcli.config import PROTOCOLS, Config, Views
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.core.weights import load_state, mit_class_order, reorder_classes
+from tsmcli.core.weights import load_state
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, Split, dataset_folder, find_classes, find_split
 from tsmcli.engine.checkpoint import Checkpoint, load_weights, open_checkpoint
@@ -83,7 +83,8 @@ def test(
     split = find_split(config.data, places, "val", len(classes))
     model = load_network(checkpoint, own, config, classes)
     model = for_inference(model, device)
-    yield Stage(f"testing {checkpoint} on {split.list_file}", (describe(config, views, split, device),))
+    facts = (describe(config, views, split, device), *(own.notes if own else ()))
+    yield Stage(f"testing {checkpoint} on {split.list_file}", facts)
     meta = {**describe_network(checkpoint, config, name), "list": str(split.list_file), "class_names": classes}
     first = results_file(checkpoint, name, str(meta["sha256"]), views, places.val_list)
     files = (first, *([out] if out else []))
@@ -116,7 +117,7 @@ def describe_network(checkpoint: Path, config: Config, name: str) -> dict[str, A
         "checkpoint": str(checkpoint),
         "sha256": sha256(checkpoint),
         "dataset": config.data.dataset,
-        "network": config.model.model_dump(exclude={"dropout", "init", "num_classes"}),
+        "network": config.model.identity(),
         "environment": {key: value for key, value in environment().items() if key not in ("command", "threads")},
     }
 
@@ -142,7 +143,7 @@ def choose_config(
             raise WeightsError(f"{path} does not say which network it is of", hint="add --preset NAME")
         return preset.config, preset.name
     config, name = (preset.config, preset.name) if preset else (override(own.config, overrides), own.preset)
-    ours, theirs = (c.model.model_dump(exclude={"dropout", "init", "num_classes"}) for c in (own.config, config))
+    ours, theirs = own.config.model.identity(), config.model.identity()
     wrong = [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]
     if wrong:
         asked = f"preset {name}" if preset else "--set"
@@ -197,18 +198,12 @@ def choose_protocol(config: Config, name: str | None) -> Views:
 
 
 def load_network(path: Path, own: Checkpoint | None, config: Config, classes: list[str]) -> TSM:
-    """The network with the weights of a file, in evaluation mode.
-
-    The authors' files of Something-Something V1 and Jester have their classes in alphabetical order; they are put
-    into the official one.
-    """
+    """The network with the weights of a file, in evaluation mode."""
     model = build_model(config, len(classes))
     if own:
         load_state(model, own.model)
     else:
-        report = load_weights(model, path)
-        if report.layout == "mit" and config.data.dataset in ("sthv1", "jester"):
-            reorder_classes(model, mit_class_order(classes))
+        load_weights(model, path)
     return model.eval()
 
 

@@ -222,7 +222,7 @@ def describe(
         else f"{wanted.format}, {'stream' if wanted.stream else 'clips'}",
         "checkpoint": {"file": checkpoint.name, "sha256": sha256(checkpoint)},
         "preset": name,
-        "network": config.model.model_dump(exclude={"dropout", "init", "num_classes"}),
+        "network": config.model.identity(),
         "class_names": names,
         "frames": {
             "colour": "RGB",

@@ -72,5 +72,5 @@ def against_zoo(meta: Mapping[str, Any], values: Mapping[str, float], videos: in
 
 def _network(row: zoo.Model) -> dict[str, Any]:
     """The network of a row, as a test says what its own is; its trunk is that of the file."""
-    network = load_preset(row.preset).model.model_dump(exclude={"dropout", "init", "num_classes"})
+    network = load_preset(row.preset).model.identity()
     return {**network, "backbone": row.file_network or row.network}
