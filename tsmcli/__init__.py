@@ -13,8 +13,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tsmcli.core.tsm import build_model
-    from tsmcli.engine.checkpoint import load_checkpoint, load_weights
+    from tsmcli.engine.checkpoint import load_weights
     from tsmcli.presets import load_preset
+    from tsmcli.recipes.network import load_checkpoint
     from tsmcli.recipes.predict import predict
 
 __all__ = ["__version__", "build_model", "load_checkpoint", "load_preset", "load_weights", "predict"]
@@ -23,7 +24,7 @@ _HOME = {
     "load_preset": "tsmcli.presets",
     "build_model": "tsmcli.core.tsm",
     "load_weights": "tsmcli.engine.checkpoint",
-    "load_checkpoint": "tsmcli.engine.checkpoint",
+    "load_checkpoint": "tsmcli.recipes.network",
     "predict": "tsmcli.recipes.predict",
 }
 

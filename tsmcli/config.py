@@ -68,6 +68,10 @@ class ModelConfig(Section):
     num_classes: int | None = Field(None, ge=2, le=100_000, description="K; null: as many as the dataset has")
     init: Literal["imagenet", "none"] = Field("imagenet", description="starting weights of the trunk")
 
+    def identity(self) -> dict[str, Any]:
+        """What a network is: two networks with the same values take the same weights and mean the same by them."""
+        return self.model_dump(exclude={"dropout", "init", "num_classes"})
+
     @model_validator(mode="after")
     def _combinations(self) -> ModelConfig:
         if round(64 * self.width) < self.shift_div:
@@ -86,10 +90,6 @@ class ModelConfig(Section):
         if self.init == "imagenet" and self.width != 1:
             raise ValueError(f"init: imagenet needs width: 1, not {self.width}: there are no such weights")
         return self
-
-    def identity(self) -> dict[str, Any]:
-        """What makes it this network, whatever it is trained from, and on how many classes."""
-        return self.model_dump(exclude={"dropout", "init", "num_classes"})
 
 
 class AugmentConfig(Section):

@@ -51,6 +51,10 @@ class EnvironmentProblem(TsmError):
     exit_code = 5
 
 
+class PeerLost(EnvironmentProblem):
+    """Another process of the run has ended; why is said by that process, or by who started it."""
+
+
 class SlowerError(TsmError):
     """Something takes longer than it is allowed to."""
 

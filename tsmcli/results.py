@@ -141,6 +141,15 @@ def load_results(path: Path) -> Results:
     return results
 
 
+def read_meta(path: Path) -> dict[str, Any] | None:
+    """What a `.npz` of ours says of its scores, without reading them; None where there is no such file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(json.loads(str(file["head"])).get("meta", {}))
+    except Exception:  # see `load_results`
+        return None
+
+
 def load_score_list(path: Path) -> NDArray[np.float32] | None:
     """Scores [N, K] of a JSON list with a list of class scores a video, as MMAction2 writes; None: another file.
 

@@ -14,8 +14,9 @@ from support import tsm
 
 from tsmcli.core.tsm import build_model
 from tsmcli.data.pyav_reader import PyAVReader
-from tsmcli.engine.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from tsmcli.engine.checkpoint import Checkpoint, Progress, save_checkpoint
 from tsmcli.presets import load_preset
+from tsmcli.recipes.network import load_checkpoint
 
 
 @pytest.fixture

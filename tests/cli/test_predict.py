@@ -15,8 +15,9 @@ from support import numbered_frames, tsm, write_frames, write_video
 
 from tsmcli.catalog import CATALOG
 from tsmcli.core.tsm import build_model
-from tsmcli.engine.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from tsmcli.engine.checkpoint import Checkpoint, Progress, save_checkpoint
 from tsmcli.presets import load_preset
+from tsmcli.recipes.network import load_checkpoint
 from tsmcli.recipes.predict import predict
 
 NAMES = [f"class {i}" for i in range(8)]

@@ -20,8 +20,9 @@ from support import numbered_frames, tsm, write_frames, write_video
 
 from tsmcli.core.tsm import build_model, normalize
 from tsmcli.data.pyav_reader import PyAVReader
-from tsmcli.engine.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from tsmcli.engine.checkpoint import Checkpoint, Progress, save_checkpoint
 from tsmcli.presets import load_preset
+from tsmcli.recipes.network import load_checkpoint
 from tsmcli.recipes.stream import Seen
 from tsmcli.report.streaming import draw
 

@@ -21,9 +21,8 @@ from tsmcli.config import Config, ModelConfig
 from tsmcli.core.tsm import TSM
 from tsmcli.engine.weight_file import read_file
 from tsmcli.presets import Preset
-from tsmcli.recipes.test import load_network
+from tsmcli.recipes.network import load_network, read_weight_file
 from tsmcli.recipes.zoo.convert import Converted, convert
-from tsmcli.recipes.zoo.published import find_checkpoint
 
 BY_HEART = ("r50_8f_sthv1", "nl_gaussian_r50_8f_k400", "mobilenetv2_8f_k400", "r101_8f_sthv1")
 """The rest, of the same kinds, are slow tests."""
@@ -47,7 +46,7 @@ def published_bytes(state: dict[str, Tensor]) -> bytes:
 
 
 def load(path: Path, config: Config, classes: int) -> TSM:
-    return load_network(path, None, config, [f"class {i}" for i in range(classes)])
+    return load_network(result_of(read_weight_file(path, None)), config, classes)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,8 @@ def test_download_verify_load_convert(
     preset.write_text(Config(model=config_of(name)).model_dump_json())  # JSON is YAML
     use_models(monkeypatch, [model_of(f"{name}@test", str(preset), f"{server.url}/{file}")])
 
-    path, found = result_of(find_checkpoint(Path(f"{name}@test"), None))
+    opened = result_of(read_weight_file(Path(f"{name}@test"), None))
+    path, found = opened.path, opened.preset
     assert path == tmp_path / "cache" / f"{name}@test" / file
     assert path.read_bytes() == content
     model = load(path, found.config, entry["num_classes"])
@@ -85,7 +85,7 @@ def test_download_verify_load_convert(
 
 def convert_to(source: Path, target: Path, to: str, config: Config) -> Converted:
     # the classes are not of Something-Something, whatever their number
-    return list(convert(source, target, to, preset=Preset("golden", config, {}), dataset="folder"))[-1]  # type: ignore[arg-type]
+    return result_of(convert(source, target, to, preset=Preset("golden", config, {}), dataset="folder"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,8 @@ def test_a_file_of_the_authors(
     config = ModelConfig.model_validate({"backbone": backbone, "init": "none"})
     preset.write_text(Config(model=config).model_dump_json())
     use_models(monkeypatch, [model_of("theirs@test", str(preset), server.url + url, network=backbone)])
-    path, found = result_of(find_checkpoint(Path("theirs@test"), None))
+    opened = result_of(read_weight_file(Path("theirs@test"), None))
+    path, found = opened.path, opened.preset
     model = load(path, found.config, entry["num_classes"])
     difference = np.abs(logits(model, make_input(2, 8, 64)) - MIT_LOGITS[f"{name}/logits64"]).max()
     assert difference < 7e-5

@@ -14,10 +14,11 @@ from tsmcli.catalog import CATALOG
 from tsmcli.config import ModelConfig
 from tsmcli.core.tsm import build_model
 from tsmcli.core.weights import export_state, mit_class_order
-from tsmcli.engine.checkpoint import load_checkpoint
 from tsmcli.engine.weight_file import read_file, read_weights
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.presets import load_preset, resolve
+from tsmcli.recipes.events import result_of
+from tsmcli.recipes.network import load_checkpoint
 from tsmcli.recipes.zoo import convert as conversion
 from tsmcli.recipes.zoo.convert import TARGETS, Converted, convert, same_bits
 
@@ -30,7 +31,7 @@ MODELS = {
 
 
 def run(source: Path, target: Path, to: str, **options: Any) -> Converted:
-    return list(convert(source, target, to, **options))[-1]  # type: ignore[arg-type]
+    return result_of(convert(source, target, to, **options))  # type: ignore[arg-type]
 
 
 def mmaction_file(folder: Path, model: ModelConfig, classes: int) -> tuple[Path, dict[str, Tensor]]:

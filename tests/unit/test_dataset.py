@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from support import numbered_frames, write_frames
 
 from tsmcli.config import Config, Views
-from tsmcli.data.dataset import BadVideo, Sample, VideoDataset, collate, eval_loader, train_loader
+from tsmcli.data.dataset import BadVideo, Loader, Sample, VideoDataset, collate
 from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.data.location import Split
 from tsmcli.data.shards import TrainOrder, eval_shard, train_order
@@ -34,15 +35,15 @@ def epoch(data: VideoDataset, number: int) -> list[tuple[int, int, bytes]]:
     order = order_of(data)
     order.start(number)
     seen = []
-    for batch in train_loader(data, order):
-        assert batch.views.dtype == torch.uint8
-        for row in range(len(batch.numbers)):
-            pixels = batch.views[row].contiguous().numpy().tobytes()
-            seen.append((int(batch.numbers[row]), int(batch.labels[row]), pixels))
+    with Loader(data) as loader:
+        for batch in loader.batches(order):
+            assert batch.views.dtype == torch.uint8
+            for row in range(len(batch.numbers)):
+                pixels = batch.views[row].contiguous().numpy().tobytes()
+                seen.append((int(batch.numbers[row]), int(batch.labels[row]), pixels))
     return seen
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 def test_the_same_clips_with_any_number_of_workers(demo_data: Path) -> None:
     expected = epoch(dataset(demo_data, "train.workers=0"), 3)
     assert len(expected) == 32
@@ -51,17 +52,17 @@ def test_the_same_clips_with_any_number_of_workers(demo_data: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_the_same_clips_with_any_way_to_start_workers(demo_data: Path, method: str) -> None:
+def test_the_same_clips_with_any_way_to_start_workers(
+    demo_data: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = dataset(demo_data, "train.workers=1")
-    loader = train_loader(data, order_of(data))
-    loader.multiprocessing_context = method
-    numbers = [int(n) for batch in loader for n in batch.numbers]
-    pixels = [
-        batch.views.sum(dtype=torch.int64).item()
-        for batch in train_loader(dataset(demo_data, "train.workers=0"), order_of(data))
-    ]
-    assert numbers == [n for keys in order_of(data) for _, n in keys]
-    assert [batch.views.sum(dtype=torch.int64).item() for batch in loader] == pixels
+    monkeypatch.setattr("tsmcli.data.workers.multiprocessing", multiprocessing.get_context(method))
+    with Loader(data) as loader:
+        batches = list(loader.batches(order_of(data)))
+    with Loader(dataset(demo_data, "train.workers=0")) as loader:
+        pixels = [batch.views.sum(dtype=torch.int64).item() for batch in loader.batches(order_of(data))]
+    assert [int(n) for batch in batches for n in batch.numbers] == [n for keys in order_of(data) for _, n in keys]
+    assert [batch.views.sum(dtype=torch.int64).item() for batch in batches] == pixels
 
 
 def test_epochs_and_seeds_differ(demo_data: Path) -> None:
@@ -86,7 +87,8 @@ def test_flips_swap_left_and_right(demo_data: Path) -> None:
 
 def test_shapes_and_memory_order(demo_data: Path) -> None:
     views = Views(clips=2, crop="ten", crop_px=48, resize_px=None)
-    batch = next(iter(eval_loader(dataset(demo_data, "train.workers=0", views=views), eval_shard(3))))
+    with Loader(dataset(demo_data, "train.workers=0", views=views)) as loader:
+        batch = next(loader.videos(eval_shard(3)))
     assert batch.views.shape == (1, 20, 8, 3, 48, 48)
     frames = batch.views.flatten(0, 2)
     assert frames.is_contiguous(memory_format=torch.channels_last)
@@ -109,9 +111,10 @@ def test_bad_videos_are_reported_and_not_replaced(demo_data: Path, tmp_path: Pat
     data.split.records[5:] = [VideoRecord("gone.mp4", None, 2), *data.split.records[5:7]]
     order = order_of(data)
     seen, bad = [], []
-    for batch in train_loader(data, order):
-        seen += batch.numbers.tolist()
-        bad += batch.bad
+    with Loader(data) as loader:
+        for batch in loader.batches(order):
+            seen += batch.numbers.tolist()
+            bad += batch.bad
     assert sorted(seen) == [0, 1, 2, 3, 4, 6, 7]
     assert [(b.number, b.path) for b in bad] == [(5, "gone.mp4")]
     assert "no such video" in bad[0].reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from zoo_stub import light, model_of, result_of, use_models
 from tsmcli.config import ModelConfig
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import export_state, load_state
-from tsmcli.engine.checkpoint import Checkpoint, Progress, load_checkpoint, open_checkpoint, save_checkpoint
+from tsmcli.engine.checkpoint import Checkpoint, Progress, open_checkpoint, save_checkpoint
 from tsmcli.engine.weight_file import read_file, read_weights, write_safetensors
 from tsmcli.errors import UsageError, WeightsError
-from tsmcli.presets import load_preset, resolve
-from tsmcli.recipes.zoo.published import find_checkpoint, find_init
+from tsmcli.presets import Preset, load_preset, resolve
+from tsmcli.recipes.network import load_checkpoint, read_weight_file
+from tsmcli.recipes.zoo.published import find_init, find_row
 from tsmcli.zoo import Extra, File
 
 
@@ -31,6 +32,13 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSM_ZOO", str(tmp_path / "cache"))
     monkeypatch.setenv("TSM_ZOO_MIRROR", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+def find(name: Path, preset: Preset | None, overrides: Sequence[str] = ()) -> tuple[Path, Preset]:
+    """The file that a name stands for, and the preset that goes with it."""
+    file = result_of(read_weight_file(name, preset, overrides))
+    assert file.preset
+    return file.path, file.preset
 
 
 def publish(folder: Path, state: dict[str, Tensor]) -> str:
@@ -56,13 +64,13 @@ def test_a_resnet_101_offered_as_a_resnet_50_is_refused(tmp_path: Path, monkeypa
     later = replace(row, id="r50-sthv2-8f@h256-corrected", corrects=row.id)
     use_models(monkeypatch, [row, other], [later])
     with pytest.raises(WeightsError) as caught:
-        result_of(find_checkpoint(Path(row.id), None))
+        find(Path(row.id), None)
     assert "preset r50-sthv2-8f is a ResNet-50, 174 classes, but the file holds a ResNet-101, 174 classes" in str(
         caught.value
     )
     assert "r50-sthv2-8f@h256-corrected is the file that was published in its place" in caught.value.hint
     assert "--preset r101-sthv2-8f" in caught.value.hint
-    path, preset = result_of(find_checkpoint(Path(row.id), resolve("r101-sthv2-8f")))
+    path, preset = find(Path(row.id), resolve("r101-sthv2-8f"))
     assert preset.name == "r101-sthv2-8f"
     load_state(build_model(preset.config), read_weights(path))
 
@@ -74,56 +82,56 @@ def test_non_local_weights_offered_as_plain_ones(tmp_path: Path, monkeypatch: py
         with pytest.raises(
             WeightsError, match=rf"{wanted}.* but the file holds a ResNet-50 with gaussian non-local"
         ):
-            result_of(find_checkpoint(Path(name), None))
+            find(Path(name), None)
 
 
 def test_weights_of_a_plain_2d_network_offered_as_tsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = publish(tmp_path, state_of(400, shift="none"))
     use_models(monkeypatch, [model_of("a@b", "r50-k400-8f", url)])
     with pytest.raises(WeightsError, match="but the file holds a ResNet-50 without temporal shifts, 400 classes"):
-        result_of(find_checkpoint(Path("a@b"), None))
+        find(Path("a@b"), None)
 
 
 def test_a_preset_with_other_frames_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights of 8 and of 16 frames look the same: only the row knows."""
     use_models(monkeypatch, [model_of("a@b", "r50-sthv2-16f", publish(tmp_path, state_of()))])
     with pytest.raises(WeightsError, match=r"num_segments 16, not 8 as is asked for \(preset r50-sthv2-8f\)"):
-        result_of(find_checkpoint(Path("a@b"), resolve("r50-sthv2-8f")))
+        find(Path("a@b"), resolve("r50-sthv2-8f"))
     for change in ("model.num_segments=8", "model.shift_div=4", "model.shift=none"):
         with pytest.raises(WeightsError, match=r"not .* as is asked for \(preset r50-sthv2-16f\)"):
-            result_of(find_checkpoint(Path("a@b"), None, [change]))
+            find(Path("a@b"), None, [change])
     with pytest.raises(
         WeightsError, match="as it was changed, is a ResNet-50 with shifts in front of whole blocks"
     ) as e:
-        result_of(find_checkpoint(Path("a@b"), None, ["model.shift_place=block"]))
+        find(Path("a@b"), None, ["model.shift_place=block"])
     assert "what --set says of the network" in e.value.hint
-    _, preset = result_of(find_checkpoint(Path("a@b"), None, ["data.store=zip"]))
+    _, preset = find(Path("a@b"), None, ["data.store=zip"])
     assert (preset.config.model.num_segments, preset.config.data.store) == (16, "zip")
 
 
 def test_all_three_layouts_of_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for layout in ("mmaction", "mmaction-old", "mit"):
         use_models(monkeypatch, [model_of("a@b", "r50-sthv1-8f", publish(tmp_path, state_of(layout=layout)))])
-        path, preset = result_of(find_checkpoint(Path("a@b"), None))
+        path, preset = find(Path("a@b"), None)
         assert load_state(build_model(preset.config), read_weights(path)).layout == layout
 
 
 def test_files_are_left_alone_and_typos_are_told(tmp_path: Path) -> None:
     file = tmp_path / "r50@x"
     file.write_bytes(b"")
-    assert result_of(find_checkpoint(file, None)) == (file, None)
-    assert result_of(find_checkpoint(Path("none.pth"), None)) == (Path("none.pth"), None)
+    assert find_row(file) is None
+    assert find_row(Path("none.pth")) is None
     with pytest.raises(UsageError, match="nothing in the zoo is named 'r50-sthv1-8f@h10'"):
-        result_of(find_checkpoint(Path("r50-sthv1-8f@h10"), None))
+        find(Path("r50-sthv1-8f@h10"), None)
     with pytest.raises(UsageError, match="imagenet-resnet50 is not a checkpoint of the zoo"):
-        result_of(find_checkpoint(Path("imagenet-resnet50"), None))
+        find(Path("imagenet-resnet50"), None)
 
 
 def test_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TSM_OFFLINE", "1")
     use_models(monkeypatch, [model_of("a@b", "r50-sthv1-8f", "http://127.0.0.1:9/x-00000000.pth")])
     with pytest.raises(WeightsError, match="offline, and not whole in .*: a@b"):
-        result_of(find_checkpoint(Path("a@b"), None))
+        find(Path("a@b"), None)
 
 
 def test_imagenet_weights_come_through_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +264,7 @@ def test_a_bare_pickle_is_no_file_of_weights(tmp_path: Path) -> None:
 def test_names_that_are_nearly_of_the_zoo() -> None:
     for name in ("r50-sthv1-8g", "r50-k400-8f@340x255"):
         with pytest.raises((WeightsError, UsageError)) as caught:
-            result_of(find_checkpoint(Path(name), None))
+            find(Path(name), None)
         assert "did you mean r50-" in caught.value.hint
     config = load_preset("r50-sthv1-8f")
     with pytest.raises(UsageError, match="k400-val-list is no file of weights"):

@@ -99,7 +99,7 @@ def bench(
         raise UsageError("two presets have the same name", hint="give one of the files another name")
 
     from tsmcli.recipes.bench.case import Case
-    from tsmcli.recipes.test import choose_protocol
+    from tsmcli.recipes.network import choose_protocol
 
     cases = [
         Case(

@@ -100,7 +100,7 @@ def train(
         raise typer.Exit(launch(gpus, device, sys.argv[1:]))
     with joined(device) as (world, at):
         plan = make_train_plan(resolved, where, at, world, overfit=overfit, quick=fast_dev_run)
-        if batch == "auto":
+        if batch == "auto" and not (run and (run / "config.yaml").is_file()):  # a resumed run keeps what was found
             plan = with_largest_batch(plan)
         if dry_run:
             print_plan(of_processes(plan, gpus) if gpus > 1 else plan, as_json=as_json)

@@ -1,16 +1,18 @@
-"""A list of videos as a torch dataset: read, sample, decode, transform."""
+"""A list of videos as batches: read, sample, decode, transform, in several processes ahead of the network."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import Config, Views
@@ -20,10 +22,9 @@ from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.pyav_reader import unreadable
 from tsmcli.data.rand_augment import draw_signs, rand_augment
-from tsmcli.data.shards import TrainOrder
 from tsmcli.data.spatial import eval_views, train_view
-from tsmcli.data.workers import start_worker
-from tsmcli.errors import DataError
+from tsmcli.data.workers import AHEAD, SHM_HINT, Begin, WorkerPool, start_worker
+from tsmcli.errors import DataError, EnvironmentProblem
 
 
 class Sample(NamedTuple):
@@ -58,7 +59,14 @@ class Batch(NamedTuple):
     bad: list[BadVideo]
 
 
-class VideoDataset(Dataset[Sample | BadVideo]):
+class BatchTask(NamedTuple):
+    """The videos of a batch: their keys, and by position why some of them are not to be opened again."""
+
+    keys: Sequence[tuple[int, int] | int]
+    lost: Mapping[int, str] = {}
+
+
+class VideoDataset:
     """The videos of a list.
 
     A key is (epoch, index), or an index. Random choices come from a generator seeded by (seed, epoch, index), so
@@ -87,6 +95,19 @@ class VideoDataset(Dataset[Sample | BadVideo]):
         except DataError as error:
             return BadVideo(index, record.path, str(error))
         return Sample(index, torch.from_numpy(views), label)
+
+    def read_batch(self, task: BatchTask, begin: Begin) -> Batch:
+        """A batch of samples; `begin` is told the position of each video before it is opened."""
+        items: list[Sample | BadVideo] = []
+        for position, key in enumerate(task.keys):
+            begin(position)
+            if position in task.lost:
+                index = key[1] if isinstance(key, tuple) else key
+                path = self.split.records[index].path
+                items.append(BadVideo(index, path, f"{self.split.media / path}: {task.lost[position]}"))
+            else:
+                items.append(self[key])
+        return collate(items)
 
     def load(self, record: VideoRecord, rng: np.random.Generator) -> tuple[Any, int]:
         """One video's views, uint8 [V, T, h, w, 3], and its label, which a flip may have changed.
@@ -130,34 +151,79 @@ def collate(items: Iterable[Sample | BadVideo]) -> Batch:
     )
 
 
-def train_loader(dataset: VideoDataset, order: TrainOrder) -> DataLoader[Any]:
-    """The batches of `order`, loaded ahead by `train.workers` processes."""
-    return _loader(dataset, batch_sampler=order)
+class Loader:
+    """Batches of a dataset, read ahead by `train.workers` processes. To be closed; it may be used several times.
 
+    A video that takes longer than `data.timeout_sec`, or that crashes the process that reads it, is a BadVideo.
 
-def eval_loader(dataset: VideoDataset, shard: Sequence[int]) -> DataLoader[Any]:
-    """The videos of a shard, one a batch (their views already fill the network)."""
-    return _loader(dataset, sampler=shard, batch_size=1)
+    Args:
+        stop: asked while nothing comes; where it says so, no more batches come.
+        pin: put batches into memory that a GPU reads directly.
 
-
-def _loader(dataset: VideoDataset, **batches: Any) -> DataLoader[Any]:
-    workers = dataset.config.train.workers
-    return DataLoader(
-        dataset,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        worker_init_fn=_start_worker,
-        **batches,
-    )
-
-
-def _start_worker(_worker: int) -> None:
-    """One thread a worker: the workers are the parallelism.
-
-    Signals to the whole process group are for the process that owns the workers, which ends them when it is done.
+    Raises:
+        EnvironmentProblem: shared memory is too small.
     """
+
+    def __init__(
+        self, dataset: VideoDataset, *, stop: Callable[[], bool] = lambda: False, pin: bool = False
+    ) -> None:
+        self.dataset, self.stop, self.pin = dataset, stop, pin
+        config = dataset.config
+        check_shared_memory(config, dataset.views)
+        self.pool: WorkerPool[BatchTask, Batch] = WorkerPool(
+            dataset.read_batch, config.train.workers, timeout_sec=config.data.timeout_sec, prepare=_start_worker
+        )
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.pool.close()
+
+    def batches(self, keys: Iterable[Sequence[tuple[int, int] | int]]) -> Iterator[Batch]:
+        """The batches with these keys, in this order.
+
+        Raises:
+            EnvironmentProblem: shared memory is full, or a process was killed.
+        """
+        try:
+            for batch in self.pool.run(map(BatchTask, keys), _without, stop=self.stop):
+                yield batch._replace(views=batch.views.pin_memory()) if self.pin else batch
+        except RuntimeError as error:
+            if "shm" not in str(error) and "shared memory" not in str(error):
+                raise
+            raise EnvironmentProblem(f"shared memory (/dev/shm) is full: {error}", SHM_HINT) from error
+
+    def videos(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        """Videos by their position in the list, one a batch: their views already fill the network."""
+        return self.batches([number] for number in numbers)
+
+
+def _without(task: BatchTask, step: int, reason: str) -> BatchTask:
+    return task._replace(lost={**task.lost, step: reason})
+
+
+def check_shared_memory(config: Config, views: Views | None) -> None:
+    """Raise EnvironmentProblem where batches on their way between processes do not fit into /dev/shm."""
+    shared, workers = Path("/dev/shm"), config.train.workers
+    if not workers or not shared.is_dir():
+        return
+    clips, px = (views.views, views.crop_px) if views else (config.train.batch, config.augment.crop_px)
+    batch = clips * config.model.num_segments * 3 * px**2
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needed, free = processes * (AHEAD * workers + 1) * batch, shutil.disk_usage(shared).free
+    if needed > free:
+        raise EnvironmentProblem(
+            f"shared memory ({shared}) has {free / 1e6:.0f} MB free, but {workers} data-loading processes need "
+            f"{needed / 1e6:.0f} MB ({AHEAD * workers + 1} batches of {batch / 1e6:.1f} MB"
+            + (f" in each of {processes} processes)" if processes > 1 else ")"),
+            hint=SHM_HINT,
+        )
+
+
+def _start_worker() -> None:
+    """One thread a worker: the workers are the parallelism."""
     start_worker()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)

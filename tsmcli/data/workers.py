@@ -1,20 +1,268 @@
-"""What every worker process does first."""
+"""Worker processes that are watched from outside: one that is stuck or crashes costs one video, never the run.
+
+A worker gets tasks through a pipe and answers through it. It says when it begins each step of a task (each video of
+a batch, say), so its owner knows what it works on and for how long. A worker whose step takes too long is killed.
+So is every worker when its owner ends, whatever ends it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from multiprocessing.util import Finalize
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import cv2
 
+from tsmcli.errors import EnvironmentProblem
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+Begin = Callable[[int], None]
+"""What a function calls at the start of each step of its task, with the step's number."""
+
+AHEAD = 2
+"""Tasks that a worker has at once: one to work on, one that waits."""
+GRACE_SEC = 3.0
+"""How much longer than its own limit a step may take: functions that keep the limit themselves say more."""
+_LOOK_SEC = 0.2
+_CRASHES = {"SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE"}
+"""Signals by which a decoder ends its process over a broken file."""
+
+
+class _Worker:
+    """A process, the pipe to it, its tasks in order, and the step it is at."""
+
+    def __init__(self, function: Callable[[Any, Begin], Any], prepare: Callable[[], None]) -> None:
+        self.pipe, theirs = multiprocessing.Pipe()
+        self.process = multiprocessing.Process(
+            target=_work, args=(theirs, self.pipe, function, prepare), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+        # Before multiprocessing waits at exit for its children, which ignore its signal.
+        Finalize(self, self.process.kill, exitpriority=10)
+        self.tasks: deque[tuple[int, Any]] = deque()
+        self.step: tuple[int, float] | None = None
+
+    def give(self, number: int, task: Any) -> None:
+        """Send a task. A process that is gone is noticed elsewhere."""
+        self.tasks.append((number, task))
+        with contextlib.suppress(OSError):
+            self.pipe.send((number, task))
+
+    def end(self) -> None:
+        """End the process: asked to where it waits for a task, killed where it works."""
+        if not self.tasks:
+            with contextlib.suppress(OSError):
+                self.pipe.send(None)
+            self.process.join(1)
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+class Told(NamedTuple):
+    """What a worker says: that it began a step, its answer, or an error with where it came from."""
+
+    kind: str
+    value: Any
+    at: float = 0.0
+
+
+class WorkerPool(Generic[Task, Answer]):
+    """Several processes that call one function. They start with the first task and stay until `close`.
+
+    Args:
+        function: takes a task and a `Begin`. A bound method or a function of a module.
+        count: how many processes; 0: the function is called in this process, where nobody watches it.
+        timeout_sec: limit of a step; 0: none.
+        prepare: called first in every process.
+        what: the processes' work in a word or two, for messages.
+        setting: what says how many there are, for hints.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Task, Begin], Answer],
+        count: int,
+        *,
+        timeout_sec: float = 0.0,
+        prepare: Callable[[], None] | None = None,
+        what: str = "data loading",
+        setting: str = "train.workers",
+    ) -> None:
+        self.function, self.count, self.timeout_sec = function, count, timeout_sec
+        self.prepare = prepare or start_worker
+        self.what, self.setting = what, setting
+        self.workers: list[_Worker] = []
+
+    def run(
+        self,
+        tasks: Iterable[Task],
+        recover: Callable[[Task, int, str], Task],
+        *,
+        in_order: bool = True,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Answer]:
+        """Answers to all tasks, in their order or as they come; fewer where `stop` says so.
+
+        Args:
+            recover: makes the task to do instead of one whose step hung or crashed its process, from that task, the
+                step, and why.
+            stop: asked while nothing comes.
+
+        Raises:
+            EnvironmentProblem: a process was killed.
+            Exception: whatever the function raised.
+        """
+        if not self.count:
+            yield from (self.function(task, _ignore) for task in tasks)
+            return
+        coming, answers, sent, taken = iter(tasks), dict[int, Answer](), 0, 0
+        try:
+            while True:
+                while sent - taken < AHEAD * self.count and (task := next(coming, _NOTHING)) is not _NOTHING:
+                    self._least_busy().give(sent, task)
+                    sent += 1
+                if taken == sent:
+                    return
+                while not (answers if not in_order else taken in answers):
+                    if stop():
+                        return
+                    self._collect(answers, recover)
+                yield answers.pop(taken if in_order else next(iter(answers)))
+                taken += 1
+        finally:
+            for worker in [worker for worker in self.workers if worker.tasks]:
+                self._end(worker)
+
+    def close(self) -> None:
+        """End all processes."""
+        while self.workers:
+            self._end(self.workers[-1])
+
+    def _least_busy(self) -> _Worker:
+        if len(self.workers) < self.count and all(worker.tasks for worker in self.workers):
+            self.workers.append(_Worker(self.function, self.prepare))
+        return min(self.workers, key=lambda worker: len(worker.tasks))
+
+    def _collect(self, answers: dict[int, Answer], recover: Callable[[Task, int, str], Task]) -> None:
+        """Take in what workers say, and replace those that are stuck or gone."""
+        busy = [worker for worker in self.workers if worker.tasks]
+        ready = set(wait([end for w in busy for end in (w.pipe, w.process.sentinel)], _LOOK_SEC))
+        for worker in busy:
+            gone = worker.process.sentinel in ready
+            if gone or worker.pipe in ready:
+                self._listen(worker, answers)
+            _, began = worker.step or (-1, float("inf"))
+            if gone and worker.tasks:
+                self._replace(worker, recover, self._crash(worker))
+            elif self.timeout_sec and time.monotonic() - began > self.timeout_sec + GRACE_SEC:
+                self._replace(worker, recover, f"took longer than {self.timeout_sec:g} s to decode")
+
+    def _listen(self, worker: _Worker, answers: dict[int, Answer]) -> None:
+        while worker.pipe.poll():
+            try:
+                told: Told = worker.pipe.recv()
+            except (EOFError, OSError):
+                worker.process.join(1)
+                if worker.process.is_alive():
+                    raise
+                return  # what it said last is lost with it
+            if told.kind == "step":
+                worker.step = (told.value, told.at)
+                continue
+            number, _ = worker.tasks.popleft()
+            worker.step = None
+            if told.kind == "error":
+                error, origin = told.value
+                raise error from RuntimeError(f"in a process for {self.what}:\n{origin}")
+            answers[number] = told.value
+
+    def _crash(self, worker: _Worker) -> str:
+        """Why a process is gone, where a video is to blame.
+
+        Raises:
+            EnvironmentProblem: something else ended it.
+        """
+        worker.process.join()
+        code = worker.process.exitcode or 0
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if name in _CRASHES and worker.step:
+            return f"crashed the process that read it ({name})"
+        fewer = f"--set {self.setting}=N" if "." in self.setting else f"{self.setting} N"
+        if name == "SIGBUS":
+            raise EnvironmentProblem(f"a process for {self.what} ended: shared memory (/dev/shm) is full", SHM_HINT)
+        why = "most likely because there was no memory left" if name == "SIGKILL" else "which no video explains"
+        raise EnvironmentProblem(
+            f"a process for {self.what} was ended by {name}, {why}", hint=f"use fewer of them: {fewer}"
+        )
+
+    def _replace(self, worker: _Worker, recover: Callable[[Task, int, str], Task], reason: str) -> None:
+        """Let a new process do the tasks of one that is stuck or gone, the first without the step at fault."""
+        (number, task), *others = worker.tasks
+        step = worker.step[0] if worker.step else 0
+        self._end(worker)
+        fresh = _Worker(self.function, self.prepare)
+        self.workers.append(fresh)
+        fresh.give(number, recover(task, step, reason))
+        for other in others:
+            fresh.give(*other)
+
+    def _end(self, worker: _Worker) -> None:
+        self.workers.remove(worker)
+        worker.end()
+
+
+SHM_HINT = "give it more (docker run --shm-size=2g), or use fewer processes: --set train.workers=1, or 0 for none"
+_NOTHING: Any = object()
+
+
+def _ignore(_step: int) -> None:
+    """The beginning of a step, in a process that nobody watches."""
+
+
+def _work(pipe: Connection, owners: Connection, function: Callable[[Any, Begin], Any], prepare: Any) -> None:
+    """The life of a worker: take a task, answer, until there is none or the owner is gone."""
+
+    def begin(step: int) -> None:
+        pipe.send(Told("step", step, time.monotonic()))
+
+    owners.close()
+    prepare()
+    with contextlib.suppress(EOFError, OSError):  # the owner is gone
+        while (message := pipe.recv()) is not None:
+            try:
+                pipe.send(Told("answer", function(message[1], begin)))
+            except Exception as error:  # whatever it is, the owner raises it
+                pipe.send(Told("error", (_sendable(error), traceback.format_exc())))
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or its words where it does not survive the way to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
 
 def start_worker() -> None:
-    """One thread a process, which leaves Ctrl-C to its parent and, on Linux, does not outlive it."""
+    """What every worker does first: one thread, signals left to its owner, and on Linux no life beyond it."""
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops; its workers go with it
+    for number in (signal.SIGINT, signal.SIGTERM):  # they go to whole groups; the owner ends its workers
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if (parent := multiprocessing.parent_process()) and not parent.is_alive():  # gone before it was said above

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tsmcli.config import Config
 from tsmcli.core.recognise import recognise
-from tsmcli.core.tsm import TSM, build_model
-from tsmcli.core.weights import LoadReport, authors_class_order, load_state, match_all
-from tsmcli.engine.weight_file import check_weights, read_file, read_weights, write_torch
+from tsmcli.core.tsm import TSM
+from tsmcli.core.weights import LoadReport, authors_class_order, match_all
+from tsmcli.engine.weight_file import check_weights, read_file, weights_of, write_torch
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.files import replacing
 from tsmcli.presets import check_name
@@ -129,7 +129,15 @@ def open_checkpoint(path: Path | str) -> Checkpoint | None:
     Raises:
         WeightsError: the file is missing, damaged, or from a newer tsm.
     """
-    tree = read_file(path)
+    return checkpoint_of(read_file(path), path)
+
+
+def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | None:
+    """What was read from a file, as one of our checkpoints; None for anything else.
+
+    Raises:
+        WeightsError: it is incomplete, or from a newer tsm.
+    """
     if not isinstance(tree.get("format"), int):
         return None
     if tree["format"] > FORMAT:
@@ -185,24 +193,13 @@ def _stored_config(text: str) -> tuple[Config, tuple[str, ...]]:
     return Config.model_validate_json(json.dumps(tree)), tuple(notes)
 
 
-def load_checkpoint(path: Path | str) -> tuple[TSM, Config]:
-    """The network of one of our checkpoints, in evaluation mode, and its configuration.
-
-    Raises:
-        WeightsError: see `read_checkpoint`; or the weights do not fit the configuration.
-    """
-    checkpoint = read_checkpoint(path)
-    model = build_model(checkpoint.config, len(checkpoint.class_names))
-    load_state(model, checkpoint.model)
-    return model.eval(), checkpoint.config
-
-
 def load_weights(
     model: TSM,
     source: Path | str | Mapping[str, Tensor],
     *,
     new_classifier: bool = False,
     dataset: str | None = None,
+    of: Path | str = "",
 ) -> LoadReport:
     """Load weights in any known layout into a network: ours, MMAction2's, the authors', torchvision's.
 
@@ -213,22 +210,22 @@ def load_weights(
         source: a file, or a state dict.
         new_classifier: leave the classifier fresh and ignore the file's.
         dataset: catalog name of the data it was trained on; default what `model` was built for.
+        of: the file that a state dict was read from, for messages.
 
     Raises:
         WeightsError: the file cannot be read, or is of another network; the network is then unchanged.
         UsageError: the order of the classes depends on a dataset that is not known.
     """
-    where = "these weights" if isinstance(source, Mapping) else str(source)
-    if isinstance(source, Mapping):
-        check_weights(source, where)
-    state = source if isinstance(source, Mapping) else read_weights(source)
+    state = source if isinstance(source, Mapping) else weights_of(read_file(source))
+    of = (of or "these weights") if isinstance(source, Mapping) else source
+    check_weights(state, of)
     try:
         report, tensors = match_all(model, state, new_classifier=new_classifier)
         rows = None
         if report.layout == "mit" and not new_classifier:
             rows = authors_class_order(dataset or model.dataset, model.fc.out_features)
     except (WeightsError, UsageError) as error:
-        raise type(error)(f"{where}: {error}", error.hint) from None
+        raise type(error)(f"{of}: {error}", error.hint) from None
     if rows:
         tensors |= {key: tensors[key][rows] for key in ("fc.weight", "fc.bias")}
     model.load_state_dict(tensors, strict=False)

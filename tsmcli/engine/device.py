@@ -100,8 +100,9 @@ def set_determinism(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware, as written beside every result."""
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """Versions and hardware, as written beside every result; `gpu` is the one that `device` names, if any."""
+    gpu = torch.cuda.get_device_name(device) if device and device.type == "cuda" else None
     return {
         "tsm": __version__,
         "python": platform.python_version(),
@@ -110,7 +111,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": gpu,
         "command": sys.argv,
     }
 

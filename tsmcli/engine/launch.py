@@ -1,4 +1,4 @@
-"""`--gpus N`: start N processes of the same command on this machine."""
+"""Other processes of the same program: `--gpus N`, and a function in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,20 +18,30 @@ import torch
 import torch.distributed as dist
 
 from tsmcli.engine.processes import end_with
-from tsmcli.errors import EnvironmentProblem
+from tsmcli.errors import EnvironmentProblem, PeerLost
 
-PATIENCE_SEC = 30
-"""How long processes may take to save and end before they are killed."""
+PATIENCE_SEC = 12
+"""How long processes may take to save and end after a signal before they are killed."""
+_OTHERS_SEC = 2
+"""How long the other processes may take to end after one has failed."""
+_ANSWERED_SEC = 3
+"""How long a process that has answered may take to end."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Killed(EnvironmentProblem):
+    """A process ended without an answer."""
 
 
 def launch(processes: int, device_name: str, args: Sequence[str]) -> int:
     """Run `tsm ARGS` in several processes, one per GPU (or all on the CPU with `--device cpu`); the exit code.
 
-    The processes meet at a port that this process holds open, so that runs beside each other cannot clash. Signals
-    are passed on once. When a process fails, the others are ended, and its exit code is returned.
+    The processes meet at a port that this process holds open, so that runs beside each other cannot clash. Every
+    signal is passed on. When a process fails, the others are ended, and its exit code is returned.
 
     Raises:
-        EnvironmentProblem: there are fewer GPUs.
+        EnvironmentProblem: there are fewer GPUs, or a process was killed.
     """
     there = torch.cuda.device_count()
     if device_name != "cpu" and there < processes:
@@ -52,10 +62,7 @@ def launch(processes: int, device_name: str, args: Sequence[str]) -> int:
         "TSM_LAUNCHER_PID": str(os.getpid()),
     }
     command = [sys.executable, "-m", "tsmcli", *args]
-    children = [
-        subprocess.Popen(command, env={**shared, "RANK": str(i), "LOCAL_RANK": str(i)}, start_new_session=True)
-        for i in range(processes)
-    ]
+    children: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         for child in children:
@@ -63,45 +70,61 @@ def launch(processes: int, device_name: str, args: Sequence[str]) -> int:
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for i in range(processes):
+            env = {**shared, "RANK": str(i), "LOCAL_RANK": str(i)}
+            children.append(subprocess.Popen(command, env=env, start_new_session=True))
         return wait_for(children)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         for child in children:
             child.kill()
+            child.wait()
 
 
 def wait_for(children: Sequence[subprocess.Popen[bytes]]) -> int:
-    """The first exit code that is not 0; the other processes then have a while to end by themselves."""
-    failed, deadline = 0, float("inf")
-    while any(child.poll() is None for child in children) and time.monotonic() < deadline:
+    """The exit code of all: 0, or that of the process that failed by itself.
+
+    Once one has failed, the others have a while to end: long enough to save after a signal, else a moment.
+
+    Raises:
+        EnvironmentProblem: a process was killed.
+    """
+    deadline = float("inf")
+    while True:
+        codes = [child.poll() for child in children]
+        failed = [code for code in codes if code]
+        if failed and deadline == float("inf"):
+            interrupted = failed[0] in (130, 143, -signal.SIGINT, -signal.SIGTERM)
+            deadline = time.monotonic() + (PATIENCE_SEC if interrupted else _OTHERS_SEC)
+        if None not in codes or time.monotonic() > deadline:
+            break
         time.sleep(0.05)
-        codes = [child.returncode for child in children if child.returncode]
-        if codes and not failed:
-            failed = codes[0] if codes[0] > 0 else 128 - codes[0]
-            interrupted = failed in (130, 143)
-            deadline = time.monotonic() + (PATIENCE_SEC if interrupted else 2)
-    codes = [child.returncode for child in children if child.returncode]
-    return failed or (codes[0] if codes else 0)
+    for rank, code in enumerate(codes):
+        if code and code < 0 and code not in (-signal.SIGINT, -signal.SIGTERM):
+            raise Killed(f"process {rank} of {len(children)} was {_ended_by(code)}")
+    failed = [code if code > 0 else 128 - code for code in failed]
+    own = [code for code in failed if code != PeerLost.exit_code]
+    return next(iter(own or failed), 0)
 
 
-_PATIENCE_SEC = 3
-"""How long a process that has answered may take to end."""
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-class Killed(EnvironmentProblem):
-    """The process ended without an answer."""
+def _ended_by(code: int) -> str:
+    """How a process ended, from its exit code."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    why = ", most likely because there was no memory left" if name == "SIGKILL" else ""
+    return f"killed by {name}{why}"
 
 
 def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function of a module in a fresh process, and return what it returns or raise what it raises.
 
-    The process ends with this call, and with this process, however that ends.
+    Its memory can be measured, and running out of it ends nobody else. The process ends with this call, and with
+    this process, however that ends.
 
     Raises:
-        Killed: the process died; by SIGKILL, most likely because the system was out of memory.
+        Killed: the process died.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -111,13 +134,10 @@ def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
             process.start()
         sender.close()
         failed, answer = receiver.recv()
-        process.join(_PATIENCE_SEC)  # it has said all, and a signal would only disturb how it ends
+        process.join(_ANSWERED_SEC)  # it has said all, and a signal would only disturb how it ends
     except EOFError:
         process.join()
-        why = "killed, most likely because there was no memory left" if process.exitcode == -signal.SIGKILL else (
-            f"with exit code {process.exitcode}"
-        )  # fmt: skip
-        raise Killed(f"the process that measured ended: {why}") from None
+        raise Killed(f"the process that measured was {_ended_by(process.exitcode or 0)}") from None
     finally:
         if process.pid:
             process.kill()

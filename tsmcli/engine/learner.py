@@ -103,14 +103,12 @@ class Step(NamedTuple):
         loss: mean over the videos.
         hits: videos whose label had the largest logit; meaningless for soft labels.
         grad_norm: L2 norm of all gradients before clipping.
-        logits: [N, K] of this process's last batch.
         overflow: fp16 only: the gradient was out of range, so the scale is lowered and nothing was changed.
     """
 
     loss: float
     hits: int
     grad_norm: float
-    logits: Tensor
     overflow: bool
 
     @property
@@ -144,7 +142,7 @@ def take_step(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], videos
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(learner.model.parameters(), learner.config.clip_norm).item()
     total = world.sum([loss_sum, hits])
-    step = Step(total[0] / videos, int(total[1]), norm, logits, scaler.is_enabled() and not _is_finite(norm))
+    step = Step(total[0] / videos, int(total[1]), norm, scaler.is_enabled() and not _is_finite(norm))
     if _is_finite(step.loss) and _is_finite(norm):
         scaler.step(optimizer)
         if learner.average is not None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from tsmcli.config import Config
 from tsmcli.core.tsm import normalize
 from tsmcli.data.blend import blend
-from tsmcli.data.dataset import BadVideo, Batch
+from tsmcli.data.dataset import BadVideo, Batch, Loader
 from tsmcli.data.shards import TrainOrder
 from tsmcli.engine.learner import Learner, Step, take_step
-from tsmcli.engine.optim import lr_factor, set_lr, set_training
+from tsmcli.engine.optim import lr_factor, ordinary_lr, set_lr, set_training
 from tsmcli.engine.processes import StopSignals, interrupted
 from tsmcli.errors import ConfigError, DataError
 
@@ -57,7 +56,7 @@ class VideosSkipped:
 
 def train_epoch(
     learner: Learner,
-    loader: DataLoader[Any],
+    loader: Loader,
     order: TrainOrder,
     config: Config,
     signals: StopSignals | None = None,
@@ -78,9 +77,9 @@ def train_epoch(
     """
     world, epoch, seed = learner.world, order.epoch, config.train.seed
     set_training(learner.model, config.train)
-    taken, arriving, start = order.first_step, iter(loader), time.perf_counter()
+    taken, arriving, start = order.first_step, loader.batches(order), time.perf_counter()
     for step in range(order.first_step, order.steps):
-        batches = _load(arriving, len(order.batches(step)), signals)
+        batches = list(islice(arriving, len(order.batches(step))))  # fewer where a signal came
         waited = time.perf_counter() - start
         unread = [video for batch in batches for video in batch.bad]
         stop = signals.number if signals else 0
@@ -102,10 +101,16 @@ def train_epoch(
         done = take_step(learner, (prepare(batch, learner, config, rng) for batch in batches), videos)
         if not done.finite:
             raise _not_finite(learner, done, batches, epoch, step)
+        if done.overflow and learner.scaler.get_scale() < 1:
+            raise ConfigError(
+                f"fp16 trains nothing: at epoch {epoch + 1}, step {step + 1} the gradient is still out of range, "
+                "although the loss is scaled down to below 1",
+                hint="--precision bf16 or fp32; or lower train.lr",
+            )
         taken += 1
         now = time.perf_counter()
         top1 = done.hits / videos if config.augment.mix == "none" else None
-        lr = learner.optimizer.param_groups[2]["lr"]
+        lr = ordinary_lr(learner.optimizer)
         yield StepDone(
             epoch, step + 1, order.steps, done.loss, top1, lr, done.grad_norm, videos, waited, now - start
         )
@@ -126,16 +131,6 @@ def prepare(batch: Batch, learner: Learner, config: Config, rng: np.random.Gener
     return clips, labels
 
 
-def _load(arriving: Iterator[Batch], count: int, signals: StopSignals | None) -> list[Batch]:
-    """The next batches; none where a signal to the whole process group has ended the workers too."""
-    try:
-        return [next(arriving) for _ in range(count)]
-    except RuntimeError:
-        if signals and signals.number:
-            return []
-        raise
-
-
 def _too_many(bad: int, limit: int, last: BadVideo) -> DataError:
     return DataError(
         f"{bad} videos of this epoch could not be read, the last one: {last.reason}",
@@ -146,7 +141,7 @@ def _too_many(bad: int, limit: int, last: BadVideo) -> DataError:
 def _not_finite(learner: Learner, done: Step, batches: list[Batch], epoch: int, step: int) -> ConfigError:
     own = [number for batch in batches for number in batch.numbers.tolist()]
     numbers = [number for numbers in learner.world.gather(own) for number in numbers]
-    lr = learner.optimizer.param_groups[2]["lr"]
+    lr = ordinary_lr(learner.optimizer)
     return ConfigError(
         f"the loss is {done.loss} and its gradient's norm {done.grad_norm} at epoch {epoch + 1}, step {step + 1}, "
         f"learning rate {lr:g}, with videos {numbers} of the training list (0-based)",

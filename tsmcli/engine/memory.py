@@ -56,13 +56,18 @@ def activation_bytes(config: Config, num_classes: int, batch: int) -> int:
         return saved_bytes(model, torch.empty(batch, segments, 3, size, size))
 
 
+def num_parameters(config: Config, num_classes: int) -> int:
+    """How many numbers a network learns, without building it."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in TSM(config.model, num_classes).parameters())
+
+
 def step_bytes(config: Config, num_classes: int, batch: int) -> int:
     """An estimate of the memory of one training step in fp32, without computing anything.
 
     Weights, gradients, momentum and average, the clips, and the activations kept for the backward pass.
     """
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in TSM(config.model, num_classes).parameters())
+    parameters = num_parameters(config, num_classes)
     clips = batch * config.model.num_segments * 3 * config.augment.crop_px**2
     numbers = parameters * (4 if config.train.ema else 3) + clips
     return 4 * numbers + activation_bytes(config, num_classes, batch)

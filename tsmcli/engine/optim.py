@@ -102,6 +102,12 @@ def lr_factor(config: TrainConfig, epoch: float) -> float:
     return factor
 
 
+def ordinary_lr(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate of the ordinary weights, without a multiplier."""
+    lr: float = next(group["lr"] for group in optimizer.param_groups if group["name"] == "weight")
+    return lr
+
+
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group to its initial rate times `factor`."""
     for group in optimizer.param_groups:

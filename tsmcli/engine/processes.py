@@ -1,4 +1,4 @@
-"""The processes of one run, one per device, and the few things they tell each other."""
+"""The processes of one run, one per device: the few things they tell each other, and how they stop together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tsmcli.engine.device import choose_device
-from tsmcli.errors import EnvironmentProblem, Interrupted
+from tsmcli.errors import EnvironmentProblem, Interrupted, PeerLost
+
+_ONE_SIGNAL_SEC = 1.0
+"""Signals so close together are one: a launcher passes on what the whole group got, too."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,10 @@ class World:
     Attributes:
         rank: 0-based; process 0 writes the files and speaks to the user.
         size: number of processes.
-        local_rank: rank among the processes of this machine, and number of its GPU.
     """
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
 
     @property
     def is_main(self) -> bool:
@@ -68,7 +69,7 @@ ALONE = World()
 
 def launched(env: Mapping[str, str] = os.environ) -> bool:
     """Whether a launcher (ours, torchrun, srun with several tasks) started this process as one of several."""
-    return "RANK" in env or int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    return ("RANK" in env and "WORLD_SIZE" in env) or int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 @contextmanager
@@ -80,15 +81,16 @@ def joined(device_name: str = "auto") -> Iterator[tuple[World, torch.device]]:
 
     Raises:
         EnvironmentProblem: the device is missing, or the processes cannot reach each other.
+        PeerLost: another process ended while this one waited for it.
     """
-    if not launched():
+    if launched() and "RANK" not in os.environ:
+        os.environ.update(from_slurm(os.environ))
+    size = int(os.environ["WORLD_SIZE"]) if launched() else 1
+    if size == 1:
         yield ALONE, choose_device(device_name)
         return
-    if "RANK" not in os.environ:
-        os.environ.update(from_slurm(os.environ))
-    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    name = "cuda" if device_name == "auto" and torch.cuda.is_available() else device_name
-    device = choose_device(f"cuda:{local}" if name == "cuda" else name)
+    rank = int(os.environ["RANK"])
+    device = choose_device(local_device(device_name, os.environ, torch.cuda.device_count()))
     backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -103,9 +105,22 @@ def joined(device_name: str = "auto") -> Iterator[tuple[World, torch.device]]:
             hint="one machine: tsm ... --gpus N; several: torchrun --nnodes N --nproc-per-node M -m tsmcli ...",
         ) from None
     try:
-        yield World(rank, size, local), device
+        yield World(rank, size), device
+    except RuntimeError as error:
+        if any(word in str(error) for word in ("gloo", "NCCL", "Connection closed by peer", "Connection reset")):
+            raise PeerLost(f"process {rank} lost another process of the run, which has ended") from error
+        raise
     finally:
-        dist.destroy_process_group()
+        if backend == "gloo":  # NCCL may wait for a process that is gone; its end ends the group, too
+            dist.destroy_process_group()
+
+
+def local_device(name: str, env: Mapping[str, str], gpus: int) -> str:
+    """The device of a process: the GPU of its place on this machine, or the only one that it can see."""
+    if name not in ("auto", "cuda") or not gpus:
+        return name
+    local = int(env.get("LOCAL_RANK", int(env["RANK"]) % gpus))
+    return f"cuda:{0 if gpus == 1 else local}"
 
 
 def from_slurm(env: Mapping[str, str]) -> dict[str, str]:
@@ -146,7 +161,7 @@ def end_with_parent() -> None:
 
 
 class StopSignals:
-    """Within this context, the first SIGINT or SIGTERM is remembered; a second one acts as it used to.
+    """Within this context, the first SIGINT or SIGTERM is remembered; a later one acts as it used to.
 
     Attributes:
         number: the signal that came, or 0.
@@ -154,6 +169,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.number = 0
+        self._came = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -167,8 +183,11 @@ class StopSignals:
         self._restore()
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
-        self.number = number
-        self._restore()
+        if not self.number:
+            self.number, self._came = number, time.monotonic()
+        elif time.monotonic() - self._came > _ONE_SIGNAL_SEC:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

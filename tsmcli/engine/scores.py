@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from tsmcli.core.tsm import TSM, normalize
-from tsmcli.data.dataset import BadVideo
+from tsmcli.data.dataset import BadVideo, Batch
 from tsmcli.errors import WeightsError
 
 
@@ -24,11 +23,11 @@ class VideoScored:
 
 
 def score_videos(
-    model: TSM, loader: DataLoader[Any], device: torch.device, average: Literal["prob", "score"]
+    model: TSM, batches: Iterable[Batch], device: torch.device, average: Literal["prob", "score"]
 ) -> Iterator[VideoScored | BadVideo]:
-    """Score every video of a loader; those that cannot be read come as BadVideo."""
+    """Score every video of some batches; those that cannot be read come as BadVideo."""
     model.eval()
-    for batch in loader:
+    for batch in batches:
         yield from batch.bad
         for number, views in zip(batch.numbers.tolist(), batch.views, strict=True):
             yield VideoScored(number, average_views(view_logits(model, views, device), average))

@@ -68,11 +68,9 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a file, wherever in it their dictionary is.
 
     Raises:
-        WeightsError: it cannot be read, there are none, or they are unfit: see `check_weights`.
+        WeightsError: it cannot be read, or see `check_weights`.
     """
     state = weights_of(read_file(path))
-    if not state:
-        raise WeightsError(f"{path}: no weights in this file")
     check_weights(state, path)
     return state
 
@@ -87,8 +85,10 @@ def check_weights(state: Mapping[str, Any], where: Path | str) -> None:
     """Refuse what is no network's: complex or whole numbers, sparse, quantised or empty tensors, NaN and infinity.
 
     Raises:
-        WeightsError: naming the tensor.
+        WeightsError: naming the tensor; or there is none at all.
     """
+    if not state:
+        raise WeightsError(f"{where}: no weights in this file")
     for name, tensor in state.items():
         kind = str(tensor.dtype).removeprefix("torch.") if isinstance(tensor, Tensor) else type(tensor).__name__
         counter = name.endswith("num_batches_tracked")

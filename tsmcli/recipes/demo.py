@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from tsmcli.metrics import top_k
 from tsmcli.prepare.demo import make_demo
 from tsmcli.presets import resolve
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.test import Tested, test
-from tsmcli.recipes.train import Trained, train
+from tsmcli.recipes.test import test
+from tsmcli.recipes.train import train
 from tsmcli.recipes.train_plan import make_train_plan
 from tsmcli.results import Results
 
@@ -42,7 +42,9 @@ class DemoResult:
         return {name: top_k(r.scores, r.labels) for name, r in (("tsm", self.tsm), ("tsn", self.tsn))}
 
 
-def demo(*, data: Path, run: Path | None = None, device_name: str = "auto", seed: int = 0) -> Iterator[Any]:
+def demo(
+    *, data: Path, run: Path | None = None, device_name: str = "auto", seed: int = 0
+) -> Generator[Any, None, DemoResult]:
     """Make the clips, train and test a TSM, train and test its shift-less twin on the same clips and budget."""
     started = time.perf_counter()
     run = run or Path("runs") / "demo" / time.strftime("%Y%m%d-%H%M%S")
@@ -55,14 +57,7 @@ def demo(*, data: Path, run: Path | None = None, device_name: str = "auto", seed
     for name, shift in (("tsm", "bidirectional"), ("tsn", "none")):
         preset = resolve("demo", [f"model.shift={shift}", f"train.seed={seed}"])
         plan = make_train_plan(preset, places, choose_device(device_name), ALONE)
-        for event in train(plan, run=run / name):
-            if isinstance(event, Trained):
-                trained = event
-            else:
-                yield event
-        for tested in test(trained.last, None, places, device_name=device_name):
-            if isinstance(tested, Tested):
-                results[name] = tested.results
-            else:
-                yield tested
-    yield DemoResult(data, run, results["tsm"], results["tsn"], time.perf_counter() - started)
+        trained = yield from train(plan, run=run / name)
+        tested = yield from test(trained.last, None, places, device_name=device_name)
+        results[name] = tested.results
+    return DemoResult(data, run, results["tsm"], results["tsn"], time.perf_counter() - started)

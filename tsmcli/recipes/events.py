@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+Event = TypeVar("Event")
+Result = TypeVar("Result")
+
+
+def result_of(
+    events: Generator[Event, None, Result], see: Callable[[Event], object] = lambda _event: None
+) -> Result:
+    """Run a recipe to its end, let `see` look at its events, and return its result."""
+    with contextlib.closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            see(event)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,14 @@ from tsmcli.data.dataset import BadVideo, VideoDataset
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.find_videos import FoundVideo, find_videos
 from tsmcli.data.listfile import VideoRecord
-from tsmcli.data.location import Places, Split
+from tsmcli.data.location import Split
 from tsmcli.data.sliding import Sliding, read_windows
-from tsmcli.engine.checkpoint import open_checkpoint
 from tsmcli.engine.device import choose_device, for_inference
 from tsmcli.engine.scores import VideoScored, average_views, view_logits
 from tsmcli.errors import DataError
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Scoring, Stage
-from tsmcli.recipes.test import choose_classes, choose_config, choose_protocol, load_network
-from tsmcli.recipes.zoo.published import find_checkpoint
+from tsmcli.recipes.network import choose_protocol, open_network
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def predict_videos(
     sliding: Sliding | None = None,
     device_name: str = "auto",
     classes: Path | None = None,
-) -> Iterator[Any]:
+) -> Generator[Stage | Scoring | VideoScored | BadVideo, None, Predictions]:
     """Probabilities of every video that the sources name; what cannot be read is counted and named.
 
     Args:
@@ -92,19 +90,18 @@ def predict_videos(
         ConfigError, WeightsError, EnvironmentProblem, UsageError: see the functions called.
         DataError: there are no class names.
     """
-    checkpoint, preset = yield from find_checkpoint(checkpoint, preset, overrides)
-    own = open_checkpoint(checkpoint)
-    config, name = choose_config(checkpoint, own, preset, overrides)
+    opened = yield from open_network(checkpoint, preset, overrides, classes)
+    config = opened.config
     views, device = choose_protocol(config, protocol), choose_device(device_name)
     check_decoder(config.data)
-    names = choose_classes(config, Places(classes=classes), own) if classes or own is None else own.class_names
-    model = load_network(checkpoint, own, config, names)
-    model = for_inference(model, device)
+    model = for_inference(opened.model, device)
     found = find_videos(sources)
-    yield Stage(f"predicting with {checkpoint}, videos: {len(found)}", (f"protocol {views.name}, device {device}",))
+    yield Stage(
+        f"predicting with {opened.path}, videos: {len(found)}", (f"protocol {views.name}, device {device}",)
+    )
     if not sliding:
         yield Scoring("predicting", len(found))
-    result = Predictions(checkpoint, name, views.name, names)
+    result = Predictions(opened.path, opened.name, views.name, opened.class_names)
     for number, video in enumerate(found):
         try:
             if sliding:
@@ -117,7 +114,7 @@ def predict_videos(
             yield result.bad[-1]
         else:
             result.videos.append(VideoPrediction(video.name, windows))
-    yield result
+    return result
 
 
 def _whole(model: TSM, config: Config, views: Views, video: FoundVideo) -> NDArray[np.float32]:

@@ -8,9 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tsmcli.engine.checkpoint import Checkpoint, open_checkpoint
+import torch
+from filelock import FileLock, Timeout
+
+from tsmcli.engine.checkpoint import Checkpoint, Progress, open_checkpoint
 from tsmcli.engine.device import environment
-from tsmcli.errors import ConfigError, WeightsError
+from tsmcli.engine.processes import World
+from tsmcli.errors import ConfigError, EnvironmentProblem, WeightsError
 from tsmcli.files import write_text
 from tsmcli.presets import Preset, diff, to_yaml
 
@@ -25,8 +29,24 @@ CHANGEABLE = {
 RUNS = Path("runs")
 
 
-def make_run_folder(run: Path | None, preset: Preset) -> Path:
-    """Create the folder of a run, with its configuration and environment.
+def lock_run(run: Path) -> FileLock | None:
+    """Keep other processes from training in a folder until the lock is released; None where there are no locks.
+
+    Raises:
+        ConfigError: another process trains in it.
+    """
+    lock = FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(f"{run} is being trained by another process", hint="wait for it, or stop it") from None
+    except (OSError, NotImplementedError):  # some network file systems
+        return None
+    return lock
+
+
+def make_run_folder(run: Path | None, preset: Preset, device: torch.device, init: str | None) -> Path:
+    """Create the folder of a run, with its configuration, its environment, and where its weights start.
 
     Raises:
         ConfigError: it holds a run already.
@@ -39,7 +59,7 @@ def make_run_folder(run: Path | None, preset: Preset) -> Path:
         raise ConfigError(f"{run} already holds a run", hint="choose another --work-dir, or go on in it: --resume")
     run.mkdir(parents=True, exist_ok=True)
     write_text(run / "config.yaml", to_yaml(preset))
-    facts = environment() | {"launch": os.environ.get("TORCHELASTIC_RUN_ID")}
+    facts = environment(device) | {"launch": os.environ.get("TORCHELASTIC_RUN_ID"), "init": init}
     write_text(run / "environment.json", json.dumps(facts, indent=2) + "\n")
     return run
 
@@ -59,6 +79,12 @@ def find_run(preset_name: str, *, launch: str | None = None) -> Path:
             f"no run of {preset_name} in {RUNS / preset_name} to resume", hint="--work-dir RUN says which"
         )
     return runs[-1]
+
+
+def saved_init(run: Path) -> str | None:
+    """What a run was told to start from, if it was."""
+    init = _facts(run).get("init")
+    return init if isinstance(init, str) else None
 
 
 def newest_checkpoint(run: Path) -> tuple[Checkpoint, list[str]] | None:
@@ -111,6 +137,25 @@ def check_resumable(
         raise ConfigError(
             f"{run} has {before.progress.total_batch} videos per step; now it would have {total_batch}",
             hint="choose --gpus, train.batch and train.accumulate so that their product is the same",
+        )
+
+
+def check_same(world: World, progress: Progress | None, videos: int) -> None:
+    """Refuse to mix trainings: all processes must see the same checkpoint and the same list.
+
+    Raises:
+        EnvironmentProblem: they do not.
+    """
+    seen = world.gather((progress, videos))
+    if other := next((rank for rank, one in enumerate(seen) if one != seen[0]), None):
+        told = [
+            f"process {rank} has {count} training videos and "
+            + (f"a checkpoint after {p.epoch} epochs and {p.step} steps" if p else "no checkpoint")
+            for rank, (p, count) in ((0, seen[0]), (other, seen[other]))
+        ]
+        raise EnvironmentProblem(
+            f"the processes of this run see different things: {'; '.join(told)}",
+            hint="lists and the folder of the run must be the same for all machines, on a disk that they share",
         )
 
 

@@ -15,7 +15,7 @@ import torch
 
 from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
-from tsmcli.data.dataset import BadVideo, VideoDataset, eval_loader
+from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
 from tsmcli.data.location import Split
 from tsmcli.data.shards import eval_shard
 from tsmcli.engine.processes import ALONE, StopSignals, World, interrupted
@@ -52,15 +52,19 @@ def score_split(
     left = [number for number in range(len(split.records)) if number not in known]
     shard = [left[i] for i in eval_shard(len(left), rank=world.rank, world_size=world.size)]
     yield Scoring("scoring", len(shard))
-    loader = eval_loader(VideoDataset(split, config, views), shard)
     mine: list[VideoScored | BadVideo] = []
-    for event in score_videos(model, loader, device, views.average):
-        if signals and signals.number:
-            break
-        mine.append(event)
-        if partial and isinstance(event, VideoScored):
-            partial.add(event)
-        yield event
+
+    def stop() -> bool:
+        return signals is not None and signals.number > 0
+
+    with Loader(VideoDataset(split, config, views), stop=stop, pin=device.type == "cuda") as loader:
+        for event in score_videos(model, loader.videos(shard), device, views.average):
+            if stop():
+                break
+            mine.append(event)
+            if partial and isinstance(event, VideoScored):
+                partial.add(event)
+            yield event
     shards, stops = zip(*world.gather((mine, signals.number if signals else 0)), strict=True)
     if any(stops):
         raise interrupted(max(stops))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +19,16 @@ from tsmcli.core.tsm import normalize
 from tsmcli.data.decode import open_reader
 from tsmcli.data.find_videos import FoundVideo, find_videos
 from tsmcli.data.live import InOrder, Newest, Shot, at_their_time, from_reader, is_live, open_source
-from tsmcli.data.location import Places, Split
+from tsmcli.data.location import Split
 from tsmcli.data.spatial import Frame, eval_views
 from tsmcli.data.video_writer import AnnotatedVideo
-from tsmcli.engine.checkpoint import open_checkpoint
 from tsmcli.engine.device import choose_device, for_inference
 from tsmcli.engine.processes import StopSignals, interrupted
 from tsmcli.engine.scores import average_views
 from tsmcli.errors import DataError
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.test import choose_classes, choose_config, load_network
-from tsmcli.recipes.zoo.published import find_checkpoint
+from tsmcli.recipes.network import open_network
 
 _REMEMBERED = 1000
 """Frames whose latency counts for the percentiles: the last ones, so that memory does not grow."""
@@ -115,10 +113,10 @@ def stream(
     overrides: Sequence[str] = (),
     device_name: str = "auto",
     classes: Path | None = None,
-) -> Iterator[Any]:
+) -> Generator[Any, None, Streamed]:
     """Let a unidirectional network look at a camera, an address, or videos one after the other.
 
-    Yields `StreamStarted`, a `Seen` a frame, and `Streamed`.
+    Yields `StreamStarted`, a `Seen` a frame, and `Streamed`, also where the source then turns out to have failed.
 
     A camera or an address goes on by itself: frames that come too fast are dropped, the oldest first, so that the
     answer is never about a frame long gone. Of videos every frame is looked at, unless `settings.live`.
@@ -127,14 +125,12 @@ def stream(
         ConfigError: the network needs frames of the future.
         ConfigError, DataError, WeightsError, EnvironmentProblem, UsageError: see the functions called.
     """
-    checkpoint, preset = yield from find_checkpoint(checkpoint, preset, overrides)
-    own = open_checkpoint(checkpoint)
-    config, name = choose_config(checkpoint, own, preset, overrides)
-    names = choose_classes(config, Places(classes=classes), own) if classes or own is None else own.class_names
+    opened = yield from open_network(checkpoint, preset, overrides, classes)
+    config, names = opened.config, opened.class_names
     device = choose_device(device_name)
-    network = for_inference(StreamingTSM(load_network(checkpoint, own, config, names)), device)
+    network = for_inference(StreamingTSM(opened.model), device)
     live = settings.live or is_live(source)
-    yield Stage(f"streaming {source} through {checkpoint} ({name}), device {device}")
+    yield Stage(f"streaming {source} through {opened.path} ({opened.name}), device {device}")
     yield StreamStarted(names, live)
     shots = (shot for shot in _open(source, config, settings.fps) if shot.number % settings.every == 0)
     if live and not is_live(source):
@@ -147,12 +143,13 @@ def stream(
 
         with closing(Newest(shots, settings.queue, stop) if live else InOrder(shots, stop)) as frames:
             try:
-                yield from _look(frames, network, config, settings, device, names)
+                done = yield from _look(frames, network, config, settings, device, names)
             except DataError:
                 if not signals.number:  # FFmpeg ends what it waits for when a signal comes
                     raise
         if signals.number:
             raise interrupted(signals.number)
+    return done
 
 
 def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
@@ -191,7 +188,7 @@ def _look(
     settings: Settings,
     device: torch.device,
     names: list[str],
-) -> Iterator[Seen | Streamed]:
+) -> Generator[Seen | Streamed, None, Streamed]:
     views = Views(crop_px=config.test.crop_px, resize_px=config.test.resize_px)
     memory = Stream(network, smooth=settings.smooth)
     latencies: deque[float] = deque(maxlen=_REMEMBERED)
@@ -207,9 +204,11 @@ def _look(
             yield seen
             if video:
                 video.write(shot.frame, shot.time_sec, f"{names[seen.label]} {seen.probability:.0%}")
-    yield Streamed(count, seen, settings.video if count else None)
+    done = Streamed(count, seen, settings.video if count else None)
+    yield done
     if failures:
         raise failures[0]
+    return done
 
 
 def _until_failure(frames: Iterable[Shot], failures: list[DataError]) -> Iterator[Shot]:

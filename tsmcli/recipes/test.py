@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-from tsmcli.config import PROTOCOLS, Config, Views
-from tsmcli.core.tsm import TSM, build_model
-from tsmcli.core.weights import load_state
+from tsmcli.config import Config, Views
 from tsmcli.data.decode import check_decoder
-from tsmcli.data.location import Places, Split, dataset_folder, find_classes, find_split
-from tsmcli.engine.checkpoint import Checkpoint, load_weights, open_checkpoint
+from tsmcli.data.location import Places, Split, find_split
 from tsmcli.engine.device import choose_device, environment, for_inference
 from tsmcli.engine.processes import ALONE, StopSignals, World
-from tsmcli.errors import DataError, Interrupted, UsageError, WeightsError
-from tsmcli.files import sha256, write_text
-from tsmcli.presets import Preset, override
+from tsmcli.errors import Interrupted
+from tsmcli.files import write_text
+from tsmcli.presets import Preset
 from tsmcli.recipes.evaluate import LATEST, check_topk
 from tsmcli.recipes.events import Stage
+from tsmcli.recipes.network import Opened, choose_protocol, open_network
 from tsmcli.recipes.score import PartialScores, ScoreEvent, score_split
-from tsmcli.recipes.train_plan import check_classes
-from tsmcli.recipes.zoo.published import find_checkpoint
-from tsmcli.results import Results, check_writable, save_results
+from tsmcli.results import Results, check_writable, read_meta, save_results
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def test(
     average: Literal["prob", "score"] | None = None,
     topk: Sequence[int] = (),
     world: World = ALONE,
-) -> Iterator[Stage | ScoreEvent | Tested]:
+) -> Generator[Stage | ScoreEvent, None, Tested]:
     """Score every video of the validation list and save the scores.
 
     Scores are kept video by video on the way; the same test, started again after it was stopped, goes on from them.
@@ -70,23 +67,21 @@ def test(
     """
     if out and world.is_main:
         check_writable(out)
-    checkpoint, preset = yield from find_checkpoint(checkpoint, preset, overrides)
-    own = open_checkpoint(checkpoint)
-    config, name = choose_config(checkpoint, own, preset, overrides)
-    views = choose_protocol(config, protocol)
+    opened = yield from open_network(checkpoint, preset, overrides, places.classes, places)
+    config, classes = opened.config, opened.class_names
+    views, device = choose_protocol(config, protocol), choose_device(device_name)
     if average:
         views = views.model_copy(update={"average": average})
-    device = choose_device(device_name)
     check_decoder(config.data)
-    classes = choose_classes(config, places, own)
     check_topk(topk, len(classes))
     split = find_split(config.data, places, "val", len(classes))
-    model = load_network(checkpoint, own, config, classes)
-    model = for_inference(model, device)
-    facts = (describe(config, views, split, device), *(own.notes if own else ()))
-    yield Stage(f"testing {checkpoint} on {split.list_file}", facts)
-    meta = {**describe_network(checkpoint, config, name), "list": str(split.list_file), "class_names": classes}
-    first = results_file(checkpoint, name, str(meta["sha256"]), views, places.val_list)
+    model = for_inference(opened.model, device)
+    facts = (describe(config, views, split, device), *(opened.own.notes if opened.own else ()))
+    yield Stage(f"testing {opened.path} on {split.list_file}", facts)
+    machine = {key: value for key, value in environment(device).items() if key not in ("command", "threads")}
+    videos = {"list": str(split.list_file), "media": str(split.media)}
+    meta = {**opened.describe(), "environment": machine, **videos, "class_names": classes}
+    first = results_file(opened, views, videos, places.val_list)
     files = (first, *([out] if out else []))
     of = {**meta, "config": config.model_dump(), "views": views.model_dump(), "videos": split.records,
           "media": split.media.resolve()}  # fmt: skip
@@ -107,19 +102,7 @@ def test(
         partial.remove()
         Path("runs").mkdir(exist_ok=True)
         write_text(Path("runs") / LATEST, f"{files[0].resolve()}\n")
-    yield Tested(results, files)
-
-
-def describe_network(checkpoint: Path, config: Config, name: str) -> dict[str, Any]:
-    """What saved scores say of the network they are of; the same in every process."""
-    return {
-        "preset": name,
-        "checkpoint": str(checkpoint),
-        "sha256": sha256(checkpoint),
-        "dataset": config.data.dataset,
-        "network": config.model.identity(),
-        "environment": {key: value for key, value in environment().items() if key not in ("command", "threads")},
-    }
+    return Tested(results, files)
 
 
 def describe(config: Config, views: Views, split: Split, device: torch.device) -> str:
@@ -130,88 +113,24 @@ def describe(config: Config, views: Views, split: Split, device: torch.device) -
     )
 
 
-def choose_config(
-    path: Path, own: Checkpoint | None, preset: Preset | None, overrides: Sequence[str] = ()
-) -> tuple[Config, str]:
-    """The configuration to test with, and its name.
+def results_file(opened: Opened, views: Views, data: Mapping[str, str], list_file: Path | None) -> Path:
+    """Beside a checkpoint of a run, else in a folder of the weights' own; never in place of scores of other data.
 
-    Raises:
-        WeightsError: bare weights without a preset, or a preset with another network than the checkpoint's.
+    Args:
+        data: what saved scores say of their videos.
+        list_file: the list that was named, if one was.
     """
-    if own is None:
-        if preset is None:
-            raise WeightsError(f"{path} does not say which network it is of", hint="add --preset NAME")
-        return preset.config, preset.name
-    config, name = (preset.config, preset.name) if preset else (override(own.config, overrides), own.preset)
-    ours, theirs = own.config.model.identity(), config.model.identity()
-    wrong = [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]
-    if wrong:
-        asked = f"preset {name}" if preset else "--set"
-        raise WeightsError(
-            f"{path} is of another network than {asked} says: it has {', '.join(wrong)}",
-            hint="leave that out: the checkpoint knows its own network",
-        )
-    return config, name
-
-
-def choose_classes(config: Config, places: Places, own: Checkpoint | None) -> list[str]:
-    """The class names: the checkpoint's, which must be those of the data where the data have any.
-
-    Raises:
-        DataError: they differ, or there are none.
-    """
-    if own is None:
-        classes = find_classes(config.data, places)
-        check_classes(config, classes)
-        return classes
-    there = places.classes or dataset_folder(config.data, places) / "classes.txt"
-    if there.is_file():
-        names = find_classes(config.data, places)
-        if names != own.class_names:
-            i = next((i for i, (a, b) in enumerate(zip(names, own.class_names, strict=False)) if a != b), None)
-            what = (
-                f"class {i} is {names[i]!r}, not {own.class_names[i]!r}"
-                if i is not None
-                else f"{len(names)} classes"
-            )
-            raise DataError(
-                f"{there}: not the {len(own.class_names)} classes the checkpoint was trained on: {what}",
-                hint="labels would mean other things; prepare the data with the same classes",
-            )
-    return own.class_names
-
-
-def choose_protocol(config: Config, name: str | None) -> Views:
-    """The views of a protocol name; `val`, `test` and None are the preset's own.
-
-    Raises:
-        UsageError: no such protocol.
-    """
-    own = {None: config.test, "test": config.test, "val": config.val}
-    if name in own:
-        return own[name]
-    if name not in PROTOCOLS:
-        raise UsageError(
-            f"no protocol named {name!r}", hint=f"choose from {', '.join([*PROTOCOLS, 'val', 'test'])}"
-        )
-    return PROTOCOLS[name]
-
-
-def load_network(path: Path, own: Checkpoint | None, config: Config, classes: list[str]) -> TSM:
-    """The network with the weights of a file, in evaluation mode."""
-    model = build_model(config, len(classes))
-    if own:
-        load_state(model, own.model)
-    else:
-        load_weights(model, path)
-    return model.eval()
-
-
-def results_file(checkpoint: Path, name: str, digest: str, views: Views, list_file: Path | None) -> Path:
-    """Beside a checkpoint of one of our runs, else in a folder of the weights' own."""
-    if (checkpoint.parent / "config.yaml").exists():
-        folder = checkpoint.parent
-    else:
-        folder = Path("runs") / name / f"test-{digest[:12]}"
+    folder = opened.path.parent
+    if not (folder / "config.yaml").exists():
+        folder = Path("runs") / opened.name / f"test-{opened.sha256[:12]}"
     of_list = f"-{list_file.stem}" if list_file else ""
-    return folder / f"scores-{checkpoint.stem}-{views.name}{of_list}.npz"
+    path = folder / f"scores-{opened.path.stem}-{views.name}{of_list}.npz"
+    there = read_meta(path)
+    if there is None or all(_absolute(there.get(key, data[key])) == _absolute(data[key]) for key in data):
+        return path
+    own = hashlib.sha256("\n".join(map(_absolute, data.values())).encode()).hexdigest()
+    return path.with_stem(f"{path.stem}-{own[:8]}")
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).resolve())

@@ -11,7 +11,7 @@ import torch
 
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state
-from tsmcli.data.dataset import BadVideo, VideoDataset, train_loader
+from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
 from tsmcli.engine.checkpoint import (
     Checkpoint,
     Progress,
@@ -30,7 +30,14 @@ from tsmcli.files import write_text
 from tsmcli.metrics import mean_class, top_k
 from tsmcli.presets import to_yaml
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
-from tsmcli.recipes.run_folder import check_resumable, make_run_folder, newest_checkpoint
+from tsmcli.recipes.run_folder import (
+    check_resumable,
+    check_same,
+    lock_run,
+    make_run_folder,
+    newest_checkpoint,
+    saved_init,
+)
 from tsmcli.recipes.score import ScoreEvent, score_split
 from tsmcli.recipes.train_plan import TrainPlan, check_disk, describe
 from tsmcli.recipes.zoo.published import find_init
@@ -56,9 +63,7 @@ class Trained:
     seconds: float
 
 
-TrainEvent = (
-    Stage | Training | StepDone | VideosSkipped | Scoring | VideoScored | BadVideo | Validated | Saved | Trained
-)
+TrainEvent = Stage | Training | StepDone | VideosSkipped | Scoring | VideoScored | BadVideo | Validated | Saved
 
 
 def train(
@@ -68,7 +73,7 @@ def train(
     resume: bool = False,
     init: str | None = None,
     wandb: bool = False,
-) -> Iterator[TrainEvent]:
+) -> Generator[TrainEvent, None, Trained]:
     """Train from starting weights, or from where a run stopped, to the last epoch, validating on the way.
 
     Args:
@@ -80,13 +85,14 @@ def train(
         Interrupted: a signal came; a checkpoint was written before.
         ConfigError, DataError, WeightsError, EnvironmentProblem: see the functions called.
     """
-    config, world = plan.config, plan.world
-    found = newest_checkpoint(run) if resume and run else None
-    before, damaged = found or (None, [])
+    config, world, order = plan.config, plan.world, plan.order()
+    lock = lock_run(run) if resume and run and world.is_main else None
+    before, damaged = (resume and run and newest_checkpoint(run)) or (None, [])
+    init = init or (saved_init(run) if resume and run else None)
+    check_same(world, before.progress if before else None, order.num_videos)
     source = "none" if before else (yield from find_init(init or config.model.init, config))
     model, started_from = build_network(plan, source, before)
     learner = make_learner(model, config.train, plan.device, world)
-    order = plan.order()
     if before and run:
         check_resumable(run, before, plan.preset, plan.classes, order.num_videos, order.total_batch)
         if world.is_main:
@@ -95,19 +101,17 @@ def train(
     elif not resume:
         if world.is_main:
             check_disk(run or Path("runs"), config, len(plan.classes))
-            run = make_run_folder(run, plan.preset)
+            run = make_run_folder(run, plan.preset, plan.device, init)
+            lock = lock_run(run)
         run = world.gather(run)[0]
     assert run is not None
-    keeper = _Keeper(
-        plan,
-        learner,
-        run,
-        before.progress if before else Progress(total_batch=order.total_batch, videos=order.num_videos),
-    )
+    progress = before.progress if before else Progress(total_batch=order.total_batch, videos=order.num_videos)
+    keeper = _Keeper(plan, learner, run, progress)
     if world.is_main:
-        done = keeper.progress.epoch * order.steps + keeper.progress.step
-        keeper.log = RunLog(run, at=keeper.progress.log_bytes, step=done, wandb=wandb)
+        done = progress.epoch * order.steps + progress.step
+        keeper.log = RunLog(run, at=progress.log_bytes, step=done, wandb=wandb)
     facts = (*describe(plan), f"starting from {started_from}", *(f"damaged, not used: {name}" for name in damaged))
+    facts += before.notes if before else ()
     yield Stage(f"training {plan.preset.name} in {run}", facts)
     with StopSignals() as signals:
         try:
@@ -123,32 +127,34 @@ def train(
         finally:
             if keeper.log:
                 keeper.log.close()
+            if lock:
+                lock.release()
     p, last, best = keeper.progress, run / "last.pt", run / "best.pt"
-    yield Trained(run, last, best if p.best_top1 is not None else last, p.top1, p.best_top1, p.skipped, p.seconds)
+    return Trained(run, last, best if p.best_top1 is not None else last, p.top1, p.best_top1, p.skipped, p.seconds)
 
 
 def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSignals) -> Iterator[TrainEvent]:
     config, t, order = plan.config, plan.config.train, plan.order()
-    loader = train_loader(VideoDataset(plan.train, config, None), order)
-    first = keeper.progress
+    first, cuda = keeper.progress, plan.device.type == "cuda"
     left = (t.epochs - first.epoch) * order.steps - first.step
     yield Training(plan.preset.name, left, t.epochs, t.log_every)
-    for epoch in range(first.epoch, t.epochs):
-        order.start(epoch, keeper.progress.step)
-        if order.first_step < order.steps:
-            for event in train_epoch(learner, loader, order, config, signals, bad=keeper.progress.bad):
-                keeper.note(event)
-                yield event
-                if isinstance(event, StepDone):
-                    yield from keeper.save_in_time()
-        done, improved = epoch + 1, False
-        if t.validation and (done % t.val_every == 0 or done == t.epochs):
-            validated = yield from _validate(plan, learner, epoch, signals)
-            improved = keeper.validated(validated, done * order.steps)
-            yield validated
-        keeper.progress = replace(keeper.progress, epoch=done, step=0, bad=0)
-        if improved or done % t.save_every == 0 or done == t.epochs:
-            yield from keeper.save(best=improved)
+    with Loader(VideoDataset(plan.train, config, None), stop=lambda: signals.number > 0, pin=cuda) as loader:
+        for epoch in range(first.epoch, t.epochs):
+            order.start(epoch, keeper.progress.step)
+            if order.first_step < order.steps:
+                for event in train_epoch(learner, loader, order, config, signals, bad=keeper.progress.bad):
+                    keeper.note(event)
+                    yield event
+                    if isinstance(event, StepDone):
+                        yield from keeper.save_in_time()
+            done, improved = epoch + 1, False
+            if t.validation and (done % t.val_every == 0 or done == t.epochs):
+                validated = yield from _validate(plan, learner, epoch, signals)
+                improved = keeper.validated(validated, done * order.steps)
+                yield validated
+            keeper.progress = replace(keeper.progress, epoch=done, step=0, bad=0)
+            if improved or done % t.save_every == 0 or done == t.epochs:
+                yield from keeper.save(best=improved)
 
 
 class _Keeper:

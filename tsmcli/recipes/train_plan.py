@@ -11,16 +11,17 @@ import torch
 
 from tsmcli.config import Config
 from tsmcli.core.tsm import build_model
-from tsmcli.data.dataset import VideoDataset, train_loader
+from tsmcli.data.dataset import Loader, VideoDataset, check_shared_memory
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, Split, find_classes, find_split
 from tsmcli.data.shards import TrainOrder
 from tsmcli.engine.device import choose_precision
-from tsmcli.engine.memory import free_memory, step_bytes
+from tsmcli.engine.memory import free_memory, num_parameters, step_bytes
 from tsmcli.engine.optim import freeze, lr_factor, param_groups, scaled_lr
 from tsmcli.engine.processes import World
-from tsmcli.errors import ConfigError, DataError, EnvironmentProblem
+from tsmcli.errors import DataError, EnvironmentProblem
 from tsmcli.presets import Preset, override
+from tsmcli.recipes.network import check_classes
 
 SAMPLED_PATHS = 64
 
@@ -81,6 +82,8 @@ def make_train_plan(
     config = preset.config
     check_decoder(config.data)
     choose_precision(config.train.precision, device)
+    for views in (None, config.val) if config.train.validation else (None,):
+        check_shared_memory(config, views)
     classes = find_classes(config.data, places)
     check_classes(config, classes)
     train = find_split(config.data, places, "train", len(classes))
@@ -97,14 +100,6 @@ def make_train_plan(
             check_paths(split)
     lr = scaled_lr(config.train, world.size)
     return TrainPlan(preset, classes, train, val, device, world, lr, tuple(_oddities(config, classes, train)))
-
-
-def check_classes(config: Config, classes: list[str]) -> None:
-    """Raise ConfigError where the preset and the class names disagree about K."""
-    if config.model.num_classes not in (None, len(classes)):
-        raise ConfigError(
-            f"model.num_classes is {config.model.num_classes}, but there are {len(classes)} class names"
-        )
 
 
 def check_paths(split: Split) -> None:
@@ -125,9 +120,7 @@ def check_paths(split: Split) -> None:
 
 def check_disk(folder: Path, config: Config, num_classes: int) -> None:
     """Raise EnvironmentProblem where two checkpoints and one being written do not fit on the disk."""
-    model = build_model(config.model, num_classes)
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    needed = 3 * weights * (3 if config.train.ema else 2)
+    needed = 12 * num_parameters(config, num_classes) * (3 if config.train.ema else 2)
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
@@ -198,7 +191,8 @@ def dry_run(plan: TrainPlan, values: tuple[tuple[str, object, str], ...]) -> Dry
 
 def _first_batch(plan: TrainPlan, order: TrainOrder) -> tuple[str, ...]:
     config = override(plan.config, ["train.workers=0"])
-    batch = next(iter(train_loader(VideoDataset(plan.train, config, None), order)))
+    with Loader(VideoDataset(plan.train, config, None)) as loader:
+        batch = next(loader.batches(order))
     views = f"clips {list(batch.views.shape)} {str(batch.views.dtype).removeprefix('torch.')} (N, V, T, 3, h, w)"
     return (views, f"labels {batch.labels.tolist()}", *(f"unreadable: {video.reason}" for video in batch.bad))
 

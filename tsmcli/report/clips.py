@@ -11,7 +11,7 @@ from tsmcli.data.dataset import VideoDataset
 from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.data.location import Places, Split, find_classes, find_split
 from tsmcli.errors import DataError
-from tsmcli.recipes.test import choose_protocol
+from tsmcli.recipes.network import choose_protocol
 from tsmcli.report.contact_sheet import Row, write_contact_sheet
 
 

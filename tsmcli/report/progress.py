@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from rich.console import Console
@@ -17,15 +16,15 @@ from tsmcli.prepare.demo import ClipWritten
 from tsmcli.prepare.extract import Extracted
 from tsmcli.prepare.official import ExtractionStarted
 from tsmcli.prepare.verify import CheckStarted, VideoChecked
-from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
+from tsmcli.recipes.events import Event, Result, Saved, Scoring, Stage, Training, Validated, result_of
 from tsmcli.recipes.zoo.download import Failed
 from tsmcli.report.transfers import Transfers
 
 
-def follow(events: Iterator[Any], *, quiet: bool = False) -> Any:
-    """Draw every event, unless `quiet`, and return the last one, which is the recipe's result."""
+def follow(events: Generator[Event, None, Result], *, quiet: bool = False) -> Result:
+    """Run a recipe, draw its events unless `quiet`, and return its result."""
     if quiet:
-        return deque(events, maxlen=1).pop()
+        return result_of(events)
     console = Console(stderr=True, highlight=False)
     columns = (
         TextColumn("{task.description}"),
@@ -35,12 +34,7 @@ def follow(events: Iterator[Any], *, quiet: bool = False) -> Any:
         TextColumn("{task.fields[facts]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        drawing = _Drawing(console, bar)
-        result = None
-        for event in events:
-            drawing.draw(event)
-            result = event
-    return result
+        return result_of(events, _Drawing(console, bar).draw)
 
 
 class _Drawing:
@@ -61,7 +55,7 @@ class _Drawing:
         self.bar.console.print(text, markup=False, soft_wrap=True)
 
     def draw(self, event: Any) -> None:
-        """Show one event; unknown ones, such as results, are left alone."""
+        """Show one event; unknown ones are left alone."""
         match event:
             case Stage(title, details):
                 self._close()

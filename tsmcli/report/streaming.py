@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -55,12 +55,13 @@ def print_now(line: str) -> None:
     sys.stdout.flush()
 
 
-def _until_started(events: Iterator[Any]) -> Iterator[Any]:
+def _until_started(events: Iterator[Any]) -> Generator[Any, None, StreamStarted]:
     """What happens before the first frame: downloads, and what is streamed."""
     for event in events:
-        yield event
         if isinstance(event, StreamStarted):
-            return
+            return event
+        yield event
+    raise RuntimeError("the stream did not start")
 
 
 def seen_json(seen: Seen, names: list[str]) -> dict[str, Any]:

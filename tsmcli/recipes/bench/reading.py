@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from tsmcli.config import Config, Views
 from tsmcli.core.sampling import sample_test, sample_train
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.data.dataset import VideoDataset, eval_loader
+from tsmcli.data.dataset import Batch, Loader, VideoDataset
 from tsmcli.data.decode import check_decoder, open_reader
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Places, Split, find_split
@@ -92,28 +91,28 @@ def measure_data(case: Case, places: Places, videos: int = 64) -> DataMeasuremen
         raise DataError(f"none of {len(reasons)} videos of {split.list_file} could be read; {reasons[0]}")
     opened, decoded, transformed = np.median(steps, axis=0).tolist()
     dataset = VideoDataset(split, config, views)
-    loader = eval_loader(dataset, range(len(split.records)))
-    rate, bad, resident = _loader_rate(loader)
-    found = DataMeasurement(
-        preset=case.name,
-        mode=case.mode,
-        list=str(split.list_file),
-        protocol="training" if training else case.views.name,
-        videos=len(split.records),
-        bad=bad,
-        workers=config.train.workers,
-        device=str(device),
-        open_sec=opened,
-        decode_sec=decoded,
-        transform_sec=transformed,
-        loader_videos_per_sec=rate,
-        network_videos_per_sec=None,
-        together_videos_per_sec=None,
-        waiting=None,
-        worker_bytes=resident,
-        environment=environment(),
-    )
-    return found if training else _with_network(found, loader, config, device)
+    with Loader(dataset) as loader:
+        rate, bad, resident = _loader_rate(loader)
+        found = DataMeasurement(
+            preset=case.name,
+            mode=case.mode,
+            list=str(split.list_file),
+            protocol="training" if training else case.views.name,
+            videos=len(split.records),
+            bad=bad,
+            workers=config.train.workers,
+            device=str(device),
+            open_sec=opened,
+            decode_sec=decoded,
+            transform_sec=transformed,
+            loader_videos_per_sec=rate,
+            network_videos_per_sec=None,
+            together_videos_per_sec=None,
+            waiting=None,
+            worker_bytes=resident,
+            environment=environment(),
+        )
+        return found if training else _with_network(found, loader, config, device)
 
 
 def _sample(split: Split, videos: int) -> Split:
@@ -144,23 +143,22 @@ def _time_steps(
     return opened - start, decoded - opened, time.perf_counter() - decoded
 
 
-def _loader_rate(loader: DataLoader[Any]) -> tuple[float, int, tuple[int, int] | None]:
+def _loader_rate(loader: Loader) -> tuple[float, int, tuple[int, int] | None]:
     """Readable videos a second once the workers are there, how many could not be read, and the workers' sizes."""
-    next(iter(loader))  # starts the workers, which stay
-    bad, early, begin, count = 0, None, time.perf_counter(), len(loader)
-    batches = iter(loader)
-    for number, batch in enumerate(batches):
+    count = len(loader.dataset)
+    for _ in loader.videos(range(min(count, 2 * loader.pool.count))):
+        pass  # starts the workers, which stay
+    bad, early, begin = 0, None, time.perf_counter()
+    for number, batch in enumerate(loader.videos(range(count))):
         bad += len(batch.bad)
         if number == count // 4:
-            early = _largest_worker(batches)
+            early = _largest_worker(loader)
     rate = (count - bad) / (time.perf_counter() - begin)
-    late = _largest_worker(batches)
+    late = _largest_worker(loader)
     return rate, bad, (early, late) if early and late else None
 
 
-def _with_network(
-    found: DataMeasurement, loader: DataLoader[Any], config: Config, device: torch.device
-) -> DataMeasurement:
+def _with_network(found: DataMeasurement, loader: Loader, config: Config, device: torch.device) -> DataMeasurement:
     model = for_inference(build_model(config, num_classes(config), seed=0), device)
     scored, waited, worked = 0, 0.0, 0.0
     kept: list[Tensor] = []
@@ -188,19 +186,19 @@ def _score(model: TSM, videos: Iterable[Tensor], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _waiting(loader: DataLoader[Any]) -> Iterator[tuple[Any, float]]:
+def _waiting(loader: Loader) -> Iterator[tuple[Batch, float]]:
     """Every batch, and the seconds until it came."""
     start = time.perf_counter()
-    for batch in loader:
+    for batch in loader.videos(range(len(loader.dataset))):
         yield batch, time.perf_counter() - start
         start = time.perf_counter()
 
 
-def _largest_worker(batches: Any) -> int | None:
-    """Resident bytes of the largest worker process of a loader's iterator."""
+def _largest_worker(loader: Loader) -> int | None:
+    """Resident bytes of the largest worker process of a loader."""
     sizes = []
-    for worker in getattr(batches, "_workers", ()):
-        status = Path(f"/proc/{worker.pid}/statm")
+    for worker in loader.pool.workers:
+        status = Path(f"/proc/{worker.process.pid}/statm")
         if status.is_file():
             sizes.append(int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
     return max(sizes, default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,17 +19,16 @@ from tsmcli.core.exportable import ClipNetwork, Signature, StreamNetwork, exampl
 from tsmcli.core.inference import fold_batch_norms
 from tsmcli.core.tsm import MEAN, STD, TSM
 from tsmcli.data.location import Places, Split, find_split
-from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree, load_checkpoint, open_checkpoint
+from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree
 from tsmcli.engine.exported_file import need, trace, write_onnx, write_program
 from tsmcli.engine.weight_file import write_safetensors
 from tsmcli.errors import EnvironmentProblem, UsageError
-from tsmcli.files import sha256, write_text
+from tsmcli.files import replacing, sha256, write_text
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.export.check import compare_clips, compare_streams, find_videos_to_try, real_clips
 from tsmcli.recipes.export.quantise import Quantised, quantise
-from tsmcli.recipes.test import choose_classes, choose_config, load_network
-from tsmcli.recipes.zoo.published import find_checkpoint
+from tsmcli.recipes.network import Opened, load_checkpoint, open_network
 
 Format = Literal["onnx", "torch-export", "safetensors"]
 SAMPLING_RULES = {
@@ -88,7 +87,7 @@ def export(
     overrides: Sequence[str] = (),
     classes: Path | None = None,
     force: bool = False,
-) -> Iterator[Any]:
+) -> Generator[Any, None, Exported]:
     """Write a network to a file, run the file, compare it with PyTorch, and describe it in a JSON file beside it.
 
     The comparison is on random pixels with batches of 1, 2 and 5, and on videos of the validation list where that
@@ -102,44 +101,35 @@ def export(
     check_target(target, wanted, force=force)
     if wanted.format == "onnx":
         need("onnx", "onnxscript", "onnxruntime")
-    checkpoint, preset = yield from find_checkpoint(checkpoint, preset, overrides)
-    if target.resolve() == checkpoint.resolve():
+    opened = yield from open_network(checkpoint, preset, overrides, classes)
+    config, names, model = opened.config, opened.class_names, opened.model
+    if target.resolve() == opened.path.resolve():
         raise UsageError(f"{target} is the checkpoint itself", hint="choose another name for OUT")
-    own = open_checkpoint(checkpoint)
-    config, name = choose_config(checkpoint, own, preset, overrides)
-    names = choose_classes(config, Places(classes=classes), own) if classes or own is None else own.class_names
-    model = load_network(checkpoint, own, config, names)
     check_space(target, model)
     split = find_videos_to_try(config, places, "val")
     for needed in ("train", "val") if wanted.int8 else ():
         find_split(config.data, places, needed, len(names))
-    yield Stage(f"writing {name} as {wanted.format} and comparing it with PyTorch")
-    draft = target.with_name(target.name + ".draft")
-    try:
+    yield Stage(f"writing {opened.name} as {wanted.format} and comparing it with PyTorch")
+    quantised, signature, sidecar = None, None, sidecar_of(target)
+    with replacing(target) as draft:
         if wanted.format == "safetensors":
-            checked = _write_weights(draft, own or Checkpoint(name, config, names, Progress(), {}), model)
-            signature = None
+            own = opened.own or Checkpoint(opened.name, config, names, Progress(), {})
+            difference, videos = _write_weights(draft, own, model)
         else:
-            checked, signature = _write_network(draft, model, config, wanted, split)
-        difference, videos = checked
-        quantised = None
+            (difference, videos), signature = _write_network(draft, model, config, wanted, split)
         if wanted.int8:
             yield Stage(f"quantising with {wanted.int8} training videos and testing on the validation list")
             quantised = quantise(
                 draft, config, places, len(names), wanted.int8, pixels=wanted.pixels, softmax=wanted.softmax
             )
-        facts = describe(checkpoint, name, config, names, wanted, signature)
+        facts = describe(opened, wanted, signature)
         facts |= {"sha256": sha256(draft), "largest_difference": difference, "tolerance": wanted.tolerance,
                   "largest_difference_of": "the float32 network, before quantising" if quantised else "this file",
                   "compared_on_videos": videos, "int8": quantised and asdict(quantised)}  # fmt: skip
-        sidecar = sidecar_of(target)
-        write_text(sidecar, json.dumps(facts, indent=2) + "\n")
         size = draft.stat().st_size
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+        write_text(sidecar, json.dumps(facts, indent=2) + "\n")
     listed = videos if split and signature else None
-    yield Exported(target, sidecar, wanted.format, size, difference, wanted.tolerance, listed, quantised)
+    return Exported(target, sidecar, wanted.format, size, difference, wanted.tolerance, listed, quantised)
 
 
 def check_target(target: Path, wanted: Wanted, *, force: bool) -> None:
@@ -209,19 +199,17 @@ def _write_network(
     return (difference, len(clips)), signature
 
 
-def describe(
-    checkpoint: Path, name: str, config: Config, names: list[str], wanted: Wanted, signature: Signature | None
-) -> dict[str, Any]:
+def describe(opened: Opened, wanted: Wanted, signature: Signature | None) -> dict[str, Any]:
     """Everything that a program needs to feed the file and to read its answers."""
-    test = config.test
+    config, names, test = opened.config, opened.class_names, opened.config.test
     facts: dict[str, Any] = {
         "format": 1,
         "written_by": f"tsmcli {__version__}",
         "kind": wanted.format
         if signature is None
         else f"{wanted.format}, {'stream' if wanted.stream else 'clips'}",
-        "checkpoint": {"file": checkpoint.name, "sha256": sha256(checkpoint)},
-        "preset": name,
+        "checkpoint": {"file": opened.path.name, "sha256": opened.sha256},
+        "preset": opened.name,
         "network": config.model.identity(),
         "class_names": names,
         "frames": {

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tsmcli.config import Config
 from tsmcli.core.tsm import normalize
-from tsmcli.data.dataset import VideoDataset, eval_loader
+from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.data.location import Places, find_split
 from tsmcli.engine.exported_file import Runner, open_onnx
 from tsmcli.errors import DataError
@@ -106,9 +106,10 @@ def _clips(
     found = find_split(config.data, places, split, num_classes)
     total = len(found.records)
     shard = np.linspace(0, total - 1, min(count or total, total)).astype(int).tolist()
-    for batch in eval_loader(VideoDataset(found, config, config.test), shard):
-        for views, label in zip(batch.views, batch.labels.tolist(), strict=True):  # [V, T, 3, h, w]
-            yield (views.movedim(2, -1) if pixels else normalize(views)).contiguous(), label
+    with Loader(VideoDataset(found, config, config.test)) as loader:
+        for batch in loader.videos(shard):
+            for views, label in zip(batch.views, batch.labels.tolist(), strict=True):  # [V, T, 3, h, w]
+                yield (views.movedim(2, -1) if pixels else normalize(views)).contiguous(), label
 
 
 def _predict(run: Runner, clips: Tensor, *, softmax: bool) -> int:

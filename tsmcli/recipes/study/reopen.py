@@ -10,11 +10,10 @@ from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, Split, find_split
-from tsmcli.engine.checkpoint import Checkpoint, open_checkpoint
 from tsmcli.errors import DataError, WeightsError
-from tsmcli.files import sha256
 from tsmcli.presets import preset_names, resolve
-from tsmcli.recipes.test import choose_config, load_network
+from tsmcli.recipes.events import result_of
+from tsmcli.recipes.network import ReadFile, choose_config, load_network, read_weight_file
 from tsmcli.results import Results
 
 
@@ -26,8 +25,7 @@ class Reopened:
         split: its records are the videos of the results, in their order.
     """
 
-    checkpoint: Path
-    own: Checkpoint | None
+    file: ReadFile
     config: Config
     views: Views
     split: Split
@@ -35,7 +33,7 @@ class Reopened:
 
     def network(self) -> TSM:
         """The network that was tested, in evaluation mode."""
-        return load_network(self.checkpoint, self.own, self.config, self.class_names)
+        return load_network(self.file, self.config, len(self.class_names))
 
 
 def reopen(results: Results, run: Path, places: Places, overrides: Sequence[str] = ()) -> Reopened:
@@ -56,20 +54,21 @@ def reopen(results: Results, run: Path, places: Places, overrides: Sequence[str]
     checkpoint = Path(meta["checkpoint"])
     if not checkpoint.is_file():
         checkpoint = run / checkpoint.name
-    own = open_checkpoint(checkpoint)
-    if sha256(checkpoint) != meta["sha256"]:
+    file = result_of(read_weight_file(checkpoint, None))
+    if file.sha256 != meta["sha256"]:
         raise WeightsError(f"{checkpoint} has changed since the test", hint=f"tsm test --checkpoint {checkpoint}")
-    if own is None and meta["preset"] not in preset_names():
-        raise WeightsError(f"{checkpoint} says no network, and there is no preset {meta['preset']}")
-    preset = None if own else resolve(meta["preset"], overrides)
-    config, _ = choose_config(checkpoint, own, preset, () if preset else overrides)
+    if file.own is None:
+        if meta["preset"] not in preset_names():
+            raise WeightsError(f"{checkpoint} says no network, and there is no preset {meta['preset']}")
+        file = replace(file, preset=resolve(meta["preset"], overrides))
+    config, _ = choose_config(file, overrides if file.own else ())
     check_decoder(config.data)
     split = find_split(config.data, _places(places, Path(meta.get("list", ""))), "val", len(meta["class_names"]))
     records = {record.path: record for record in split.records}
     if missing := [path for path in results.paths if path not in records]:
         raise DataError(f"{split.list_file} is not the list of the test: {missing[0]} is not in it")
     split = replace(split, records=[records[path] for path in results.paths])
-    return Reopened(checkpoint, own, config, Views.model_validate(meta["protocol"]), split, meta["class_names"])
+    return Reopened(file, config, Views.model_validate(meta["protocol"]), split, meta["class_names"])
 
 
 def _places(places: Places, list_file: Path) -> Places:

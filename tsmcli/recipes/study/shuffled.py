@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tsmcli.data.dataset import BadVideo, VideoDataset, eval_loader
+from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
 from tsmcli.engine.device import for_inference
 from tsmcli.engine.scores import VideoScored, average_views, view_logits
 from tsmcli.errors import DataError
@@ -61,17 +61,18 @@ def study_order(
     model = for_inference(test.network(), device)
     yield Scoring("shuffled, reversed", len(rows))
     scored: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-    for batch in eval_loader(VideoDataset(split, test.config, test.views), range(len(rows))):
-        yield from batch.bad
-        for number, video in zip(batch.numbers.tolist(), batch.views, strict=True):  # video [V, T, 3, h, w]
-            frames = np.arange(video.shape[1])
-            shuffled = np.random.default_rng([seed, int(rows[number])]).permutation(frames)
-            both = [
-                average_views(view_logits(model, video[:, torch.from_numpy(order)], device), test.views.average)
-                for order in (shuffled, frames[::-1].copy())
-            ]
-            scored[number] = (both[0].numpy(), both[1].numpy())
-            yield VideoScored(number, both[1])
+    with Loader(VideoDataset(split, test.config, test.views)) as loader:
+        for batch in loader.videos(range(len(rows))):
+            yield from batch.bad
+            for number, video in zip(batch.numbers.tolist(), batch.views, strict=True):  # video [V, T, 3, h, w]
+                frames = np.arange(video.shape[1])
+                shuffled = np.random.default_rng([seed, int(rows[number])]).permutation(frames)
+                both = [
+                    average_views(view_logits(model, video[:, torch.from_numpy(order)], device), test.views.average)
+                    for order in (shuffled, frames[::-1].copy())
+                ]
+                scored[number] = (both[0].numpy(), both[1].numpy())
+                yield VideoScored(number, both[1])
     if not scored:
         raise DataError("none of the videos could be read again")
     seen = sorted(scored)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tsmcli.recipes.study.logs import Curves, read_log
 from tsmcli.recipes.study.mistakes import ClipGroup, confused_pairs, worst_classes
 from tsmcli.recipes.study.reopen import reopen
 from tsmcli.recipes.study.shuffled import OrderStudy, study_order
-from tsmcli.recipes.test import Tested, test
+from tsmcli.recipes.test import test
 from tsmcli.results import Results, load_results
 
 _ALONE = "tsm report --scores FILE, without a run, makes a page beside the scores"
@@ -62,7 +62,7 @@ class Study:
     notes: list[str] = field(default_factory=list)
 
 
-StudyEvent = Stage | Scoring | VideoScored | BadVideo | Study
+StudyEvent = Stage | Scoring | VideoScored | BadVideo
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -95,7 +95,7 @@ def study(
     compare_log: Path | None = None,
     device_name: str = "auto",
     seed: int = 0,
-) -> Iterator[StudyEvent]:
+) -> Generator[StudyEvent, None, Study]:
     """Look into the newest test of a run; where there is none, its best checkpoint is tested first.
 
     What needs the videos or the network is left out, with a note, where they are not there any more.
@@ -132,7 +132,7 @@ def study(
         note = f"{what} of frames cannot be shown: {error}"
         found.notes.append(note)
         yield Stage(note, tuple(filter(None, [error.hint])))
-    yield found
+    return found
 
 
 def read_study(run: Path, file: Path) -> Study:
@@ -173,13 +173,8 @@ def _test(
 ) -> Generator[StudyEvent, None, Path]:
     """Test the best checkpoint of a run; returns the file of the scores."""
     checkpoint = next(path for path in (run / "best.pt", run / "last.pt") if path.is_file())
-    file = run
-    for event in test(checkpoint, None, places, overrides=overrides, device_name=device_name):
-        if isinstance(event, Tested):
-            file = event.files[0]
-        else:
-            yield event
-    return file
+    tested = yield from test(checkpoint, None, places, overrides=overrides, device_name=device_name)
+    return tested.files[0]
 
 
 def _summary(file: Path, results: Results) -> Evaluation:

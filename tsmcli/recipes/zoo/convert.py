@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,11 +18,12 @@ from tsmcli.core.layouts import Layout
 from tsmcli.core.recognise import recognise, strip_prefix
 from tsmcli.core.tsm import TSM
 from tsmcli.core.weights import authors_class_order, match_all, rename_state
-from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree, open_checkpoint
-from tsmcli.engine.weight_file import read_weights, write_safetensors, write_torch
+from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree
+from tsmcli.engine.weight_file import read_weights, weights_of, write_safetensors, write_torch
 from tsmcli.errors import UsageError, WeightsError
+from tsmcli.files import replacing
 from tsmcli.presets import Preset
-from tsmcli.recipes.zoo.published import find_checkpoint
+from tsmcli.recipes.network import ReadFile, read_weight_file
 
 Target = Literal["mmaction", "mit", "tsm", "safetensors", "torchvision"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -67,7 +68,7 @@ def convert(
     dataset: str | None = None,
     classes: Sequence[str] | None = None,
     force: bool = False,
-) -> Iterator[Any]:
+) -> Generator[Any, None, Converted]:
     """Write the weights of a file, or of a name of the zoo, in another layout; read them back and compare.
 
     Args:
@@ -80,21 +81,17 @@ def convert(
         WeightsError: the file cannot be read, or is of an unknown network or of another one than the preset's.
     """
     check_target(target, to, force=force)
-    source, preset = yield from find_checkpoint(source, preset)
-    weights = read(source, preset, dataset, classes)
+    file = yield from read_weight_file(source, preset)
+    weights = read(file, dataset, classes)
     tensors, reordered = in_class_order(weights, to)
     layout: Layout = "tsm" if to == "safetensors" else to
     state = rename_state(weights.model, tensors, layout)
-    draft = target.with_name(target.name + ".draft")  # of a killed conversion, the next one overwrites it
-    try:
+    with replacing(target) as draft:
         write(draft, to, state, weights)
         compare(draft, tensors, weights.model)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
     renamed = sum(theirs not in weights.names for theirs in state)
     network = str(recognise(weights.tensors))
-    yield Converted(source, weights.layout, target, to, network, len(state), renamed, reordered)
+    return Converted(file.path, weights.layout, target, to, network, len(state), renamed, reordered)
 
 
 def check_target(target: Path, to: Target, *, force: bool) -> None:
@@ -107,14 +104,14 @@ def check_target(target: Path, to: Target, *, force: bool) -> None:
         raise UsageError(f"{target}: there is no folder {target.parent}")
 
 
-def read(source: Path, preset: Preset | None, dataset: str | None, classes: Sequence[str] | None) -> _Weights:
-    """Read a file in any layout, and find out what network it is of.
+def read(file: ReadFile, dataset: str | None, classes: Sequence[str] | None) -> _Weights:
+    """Find out what network the tensors of a file are of, in whatever layout they are.
 
     Raises:
         UsageError, WeightsError: see `convert`.
     """
-    own = open_checkpoint(source)
-    state = dict(own.model) if own else read_weights(source)
+    own, preset, source = file.own, file.preset, file.path
+    state = dict(own.model) if own else weights_of(file.tree)
     found = recognise(state)
     whole = own.config if own else preset.config if preset else None
     config = whole.model if whole else found.model_config()

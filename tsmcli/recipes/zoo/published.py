@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +11,34 @@ import torch
 from tsmcli import zoo
 from tsmcli.config import Config, ModelConfig
 from tsmcli.core.recognise import Recognised, recognise
-from tsmcli.engine.fetch_remote import Remote, is_whole
-from tsmcli.engine.weight_file import read_weights
 from tsmcli.errors import UsageError, WeightsError
+from tsmcli.files import sha256
 from tsmcli.presets import Preset, resolve
 from tsmcli.recipes.zoo.download import Supply, download, remote_of
 
 
-def find_checkpoint(
-    name: Path, preset: Preset | None, overrides: Sequence[str] = ()
-) -> Generator[Any, None, tuple[Path, Preset | None]]:
-    """A file as it is; for a name of the zoo, its file, fetched if need be, and its preset unless one is given.
+def find_row(name: Path) -> zoo.Model | None:
+    """The checkpoint of the zoo with this name; None for a file.
 
     Raises:
-        UsageError: nothing in the zoo is named like this.
-        WeightsError: it cannot be fetched, or it holds another network than it is listed as.
+        UsageError: nothing in the zoo is named like this, or it is no checkpoint.
+        WeightsError: there is no such file, but a similar name.
     """
     if name.is_file() or not zoo.has(str(name)):
         if not name.exists() and (near := zoo.near(str(name))):
             raise WeightsError(f"no checkpoint {name}", hint=f"did you mean {', '.join(near)}, of the zoo?")
-        return name, preset
-    model = zoo.find(str(name))
-    if isinstance(model, zoo.Extra):
-        raise UsageError(f"{name} is not a checkpoint of the zoo: {model.about}", hint="tsm zoo ls lists them")
-    chosen = preset or resolve(model.preset, overrides)
-    check_unseen(model, chosen)
-    path = yield from _fetch(model)
-    check_network(model, chosen, read_weights(path))
-    return path, chosen
+        return None
+    entry = zoo.find(str(name))
+    if isinstance(entry, zoo.Extra):
+        raise UsageError(f"{name} is not a checkpoint of the zoo: {entry.about}", hint="tsm zoo ls lists them")
+    return entry
 
 
 def find_init(name: str, config: Config) -> Generator[Any, None, str]:
     """Where starting weights are: `none`, or a file, fetched if the name is `imagenet` or one of the zoo.
 
     Raises:
-        UsageError, WeightsError: see `find_checkpoint`.
+        UsageError, WeightsError: see `fetch`.
     """
     if name == "imagenet":
         name = f"imagenet-{config.model.backbone}"
@@ -54,18 +47,24 @@ def find_init(name: str, config: Config) -> Generator[Any, None, str]:
     entry = zoo.find(name)
     if isinstance(entry, zoo.Extra) and not entry.id.startswith("imagenet-"):
         raise UsageError(f"{name} is no file of weights: {entry.about}", hint="tsm zoo ls lists them")
-    path = yield from _fetch(entry)
+    path, _ = yield from fetch(entry)
     return str(path)
 
 
-def _fetch(entry: zoo.Model | zoo.Extra) -> Generator[Any, None, Path]:
+def fetch(entry: zoo.Model | zoo.Extra) -> Generator[Any, None, tuple[Path, str]]:
+    """The file of an entry, and its SHA-256; what torch.hub fetched before will do.
+
+    Raises:
+        WeightsError, EnvironmentProblem: it cannot be fetched.
+    """
     supply = Supply.of_environment()
     remote = remote_of(entry, supply)
     by_torch = Path(torch.hub.get_dir()) / "checkpoints" / remote.path.name
-    if not remote.path.exists() and is_whole(Remote(remote.name, (), by_torch, remote.sha256_prefix)):
-        return by_torch
+    for path in (remote.path, by_torch):
+        if path.is_file() and (digest := sha256(path)).startswith(remote.sha256_prefix or "-"):
+            return path, digest
     yield from download([remote], supply)
-    return remote.path
+    return remote.path, sha256(remote.path)
 
 
 def check_network(model: zoo.Model, preset: Preset, state: dict[str, torch.Tensor]) -> None:

@@ -1,0 +1,211 @@
+"""The one way from a name on the command line to a network with its weights and class names."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tsmcli.config import PROTOCOLS, Config, Views
+from tsmcli.core.tsm import TSM, build_model
+from tsmcli.data.location import Places, dataset_folder, find_classes
+from tsmcli.engine.checkpoint import Checkpoint, checkpoint_of, load_weights
+from tsmcli.engine.weight_file import check_weights, read_file, weights_of
+from tsmcli.errors import ConfigError, DataError, UsageError, WeightsError
+from tsmcli.files import sha256
+from tsmcli.presets import Preset, override, resolve
+from tsmcli.recipes.events import result_of
+from tsmcli.recipes.zoo.published import check_network, check_unseen, fetch, find_row
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """A file of weights that was read once.
+
+    Attributes:
+        tree: what is in it.
+        own: the same as a checkpoint, where it is one of ours.
+        preset: the preset that was given, or the zoo's for one of its names.
+    """
+
+    path: Path
+    sha256: str
+    tree: dict[str, Any]
+    own: Checkpoint | None
+    preset: Preset | None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network found by a name.
+
+    Attributes:
+        name: of its preset.
+        class_names: K names in index order.
+        model: with its weights, in evaluation mode, on the CPU.
+        own: the checkpoint, where the file is one of ours.
+    """
+
+    path: Path
+    sha256: str
+    name: str
+    config: Config
+    class_names: list[str]
+    model: TSM
+    own: Checkpoint | None
+
+    def describe(self) -> dict[str, Any]:
+        """What saved scores say of the network they are of."""
+        return {
+            "preset": self.name,
+            "checkpoint": str(self.path),
+            "sha256": self.sha256,
+            "dataset": self.config.data.dataset,
+            "network": self.config.model.identity(),
+        }
+
+
+def open_network(
+    name: Path,
+    preset: Preset | None = None,
+    overrides: Sequence[str] = (),
+    classes: Path | None = None,
+    data: Places | None = None,
+) -> Generator[Any, None, Opened]:
+    """Find a file, fetch it if it is of the zoo, read and hash it once, and build its network.
+
+    Args:
+        name: one of our checkpoints, a name of the zoo, or a weight file in any known layout, which needs `preset`.
+        preset: what network it is; default the checkpoint's own configuration.
+        overrides: `key=value` strings that change the checkpoint's configuration, such as data.store=zip.
+        classes: a file of class names.
+        data: where labelled videos lie, whose class names must be the network's.
+
+    Raises:
+        WeightsError: the file cannot be read, is of another network, or says not which; or cannot be fetched.
+        DataError: there are no class names, or they are not the network's.
+        ConfigError, UsageError: an override or a name is wrong.
+    """
+    file = yield from read_weight_file(name, preset, overrides)
+    config, preset_name = choose_config(file, () if preset else overrides)
+    names = choose_classes(config, file.own, classes, data)
+    model = load_network(file, config, len(names))
+    return Opened(file.path, file.sha256, preset_name, config, names, model, file.own)
+
+
+def load_checkpoint(name: Path | str) -> tuple[TSM, Config]:
+    """The network of a checkpoint or of a name of the zoo, in evaluation mode, and its configuration.
+
+    Raises:
+        WeightsError, DataError, UsageError: see `open_network`.
+    """
+    opened = result_of(open_network(Path(name)))
+    return opened.model, opened.config
+
+
+def read_weight_file(
+    name: Path, preset: Preset | None, overrides: Sequence[str] = ()
+) -> Generator[Any, None, ReadFile]:
+    """Read the file that a path or a name of the zoo stands for; a published one must be what it is listed as.
+
+    Raises:
+        UsageError: nothing in the zoo is named like this.
+        WeightsError: it cannot be read or fetched, or it holds another network than it is listed as.
+    """
+    row = find_row(name)
+    path, digest = name, ""
+    if row:
+        preset = preset or resolve(row.preset, overrides)
+        check_unseen(row, preset)
+        path, digest = yield from fetch(row)
+    tree = read_file(path)
+    own = checkpoint_of(tree, path)
+    if own is None:
+        check_weights(weights_of(tree), path)
+    if row and preset:
+        check_network(row, preset, weights_of(tree))
+    return ReadFile(path, digest or sha256(path), tree, own, preset)
+
+
+def load_network(file: ReadFile, config: Config, num_classes: int) -> TSM:
+    """The network of a configuration with the weights of a file, in evaluation mode.
+
+    Raises:
+        WeightsError: the file holds another network.
+    """
+    model = build_model(config, num_classes)
+    load_weights(model, file.own.model if file.own else weights_of(file.tree), of=file.path)
+    return model.eval()
+
+
+def choose_config(file: ReadFile, overrides: Sequence[str] = ()) -> tuple[Config, str]:
+    """The configuration to use a file with, and its name.
+
+    Raises:
+        WeightsError: bare weights without a preset, or a preset with another network than the checkpoint's.
+    """
+    own, preset = file.own, file.preset
+    if own is None:
+        if preset is None:
+            raise WeightsError(f"{file.path} does not say which network it is of", hint="add --preset NAME")
+        return preset.config, preset.name
+    config, name = (preset.config, preset.name) if preset else (override(own.config, overrides), own.preset)
+    ours, theirs = own.config.model.identity(), config.model.identity()
+    wrong = [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]
+    if wrong:
+        asked = f"preset {name}" if preset else "--set"
+        raise WeightsError(
+            f"{file.path} is of another network than {asked} says: it has {', '.join(wrong)}",
+            hint="leave that out: the checkpoint knows its own network",
+        )
+    return config, name
+
+
+def choose_classes(config: Config, own: Checkpoint | None, classes: Path | None, data: Places | None) -> list[str]:
+    """The class names: the checkpoint's, which must be those of the data and of the file that is given.
+
+    Raises:
+        DataError: they differ, or there are none.
+    """
+    places = replace(data or Places(), classes=classes)
+    if own is None:
+        names = find_classes(config.data, places)
+        check_classes(config, names)
+        return names
+    there = classes or dataset_folder(config.data, places) / "classes.txt"
+    if classes or (data and there.is_file()):
+        names = find_classes(config.data, places)
+        if names != own.class_names:
+            pairs = zip(names, own.class_names, strict=False)
+            other = next((f"class {i} is {a!r}, not {b!r}" for i, (a, b) in enumerate(pairs) if a != b), None)
+            raise DataError(
+                f"{there}: not the {len(own.class_names)} classes the checkpoint was trained on: "
+                + (other or f"{len(names)} classes"),
+                hint="labels would mean other things; prepare the data with the same classes",
+            )
+    return own.class_names
+
+
+def check_classes(config: Config, classes: list[str]) -> None:
+    """Raise ConfigError where the preset and the class names disagree about K."""
+    if config.model.num_classes not in (None, len(classes)):
+        raise ConfigError(
+            f"model.num_classes is {config.model.num_classes}, but there are {len(classes)} class names"
+        )
+
+
+def choose_protocol(config: Config, name: str | None) -> Views:
+    """The views of a protocol name; `val`, `test` and None are the preset's own.
+
+    Raises:
+        UsageError: no such protocol.
+    """
+    own = {None: config.test, "test": config.test, "val": config.val}
+    if name in own:
+        return own[name]
+    if name not in PROTOCOLS:
+        raise UsageError(
+            f"no protocol named {name!r}", hint=f"choose from {', '.join([*PROTOCOLS, 'val', 'test'])}"
+        )
+    return PROTOCOLS[name]
