@@ -117,9 +117,10 @@ def load_results(path: Path) -> Results:
     """
     if path.suffix == ".csv":
         raise DataError(f"{path}: scores in CSV are for other programs", hint="tsm reads .npz and .json")
+    _check_file(path)
     try:
         if path.suffix == ".npz":
-            if path.is_file() and not zipfile.is_zipfile(path):
+            if not zipfile.is_zipfile(path):
                 raise ValueError("no archive of numpy arrays")
             with np.load(path, allow_pickle=False) as file:
                 head = json.loads(str(file["head"]))
@@ -132,8 +133,6 @@ def load_results(path: Path) -> Results:
         results = Results(
             paths, labels, scores, head["num_listed"], [(p, r) for p, r in head["bad"]], dict(head.get("meta", {}))
         )
-    except FileNotFoundError:
-        raise DataError(f"no results file {path}", hint=_HINT) from None
     except Exception as error:  # nearly any, on bytes that are something else, cut short, or lie about a size
         what = f"there is no {error} in it" if isinstance(error, KeyError) else error or type(error).__name__
         raise DataError(f"{path}: not a results file: {what}", hint=_HINT) from None
@@ -156,18 +155,22 @@ def load_score_list(path: Path) -> NDArray[np.float32] | None:
     Raises:
         DataError: it is such a list, but damaged or with rows of several lengths.
     """
+    _check_file(path)
     try:
         with path.open("rb") as file:
             if file.read(1 << 10).lstrip()[:1] != b"[":
                 return None
         return _matrix(_read_json(path))
-    except FileNotFoundError:
-        raise DataError(f"no results file {path}", hint=_HINT) from None
     except Exception as error:
         raise DataError(
             f"{path}: not a list with a list of scores a video: {error}",
             hint="MMAction2 writes one with: test.py CONFIG CHECKPOINT --out result.json",
         ) from None
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():  # a device may never end
+        raise DataError(f"{path}: not a file" if path.exists() else f"no results file {path}", hint=_HINT)
 
 
 def _read_json(path: Path) -> Any:

@@ -39,6 +39,8 @@ def test_round_trip(tmp_path: Path, suffix: str) -> None:
 def test_wrong_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no results file"):
         load_results(tmp_path / "none.npz")
+    with pytest.raises(DataError, match="not a file"):
+        load_results(tmp_path)
     for name, content in (
         ("a.npz", b"text"),
         ("b.json", b"{"),
