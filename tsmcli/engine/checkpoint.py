@@ -189,7 +189,9 @@ def _stored_config(text: str) -> tuple[Config, tuple[str, ...]]:
         if how or (unknown and value in (False, None, "none")):
             (tree[sections[0]] if sections else tree).pop(key, None)
             name = ".".join([*sections, key])
-            notes.append(f"{name} was {value!r} in the checkpoint's configuration; this version does not know that")
+            notes.append(
+                f"{name} was {value!r:.60} in the checkpoint's configuration; this version does not know that"
+            )
     return Config.model_validate_json(json.dumps(tree)), tuple(notes)
 
 
