@@ -15,7 +15,6 @@ from tsmcli.config import Config, ModelConfig
 from tsmcli.core.tsm import build_model
 from tsmcli.core.weights import export_state
 from tsmcli.presets import load_preset
-from tsmcli.report.progress import follow
 from tsmcli.results import load_results
 
 QUICK = ["train.epochs=1", "train.workers=0", "model.width=0.125", "train.lr_steps=[]"]
@@ -369,10 +368,6 @@ def test_results_without_labels_of_their_own_are_refused(here: Path) -> None:
     refused = tsm("eval", "other.json")
     assert refused.code == 3
     assert "other.json: scores without labels" in refused.err
-
-
-def test_follow_returns_the_last_event() -> None:
-    assert follow(iter([1, 2, 3])) == 3
 
 
 def test_trunks_have_names_in_errors() -> None:

@@ -5,8 +5,12 @@ Nothing here imports torch until a command runs.
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import sys
+import threading
+import time
 
 from tsmcli.cli.app import app
 from tsmcli.cli.bench import bench
@@ -24,6 +28,9 @@ from tsmcli.cli.stream import stream
 from tsmcli.cli.test import test
 from tsmcli.cli.train import train
 from tsmcli.cli.zoo import zoo
+
+_GRACE_SEC = 4.0
+"""How long a process may take to end by itself after a second signal."""
 
 app.command()(demo)
 app.command()(doctor)
@@ -44,7 +51,24 @@ app.add_typer(zoo, name="zoo")
 def main() -> None:
     """Entry point of `tsm` and `python -m tsmcli`. SIGTERM ends it as an exception does, so that it cleans up."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    _end_after_two_signals()
     app()
+
+
+def _end_after_two_signals() -> None:
+    """End this process soon after a second SIGINT or SIGTERM, even where the main thread hangs in a library."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)  # the system writes there, whatever hangs
+
+    def watch(keep: socket.socket = theirs) -> None:
+        came = 0
+        while came < 2:
+            came += sum(number in (signal.SIGINT, signal.SIGTERM) for number in ours.recv(16))
+        time.sleep(_GRACE_SEC)
+        os._exit(130)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 __all__ = ["app", "main"]

@@ -41,7 +41,7 @@ _CRASHES = {"SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE"}
 
 
 class _Worker:
-    """A process, the pipe to it, its tasks in order, and the step it is at."""
+    """A process, the pipe to it, its tasks in order, and the step it is at (its number, and since when)."""
 
     def __init__(self, function: Callable[[Any, Begin], Any], prepare: Callable[[], None]) -> None:
         self.pipe, theirs = multiprocessing.Pipe()
@@ -53,6 +53,7 @@ class _Worker:
         # Before multiprocessing waits at exit for its children, which ignore its signal.
         Finalize(self, self.process.kill, exitpriority=10)
         self.tasks: deque[tuple[int, Any]] = deque()
+        self.lost: list[tuple[int, Any]] = []  # done, but the answer did not arrive
         self.step: tuple[int, float] | None = None
 
     def give(self, number: int, task: Any) -> None:
@@ -166,7 +167,7 @@ class WorkerPool(Generic[Task, Answer]):
             if gone or worker.pipe in ready:
                 self._listen(worker, answers)
             _, began = worker.step or (-1, float("inf"))
-            if gone and worker.tasks:
+            if gone and (worker.tasks or worker.lost):
                 self._replace(worker, recover, self._crash(worker))
             elif self.timeout_sec and time.monotonic() - began > self.timeout_sec + GRACE_SEC:
                 self._replace(worker, recover, f"took longer than {self.timeout_sec:g} s to decode")
@@ -174,12 +175,18 @@ class WorkerPool(Generic[Task, Answer]):
     def _listen(self, worker: _Worker, answers: dict[int, Answer]) -> None:
         while worker.pipe.poll():
             try:
-                told: Told = worker.pipe.recv()
+                message = worker.pipe.recv_bytes()
             except (EOFError, OSError):
+                return  # it is gone
+            try:
+                told: Told = pickle.loads(message)
+            except (EOFError, OSError):  # the pixels of an answer go with the process that made them
                 worker.process.join(1)
                 if worker.process.is_alive():
                     raise
-                return  # what it said last is lost with it
+                worker.lost.append(worker.tasks.popleft())
+                worker.step = None
+                continue
             if told.kind == "step":
                 worker.step = (told.value, told.at)
                 continue
@@ -211,14 +218,15 @@ class WorkerPool(Generic[Task, Answer]):
 
     def _replace(self, worker: _Worker, recover: Callable[[Task, int, str], Task], reason: str) -> None:
         """Let a new process do the tasks of one that is stuck or gone, the first without the step at fault."""
-        (number, task), *others = worker.tasks
-        step = worker.step[0] if worker.step else 0
+        tasks = [*worker.lost, *worker.tasks]
+        if worker.step:
+            number, task = worker.tasks[0]
+            tasks[len(worker.lost)] = (number, recover(task, worker.step[0], reason))
         self._end(worker)
         fresh = _Worker(self.function, self.prepare)
         self.workers.append(fresh)
-        fresh.give(number, recover(task, step, reason))
-        for other in others:
-            fresh.give(*other)
+        for number, task in tasks:
+            fresh.give(number, task)
 
     def _end(self, worker: _Worker) -> None:
         self.workers.remove(worker)

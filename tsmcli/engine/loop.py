@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from tsmcli.config import Config
 from tsmcli.core.tsm import normalize
 from tsmcli.data.blend import blend
-from tsmcli.data.dataset import BadVideo, Batch, Loader
+from tsmcli.data.dataset import BadVideo, Batch
 from tsmcli.data.shards import TrainOrder
 from tsmcli.engine.learner import Learner, Step, take_step
 from tsmcli.engine.optim import lr_factor, ordinary_lr, set_lr, set_training
@@ -56,7 +56,7 @@ class VideosSkipped:
 
 def train_epoch(
     learner: Learner,
-    loader: Loader,
+    batches: Iterable[Batch],
     order: TrainOrder,
     config: Config,
     signals: StopSignals | None = None,
@@ -68,6 +68,7 @@ def train_epoch(
     All random choices come from (seed, epoch, step, rank), or from (seed, epoch, video).
 
     Args:
+        batches: of this process, in the order that `order` gives.
         bad: unreadable videos that this epoch had before.
 
     Raises:
@@ -77,13 +78,13 @@ def train_epoch(
     """
     world, epoch, seed = learner.world, order.epoch, config.train.seed
     set_training(learner.model, config.train)
-    taken, arriving, start = order.first_step, loader.batches(order), time.perf_counter()
+    taken, arriving, start = order.first_step, iter(batches), time.perf_counter()
     for step in range(order.first_step, order.steps):
-        batches = list(islice(arriving, len(order.batches(step))))  # fewer where a signal came
+        loaded = list(islice(arriving, len(order.batches(step))))  # fewer where a signal came
         waited = time.perf_counter() - start
-        unread = [video for batch in batches for video in batch.bad]
+        unread = [video for batch in loaded for video in batch.bad]
         stop = signals.number if signals else 0
-        counts = [sum(len(batch.numbers) for batch in batches), len(unread), stop > 0]
+        counts = [sum(len(batch.numbers) for batch in loaded), len(unread), stop > 0]
         videos, bad_now, stopped = (int(count) for count in world.sum(counts))
         if stopped:
             raise interrupted(max(world.gather(stop)))
@@ -98,9 +99,9 @@ def train_epoch(
         rng = np.random.default_rng([seed, epoch, step, world.rank, 3])
         torch.manual_seed(int(rng.integers(2**63)))  # dropout
         set_lr(learner.optimizer, lr_factor(config.train, epoch + step / order.steps))
-        done = take_step(learner, (prepare(batch, learner, config, rng) for batch in batches), videos)
+        done = take_step(learner, (prepare(batch, learner, config, rng) for batch in loaded), videos)
         if not done.finite:
-            raise _not_finite(learner, done, batches, epoch, step)
+            raise _not_finite(learner, done, loaded, epoch, step)
         if done.overflow and learner.scaler.get_scale() < 1:
             raise ConfigError(
                 f"fp16 trains nothing: at epoch {epoch + 1}, step {step + 1} the gradient is still out of range, "

@@ -142,7 +142,9 @@ def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSig
         for epoch in range(first.epoch, t.epochs):
             order.start(epoch, keeper.progress.step)
             if order.first_step < order.steps:
-                for event in train_epoch(learner, loader, order, config, signals, bad=keeper.progress.bad):
+                for event in train_epoch(
+                    learner, loader.batches(order), order, config, signals, bad=keeper.progress.bad
+                ):
                     keeper.note(event)
                     yield event
                     if isinstance(event, StepDone):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from tsmcli.errors import DataError
-from tsmcli.recipes.events import Saved, Validated
+from tsmcli.recipes.events import Result, Saved, Validated
 from tsmcli.recipes.study.logs import read_log
 
 
@@ -41,16 +41,20 @@ def write_curves(run: Path) -> Path | None:
     return path
 
 
-def drawing_curves(events: Iterator[Any]) -> Iterator[Any]:
+def drawing_curves(events: Generator[Any, None, Result]) -> Generator[Any, None, Result]:
     """Pass on the events of a training, and draw its curves after every validation and at its end."""
     run = None
     try:
-        for event in events:
+        while True:
+            event = next(events)
             if isinstance(event, Saved):
                 run = event.path.parent
             if isinstance(event, Validated) and run:
                 write_curves(run)
             yield event
+    except StopIteration as end:
+        result: Result = end.value
+        return result
     finally:
         if run:
             write_curves(run)
