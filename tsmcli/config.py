@@ -22,6 +22,9 @@ Decoder = Literal["auto", "pyav", "decord"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Recompute = Literal["none", "block", "stage"]
 
+MAX_PIXELS = 64_000_000
+"""Twice a frame of 8K video."""
+
 
 class Section(BaseModel):
     """Strict, frozen, and closed: an unknown key or a wrong type is an error."""
@@ -38,6 +41,9 @@ class DataConfig(Section):
     store: Store = Field("video", description="video files, folders of JPEG frames, or a ZIP of JPEG frames each")
     decoder: Decoder = Field("auto", description="video decoder; auto is PyAV")
     timeout_sec: float = Field(120.0, ge=0, description="give up on a video after this long; 0: never")
+    max_pixels: int = Field(
+        MAX_PIXELS, ge=1, description="width times height of the largest frame or picture that is decoded"
+    )
 
     @field_validator("dataset")
     @classmethod

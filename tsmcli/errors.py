@@ -71,3 +71,15 @@ class Interrupted(TsmError):
     def __init__(self, message: str, hint: str = "", *, exit_code: int = 130) -> None:
         super().__init__(message, hint)
         self.exit_code = exit_code
+
+
+_NO_MEMORY = ("out of memory", "allocate memory", "Storage size calculation overflowed")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Python's error or torch's, told by its name; on a CPU, or from a driver, only the words tell it."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY))
+    )

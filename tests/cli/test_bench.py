@@ -9,16 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support import tsm
 
 from tsmcli.engine.launch import Killed, in_child
 from tsmcli.errors import ConfigError
 from tsmcli.presets import load_preset, resolve
-from tsmcli.recipes.bench.case import Case, published
+from tsmcli.recipes.bench.case import Case, blank, published
+from tsmcli.recipes.events import Stage
 
 QUICK = ("--seconds", "0", "--threads", "1")
 ROOT = Path(__file__).parents[2]
@@ -138,6 +141,24 @@ def test_reading_a_list(demo_data: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert refused.code == 3
     assert "none of 12 videos of gone.txt could be read; " in refused.err
     assert json.loads(refused.out)["measurements"], "what was measured is printed"
+
+
+def test_a_reading_that_fails_loses_no_numbers(demo_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(cases: list[Case]) -> Any:
+        found = [replace(blank(case, torch.device("cpu")), error="not tried: here") for case in cases]
+        yield found
+        return found
+
+    def unreadable(*_: object) -> Any:
+        yield Stage("reading")
+        raise OSError(5, "Input/output error", "a.mp4")
+
+    monkeypatch.setattr("tsmcli.recipes.bench.compare.bench", measured)
+    monkeypatch.setattr("tsmcli.recipes.bench.compare.bench_data", unreadable)
+    done = tsm("bench", "demo", "--data", demo_data, "--json")
+    assert json.loads(done.out)["measurements"][0]["preset"] == "demo"
+    assert done.code == 1
+    assert "could not be measured" in done.err
 
 
 def test_baseline(measured: Any, tmp_path: Path) -> None:

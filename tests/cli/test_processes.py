@@ -175,7 +175,7 @@ def test_an_exception_while_converting(here: Path, mark: str) -> None:
     assert (in_the_owner.code, "boom" in in_the_owner.err) == (1, True)
     killed = end(
         start(
-            args[:-5] + ["again", *args[-4:]],
+            [*args[:-5], "again", *args[-4:]],
             "tsmcli.prepare.extract",
             nth("_write_frames", 1, "os.kill(os.getpid(), 9)"),
         ),
@@ -278,9 +278,7 @@ def test_signals_end_a_command_whose_worker_is_stuck(
 
 def test_a_second_signal_ends_a_command_that_is_stuck_itself(here: Path, mark: str) -> None:
     """Nobody answers signals while a library hangs in the main thread; the second one ends the process all the same."""
-    process = start(
-        TEST, "tsmcli.engine.scores", nth("view_logits", 3, HANG_IN_C)
-    )
+    process = start(TEST, "tsmcli.engine.scores", nth("view_logits", 3, HANG_IN_C))
     wait_for_fault(process)
     for _ in range(2):
         time.sleep(1.2)

@@ -230,7 +230,7 @@ def slow(self, *args):
     return forward(self, *args)
 StreamingTSM.forward = slow
 
-def camera(source):
+def camera(source, max_pixels):
     rng = np.random.default_rng(0)
     start = time.perf_counter()
     for number in range(30 * 70):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
+import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,11 +15,12 @@ import av
 import cv2
 import numpy as np
 import pytest
-from support import make_folder_dataset, number_of, numbered_frames, real_data, write_frames, write_video
+from support import number_of, numbered_frames, real_data, write_frames, write_video
 
 from tsmcli.config import Config, DataConfig, Views
 from tsmcli.data.dataset import BadVideo, VideoDataset
-from tsmcli.data.decode import DecordReader, FrameFolder, FrameZip, open_reader
+from tsmcli.data.decode import DecordReader, FrameFolder, open_reader
+from tsmcli.data.frame_zip import FrameZip
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.pyav_reader import PyAVReader
@@ -381,7 +387,7 @@ def test_frame_zip(tmp_path: Path) -> None:
             for key in list(pictures)[::order]:
                 file.writestr(key, pictures[key])
         reader = FrameZip(path)
-        assert (reader._index._zip is None) == (name == "ours")
+        assert (reader._zip is None) == (name == "ours")
         assert reader.num_frames == 12
         assert [number_of(f) for f in reader.read(np.array([11, 0, 4, 4]))] == [11, 0, 4, 4]
         reader.close()
@@ -399,6 +405,219 @@ def test_frame_zip(tmp_path: Path) -> None:
         pass
     with pytest.raises(DataError, match="holds no frames"):
         FrameZip(tmp_path / "none.zip")
+
+
+def test_a_zipped_folder(tmp_path: Path) -> None:
+    """The entry of the folder itself is no frame."""
+    pictures = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in numbered_frames(3)]
+    with zipfile.ZipFile(tmp_path / "v.zip", "w") as file:
+        file.writestr("v/", b"")
+        for number, picture in enumerate(pictures):
+            file.writestr(f"v/{number}.jpg", picture)
+    with closing(FrameZip(tmp_path / "v.zip")) as reader:
+        assert reader.num_frames == 3
+        assert [number_of(frame) for frame in reader.read(np.array([0, 2]))] == [0, 2]
+
+
+def damaged_zips(folder: Path) -> Iterator[str]:
+    """ZIPs for which the standard library has an error of every kind."""
+    pictures = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in numbered_frames(4)]
+    packings = {"deflated": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA,
+                "stored": zipfile.ZIP_STORED}  # fmt: skip
+    for packing, method in packings.items():
+        with zipfile.ZipFile(folder / "good.zip", "w", method) as file:
+            for number, picture in enumerate(pictures):
+                file.writestr(f"{number}.jpg", picture)
+        good = (folder / "good.zip").read_bytes()
+        central, local = good.find(b"PK\x01\x02"), good.find(b"PK\x03\x04", 4)
+        edits = {
+            "noise": {central // 8 + i: 0xFF for i in range(40)},
+            "zeros": dict.fromkeys(range(60, local), 0),
+            "encrypted": {6: 1, central + 8: 1},
+            "unknown packing": {8: 99, central + 10: 99},
+            "newer version": {central + 6: 99},
+            "no length": {22 + i: 0 for i in range(4)} | {central + 24 + i: 0 for i in range(4)},
+            "endless": {central + 20 + i: 0xFF for i in range(8)},
+            "elsewhere": {central + 42 + i: 0x7F for i in range(4)},
+            "name": {30: 0xFF, 7: 8, central + 9: 8, central + 46: 0xFF},
+        }
+        for edit, changes in edits.items():
+            content = bytearray(good)
+            for at, value in changes.items():
+                content[at] = value
+            name = f"{packing} {edit}.zip"
+            (folder / name).write_bytes(content)
+            yield name
+
+
+def test_a_damaged_zip_is_a_bad_video(tmp_path: Path) -> None:
+    config = Config.model_validate({"data": {"dataset": "folder", "store": "zip"}})
+    reasons = {}
+    for name in damaged_zips(tmp_path):
+        data = VideoDataset(
+            Split([VideoRecord(name, None, 0)], tmp_path, tmp_path), config, Views(resize_px=None, crop_px=96)
+        )
+        item = data[0]
+        if isinstance(item, BadVideo):
+            assert str(tmp_path / name) in item.reason
+            reasons[name] = item.reason
+    assert len(reasons) > 25
+    assert {
+        f"{packing} {edit}.zip"
+        for packing in ("deflated", "stored")
+        for edit in ("zeros", "encrypted", "unknown packing")
+    } <= {*reasons}
+    assert "password" in reasons["stored encrypted.zip"]
+
+
+def test_a_frame_of_a_zip_takes_no_more_memory_than_a_picture(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("1.jpg", bytes(50_000_000))
+    tracemalloc.start()
+    with (
+        closing(FrameZip(tmp_path / "bomb.zip", 10_000)) as reader,
+        pytest.raises(DataError, match="not a readable"),
+    ):
+        reader.read(np.array([0]))
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def huge_jpeg(side: int = 30_000) -> bytes:
+    """A small picture whose header says that it is enormous."""
+    data = bytearray(cv2.imencode(".jpg", numbered_frames(1)[0])[1])
+    start = data.find(b"\xff\xc0\x00\x11")
+    data[start + 5 : start + 9] = side.to_bytes(2, "big") * 2
+    return bytes(data)
+
+
+@pytest.mark.parametrize("side", [9_000, 30_000])
+def test_pictures_that_claim_to_be_huge(tmp_path: Path, side: int) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/img_00001.jpg").write_bytes(huge_jpeg(side))
+    with zipfile.ZipFile(tmp_path / "v.zip", "w") as file:
+        file.writestr("1.jpg", huge_jpeg(side))
+    words = f"frames of {side}x{side} pixels; data.max_pixels allows 64000000"
+    for store, name in (("frames", "v"), ("zip", "v.zip")):
+        with (
+            open_reader(
+                Split([], tmp_path, tmp_path, "img_{:05}.jpg"), VideoRecord(name, 1, 0), DataConfig(store=store)
+            ) as reader,
+            pytest.raises(DataError, match=words),
+        ):
+            reader.read(np.array([0]))
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_videos_with_frames_that_are_too_large(tmp_path: Path, decoder: str) -> None:
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    write_video(tmp_path / "a.mp4", numbered_frames(5))
+    split, record = Split([], tmp_path, tmp_path), VideoRecord("a.mp4", None, 0)
+    with open_reader(split, record, DataConfig(decoder=decoder, max_pixels=176 * 96)) as reader:
+        assert reader.num_frames == 5
+    with (
+        pytest.raises(DataError, match=r"a\.mp4: frames of 176x96 pixels; data.max_pixels allows 16895"),
+        open_reader(split, record, DataConfig(decoder=decoder, max_pixels=176 * 96 - 1)),
+    ):
+        pass
+
+
+def test_a_video_whose_frames_become_too_large(tmp_path: Path) -> None:
+    """The decoder refuses them before it takes memory; they are not taken for a broken end."""
+    small = write_video(tmp_path / "small.h264", numbered_frames(5)).read_bytes()
+    large = write_video(tmp_path / "large.h264", numbered_frames(5, 192, 352)).read_bytes()
+    (tmp_path / "both.h264").write_bytes(small + large)
+    with PyAVReader(tmp_path / "both.h264") as reader:
+        assert reader.num_frames == 10
+    with pytest.raises(DataError, match="frames of 352x192 pixels; data.max_pixels allows 20000"):
+        PyAVReader(tmp_path / "both.h264", max_pixels=20_000)
+
+
+STRANGE_NAMES = (
+    "2024-01-01T12:30:00.mp4",
+    "cam1:front.mp4",
+    "http:front.mp4",
+    "a%05d.mp4",
+    "a%20b.mp4",
+    "-i.mp4",
+    "a?b#c.mp4",
+    "ü.mp4",
+)
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_a_file_is_a_file_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: str) -> None:
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    if sys.platform == "win32":
+        pytest.skip("names that Windows has not")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "http:").mkdir()
+    for name in (*STRANGE_NAMES, "http:/a.mp4"):
+        write_video(tmp_path / "a.mp4", numbered_frames(3)).replace(tmp_path / name)
+        with open_reader(
+            Split([], Path(), Path()), VideoRecord(name, None, 0), DataConfig(decoder=decoder)
+        ) as reader:
+            assert [number_of(frame) for frame in reader.read(np.array([2, 0]))] == [2, 0], name
+
+
+def playlists(folder: Path) -> list[Path]:
+    """Files that name another file, which FFmpeg would open instead."""
+    video = write_video(folder / "secret.mp4", numbered_frames(3))
+    write_video(folder / "secret.ts", numbered_frames(3))
+    hls = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{}\n#EXT-X-ENDLIST\n"
+    texts = {
+        "concat.mp4": "ffconcat version 1.0\nfile secret.mp4\n",
+        "concat.ffconcat": "ffconcat version 1.0\nfile secret.mp4\n",
+        "relative.m3u8": hls.format("secret.ts"),
+        "absolute.m3u8": hls.format(video.with_suffix(".ts")),
+        "address.m3u8": hls.format("http://127.0.0.1:9/a.ts"),
+        "session.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 26\n",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return [folder / name for name in texts]
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_a_list_of_other_files_is_no_video(tmp_path: Path, decoder: str) -> None:
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    for path in playlists(tmp_path):
+        with (
+            pytest.raises(DataError, match=f"{path.name}: not a known kind of video, or a list of other files"),
+            open_reader(
+                Split([], tmp_path, tmp_path), VideoRecord(path.name, None, 0), DataConfig(decoder=decoder)
+            ),
+        ):
+            pass
+
+
+def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
+    """Whose name is no pattern of names."""
+    write_frames(tmp_path / "v", numbered_frames(3), "{}.jpg", start=0)
+    (tmp_path / "v/2.jpg").rename(tmp_path / "v/%d.jpg")
+    with PyAVReader(tmp_path / "v/%d.jpg") as reader:
+        assert reader.num_frames == 1
+        assert number_of(reader.read(np.array([0]))[0]) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "device.mp4").symlink_to("/dev/zero")
+    with closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind(str(tmp_path / "socket.mp4"))
+        for name in ("pipe.mp4", "device.mp4", "socket.mp4"):
+            with pytest.raises(DataError, match=f"{name}: not a regular file"):
+                PyAVReader(tmp_path / name)
+            with pytest.raises(DataError, match=f"{name}: not a regular file"):
+                FrameZip(tmp_path / name)
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/1.jpg").symlink_to("/dev/null")
+    with pytest.raises(DataError, match=r"1\.jpg: no such frame"):
+        FrameFolder(tmp_path / "v", 1, "{}.jpg", 1).read(np.array([0]))
 
 
 def test_frame_folder(tmp_path: Path) -> None:
@@ -442,8 +661,3 @@ def test_real_clips() -> None:
         capture.release()
         with PyAVReader(path) as reader:
             assert np.array_equal(reader.read(np.array([0]))[0], expected[..., ::-1]), path.name
-
-
-def test_support_makes_class_folders(tmp_path: Path) -> None:
-    root = make_folder_dataset(tmp_path / "mine", videos=2)
-    assert len(list(root.glob("*/*.mp4"))) == 4

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import zipfile
 from collections.abc import Generator, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,10 +15,11 @@ import pytest
 from support import number_of, numbered_frames, real_data, write_frames, write_video
 from web_server import Server
 
-from tsmcli.data.decode import FrameFolder, FrameZip
+from tsmcli.data.decode import FrameFolder
+from tsmcli.data.frame_zip import FrameZip
 from tsmcli.data.live import InOrder, Newest, Shot, at_their_time, from_reader, is_live, open_source
 from tsmcli.data.pyav_reader import PyAVReader
-from tsmcli.data.video_writer import AnnotatedVideo
+from tsmcli.data.video_writer import VideoWriter, annotated_video
 from tsmcli.errors import DataError, EnvironmentProblem
 
 BLACK = np.zeros((2, 2, 3), np.uint8)
@@ -84,6 +87,93 @@ def test_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             list(open_source(f"{server.url}/none.mkv"))
     finally:
         server.close()
+
+
+def hls(segment: object) -> bytes:
+    return f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\n{segment}\n#EXT-X-ENDLIST\n".encode()
+
+
+def test_a_playlist_behind_an_address_stays_on_the_web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its segments are played; files of this machine, lists of files and other protocols are not."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    secret = write_video(tmp_path / "secret.ts", numbered_frames(4), fps=50)
+    server, other = Server(), Server()
+    port = other.http.server_address[1]
+    refused = {
+        "/path.m3u8": hls(secret),
+        "/file.m3u8": hls(f"file:{secret}"),
+        "/tcp.m3u8": hls(f"tcp://127.0.0.1:{port}/a.ts"),
+        "/rtsp.m3u8": hls(f"rtsp://127.0.0.1:{port}/a.ts"),
+        "/concat.mp4": b"ffconcat version 1.0\nfile good.ts\n",
+        "/web.mp4": f"ffconcat version 1.0\nfile {other.url}/a.ts\n".encode(),
+    }
+    try:
+        server.files |= {"/good.m3u8": hls("good.ts"), "/good.ts": secret.read_bytes(), **refused}
+        assert [number_of(shot.frame) for shot in open_source(f"{server.url}/good.m3u8")] == [0, 1, 2, 3]
+        for name in refused:
+            with pytest.raises(DataError, match=name):
+                list(open_source(server.url + name))
+    finally:
+        server.close()
+        other.close()
+    assert not other.requests
+
+
+@pytest.mark.parametrize(
+    "address", ["file://{}", "concat://{}", "crypto+file://{}", "subfile,,start,0,end,0,,://{}"]
+)
+def test_no_address_opens_a_file(tmp_path: Path, address: str) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered_frames(2))
+    with pytest.raises(DataError):
+        list(open_source(address.format(path)))
+
+
+def test_streams_that_are_no_web_pages(tmp_path: Path) -> None:
+    """MPEG-TS over UDP is decoded, and RTSP is asked for."""
+    packets = write_video(tmp_path / "a.ts", numbered_frames(20), g="5").read_bytes()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = threading.Event()
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            while not done.is_set():
+                for start in range(0, len(packets), 1316):
+                    sender.sendto(packets[start : start + 1316], ("127.0.0.1", port))
+                    done.wait(0.002)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        shots = open_source(f"udp://127.0.0.1:{port}")
+        assert 0 <= number_of(next(shots).frame) < 20
+        shots.close()
+    finally:
+        done.set()
+        thread.join()
+    with socket.create_server(("127.0.0.1", 0)) as camera:
+        asked: list[bytes] = []
+
+        def hang_up() -> None:
+            connection, _ = camera.accept()
+            with connection:
+                asked.append(connection.recv(1000))
+
+        answer = threading.Thread(target=hang_up)
+        answer.start()
+        with pytest.raises(DataError):
+            list(open_source(f"rtsp://127.0.0.1:{camera.getsockname()[1]}/x"))
+        answer.join()
+    assert asked[0].startswith(b"OPTIONS rtsp://")
+
+
+def test_a_path_is_a_file_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "a.mp4", numbered_frames(3)).rename("0")
+    assert len(list(open_source(Path("0")))) == 3
+    with pytest.raises(DataError, match="frames of 176x96 pixels; data.max_pixels allows 100"):
+        list(open_source(Path("0"), max_pixels=100))
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
@@ -184,7 +274,7 @@ def test_an_annotated_video_is_kept_where_the_source_fails(tmp_path: Path) -> No
     kept = frames[0].copy()
 
     def record() -> None:
-        with AnnotatedVideo(tmp_path / "v.mp4") as video:
+        with annotated_video(tmp_path / "v.mp4") as video:
             for number, frame in enumerate(frames):
                 video.write(frame, number / 10, "words")
             raise DataError("the camera is gone")
@@ -194,9 +284,35 @@ def test_an_annotated_video_is_kept_where_the_source_fails(tmp_path: Path) -> No
     assert np.array_equal(frames[0], kept), "the caller's picture is not drawn into"
     with PyAVReader(tmp_path / "v.mp4") as reader:
         assert reader.num_frames == 5
-    with AnnotatedVideo(tmp_path / "none.mp4"):
+    with annotated_video(tmp_path / "none.mp4"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+
+
+def test_one_writer_for_a_rate_and_for_times(tmp_path: Path) -> None:
+    """Odd sides lose a pixel; what comes in another size is scaled; nothing else is left in the folder."""
+    with VideoWriter(tmp_path / "rate.mp4", Fraction(10), threads="1", qp="1") as video:
+        for frame in (*numbered_frames(3, 97, 177), *numbered_frames(1, 192, 352)):
+            video.write(frame)
+    with VideoWriter(tmp_path / "times.mp4", threads="1") as video:
+        for time_sec in (0.0, 0.5, 0.5, 2.0):
+            video.write(numbered_frames(1)[0], time_sec)
+    found = {name: list(open_source(tmp_path / name)) for name in ("rate.mp4", "times.mp4")}
+    assert [shot.frame.shape for shot in found["rate.mp4"]] == [(96, 176, 3)] * 4
+    assert [number_of(shot.frame) for shot in found["rate.mp4"][:3]] == [0, 1, 2]
+    assert [shot.time_sec for shot in found["rate.mp4"]] == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert [shot.time_sec for shot in found["times.mp4"]] == pytest.approx([0, 0.5, 0.501, 2.0])
+    with (
+        pytest.raises(DataError, match=r"thin\.mp4: frames of 1x64 pixels"),
+        VideoWriter(tmp_path / "thin.mp4") as video,
+    ):
+        video.write(np.zeros((64, 1, 3), np.uint8))
+    with (
+        pytest.raises(DataError, match=r"bad\.mp4: cannot be encoded"),
+        VideoWriter(tmp_path / "bad.mp4", preset="none") as video,
+    ):
+        video.write(np.zeros((64, 64, 3), np.uint8))
+    assert {path.name for path in tmp_path.iterdir()} == {"rate.mp4", "times.mp4"}
 
 
 def test_an_error_of_the_source_is_raised_where_frames_are_taken() -> None:

@@ -16,10 +16,12 @@ from PIL import Image
 from tsmcli.catalog import CATALOG
 from tsmcli.config import PROTOCOLS
 from tsmcli.metrics import interval
+from tsmcli.presets import load_preset
 from tsmcli.recipes.study.logs import Curves
 from tsmcli.recipes.study.mistakes import ClipGroup, ShownClip
 from tsmcli.recipes.study.shuffled import compare_orders
 from tsmcli.recipes.study.study import Study, read_study
+from tsmcli.recipes.test import describe_network
 from tsmcli.report.page import write_report
 from tsmcli.results import Results, save_results
 
@@ -34,13 +36,13 @@ def make_study(folder: Path, names: list[str], videos: int) -> Study:
     scores = rng.random((videos, classes)).astype(np.float32)
     scores[np.arange(videos), labels] += 0.9
     scores /= scores.sum(1, keepdims=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "best.pt").write_bytes(b"weights")
     meta = {
-        "preset": "made-up", "protocol_name": "efficient", "protocol": PROTOCOLS["efficient"].model_dump(),
-        "class_names": names, "checkpoint": "runs/x/best.pt", "sha256": "0" * 64, "num_segments": 8,
-        "environment": {"torch": "2.4", "command": ["tsm", "test"]}, "seconds": 3.2,
+        **describe_network(folder / "best.pt", load_preset("demo"), "made-up"),  # as tests do
+        "protocol_name": "efficient", "protocol": PROTOCOLS["efficient"].model_dump(), "class_names": names,
     }  # fmt: skip
     paths = [f"{i}.mp4" for i in range(videos)]
-    folder.mkdir(parents=True, exist_ok=True)
     save_results(
         folder / "scores-best-efficient.npz",
         Results(paths, labels, scores, videos + 1, [("gone.mp4", "no such video")], meta),
@@ -138,13 +140,15 @@ def test_plots(tmp_path: Path) -> None:
 
 def test_a_study_without_curves_order_and_clips(tmp_path: Path) -> None:
     full = make_study(tmp_path / "run", ["a", "b", "c"], 30)
-    study = Study(full.run, full.file, full.results, full.tests, full.matrix, full.classes)
+    odd = Path("run\udcff")  # a name whose bytes are no text
+    study = Study(odd, full.file, full.results, full.tests, full.matrix, full.classes)
     written = write_report(study, tmp_path / "elsewhere/page.html")
     assert written.page == tmp_path / "elsewhere/page.html"
     assert {plot.name for plot in written.plots} == {"classes.png", "confusion.png"}
     words = written.page.read_text()
     assert "How much time matters" not in words
     assert 'id="training"' not in words
+    assert "run\\udcff" in words
 
 
 def test_interval_of_a_share() -> None:

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 from tsmcli.cli.app import app
 from tsmcli.cli.bench import bench
@@ -49,9 +50,16 @@ app.add_typer(zoo, name="zoo")
 
 
 def main() -> None:
-    """Entry point of `tsm` and `python -m tsmcli`. SIGTERM ends it as an exception does, so that it cleans up."""
+    """Entry point of `tsm` and `python -m tsmcli`. SIGTERM ends it as an exception does, so that it cleans up.
+
+    Letters that the output's encoding lacks are written as escapes; a closed stdout or stderr swallows all.
+    """
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     _end_after_two_signals()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     app()
 
 

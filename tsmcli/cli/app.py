@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-import select
 import sys
 from typing import Annotated, Any
 
@@ -11,47 +12,77 @@ import typer
 from typer.core import TyperGroup
 
 from tsmcli import __version__
-from tsmcli.errors import EnvironmentProblem, Interrupted, TsmError
+from tsmcli.errors import EnvironmentProblem, Interrupted, PeerLost, TsmError, is_out_of_memory
 
 
 class ErrorBoundary(TyperGroup):
     """Print `error:` and `hint:` on stderr and exit with the error's code; --debug shows where it came from."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; a known failure never shows a traceback."""
+        """Run the command; a failure that is no bug never shows a traceback."""
+        from tsmcli.report.tables import write_out
+
         try:
-            return super().invoke(ctx)
-        except TsmError as error:
-            if ctx.params.get("debug"):
-                raise
-            rank = os.environ.get("RANK", "0")
-            if rank == "0" or not isinstance(error, Interrupted):  # an interruption is told once
-                who = "" if rank == "0" else f"process {rank}: "
-                sys.stderr.write(f"{who}error: {error}\n")
-                for line in filter(None, error.hint.splitlines()):
-                    sys.stderr.write(f"hint: {line}\n")
-            raise typer.Exit(error.exit_code) from error
-        except OSError as error:
-            if isinstance(error, BrokenPipeError) and _nobody_reads():
+            result = super().invoke(ctx)
+            write_out("", flush=True)  # at exit it would fail without a name
+            return result
+        except (Exception, KeyboardInterrupt) as error:
+            if _nobody_reads(error):
+                _drop_stdout()
                 raise typer.Exit(0) from None
-            if ctx.params.get("debug"):
+            known = explain(error)
+            if known is None or ctx.params.get("debug"):
                 raise
-            sys.stderr.write(f"error: {error.filename or 'a file or stdout'}: {error.strerror or error}\n")
-            raise typer.Exit(EnvironmentProblem.exit_code) from error
-        except KeyboardInterrupt:
-            sys.stderr.write("interrupted\n")
-            raise typer.Exit(130) from None
+            _drop_stdout()
+            _tell(known)
+            raise typer.Exit(known.exit_code) from error
 
 
-def _nobody_reads() -> bool:
-    """Whether stdout goes nowhere any more: whoever read it has seen enough, as `head` does."""
-    stdout = sys.stdout.fileno()
-    watch = select.poll()
-    watch.register(stdout, 0)
-    if not watch.poll(0):  # neither an error nor a hang-up: another pipe broke
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)  # for what is written at exit
-    return True
+def explain(error: BaseException) -> TsmError | None:
+    """What a user can do something about, as an error of ours; None for a bug."""
+    text = str(error).strip() or type(error).__name__
+    if is_out_of_memory(error):
+        hint = "a smaller batch, fewer workers, or --device cpu"
+        return EnvironmentProblem(f"out of memory on the device: {text.splitlines()[0]}", hint)
+    match error:
+        case TsmError():
+            return error
+        case KeyboardInterrupt():
+            return Interrupted("interrupted")
+        case OSError(errno=int()):
+            return EnvironmentProblem(f"{error.filename or 'a file'}: {error.strerror}")
+        case OSError():  # a library that cannot be loaded has no number
+            return EnvironmentProblem(text, hint="tsm doctor says what is missing")
+        case ImportError() if not (error.name or "").startswith("tsmcli"):
+            return EnvironmentProblem(text.splitlines()[0], hint="tsm doctor says what is missing")
+    return None
+
+
+def _nobody_reads(error: BaseException) -> bool:
+    """Whether whoever read stdout has seen enough, as `head` does. Windows calls that an invalid argument."""
+    return isinstance(error, OSError) and error.filename == "stdout" and error.errno in (errno.EPIPE, errno.EINVAL)
+
+
+def _drop_stdout() -> None:
+    """Write what is still to be written to stdout, or drop it, so that the exit code is that of the failure."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell(error: TsmError) -> None:
+    from tsmcli.report.tables import printable
+
+    rank = os.environ.get("RANK", "0")
+    if rank != "0" and isinstance(error, Interrupted):  # an interruption is told once
+        return
+    if isinstance(error, PeerLost) and "TSM_LAUNCHER_PID" in os.environ:  # the other, or the launcher, says why
+        return
+    who = "" if rank == "0" else f"process {rank}: "
+    lines = [f"{who}error: {error}", *(f"hint: {line}" for line in error.hint.splitlines() if line)]
+    with contextlib.suppress(OSError):  # stderr may be full
+        sys.stderr.write(printable("".join(f"{line}\n" for line in lines)))
 
 
 app = typer.Typer(

@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import re
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tsmcli.cli.shared import Device, Json, Media, Set
 
 if TYPE_CHECKING:
-    from tsmcli.presets import Preset
     from tsmcli.recipes.bench.case import Case
-
-
-class Form(str, Enum):
-    """The words of --format."""
-
-    table = "table"
-    markdown = "markdown"
-    csv = "csv"
-    json = "json"
-
-
-class Precision(str, Enum):
-    """The words of --precision."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 def bench(
@@ -46,7 +26,7 @@ def bench(
     ] = None,
     train: Annotated[bool, typer.Option("--train", help="Measure steps of training.")] = False,
     protocol: Annotated[str | None, typer.Option(help="Test protocol.", show_default="the preset's")] = None,
-    precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.fp32,
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Number format.")] = "fp32",
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network.")] = False,
     channels_last: Annotated[
         bool, typer.Option("--channels-last/--no-channels-last", help="Memory format; all commands use it.")
@@ -70,7 +50,9 @@ def bench(
     ] = None,
     profile: Annotated[Path | None, typer.Option(help="Write a trace of a call, for Perfetto.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the speeds, as .png, .svg or .pdf.")] = None,
-    form: Annotated[Form, typer.Option("--format", help="How to print.")] = Form.table,
+    form: Annotated[
+        Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How to print.")
+    ] = "table",
     as_json: Json = False,
 ) -> None:
     """Measure how fast presets' networks are, how much memory they take, and what the temporal shift costs.
@@ -98,19 +80,22 @@ def bench(
     if len({preset.name for preset in resolved}) < len(resolved):
         raise UsageError("two presets have the same name", hint="give one of the files another name")
 
+    several = len(resolved) * max(1, len(batches)) > 1
+
     from tsmcli.recipes.bench.case import Case
     from tsmcli.recipes.network import choose_protocol
 
     cases = [
         Case(
             preset.name, preset.config, choose_protocol(preset.config, protocol), size,
-            "training" if train else "inference", device, precision.value, compiled, channels_last, threads,
-            seconds, twin, numbered(profile, preset, size, several=len(resolved) * max(1, len(batches)) > 1),
+            "training" if train else "inference", device, precision, compiled, channels_last, threads,
+            seconds, twin,
+            profile.with_stem(f"{profile.stem}-{preset.name}-{size}") if profile and several else profile,
         )
         for preset in resolved
         for size in batches or [preset.config.train.batch if train else 1]
     ]  # fmt: skip
-    run(cases, data, media, videos, baseline, limit, plot, "json" if as_json else form.value)
+    run(cases, data, media, videos, baseline, limit, plot, "json" if as_json else form)
 
 
 def run(
@@ -125,8 +110,8 @@ def run(
 ) -> None:
     """Measure, print, draw, compare."""
     from tsmcli.data.location import Places, find_split
-    from tsmcli.errors import DataError, SlowerError, TsmError
-    from tsmcli.recipes.bench.compare import bench, bench_data, compare_with, read_baseline
+    from tsmcli.errors import DataError, TsmError
+    from tsmcli.recipes.bench.compare import bench, bench_data, compare_with, judge, read_baseline
     from tsmcli.report.bench import draw, print_bench
     from tsmcli.report.progress import follow
 
@@ -142,10 +127,10 @@ def run(
     for case in {case.name: case for case in cases}.values() if data else ():
         find_split(case.config.data, lists, "train" if case.mode == "training" else "val", None)
     measured = follow(bench(cases))
-    unread: TsmError | None = None
+    unread: Exception | None = None
     try:
         reading = follow(bench_data(cases, lists, videos)) if data else []
-    except TsmError as error:  # told after what was measured
+    except Exception as error:  # told after what was measured
         reading, unread = [], error
     beside = compare_with(before, measured) if baseline else []
     print_bench(measured, reading, beside, form)
@@ -159,24 +144,12 @@ def run(
         raise TsmError(f"{len(failed)} of {len(measured)} could not be measured: {failed[0].error}")
     if unread:
         raise unread
-    unknown = sum(b.ratio is None for b in beside)
-    if unknown and (limit is not None or unknown == len(beside)):
-        raise DataError(
-            f"{baseline}: has {'none' if unknown == len(beside) else 'not all'} of these measurements",
-            hint="a baseline must be of the same network, protocol, batch, device and precision",
-        )
-    slower = [b for b in beside if limit is not None and b.ratio is not None and b.ratio > 1 + limit]
-    if slower:
-        worst = max(b.ratio or 0 for b in slower)
-        raise SlowerError(f"{len(slower)} of {len(beside)} are slower than in {baseline}, by up to {worst - 1:.1%}")
+    if baseline:
+        judge(beside, baseline, limit)
 
 
 def parse_batches(text: str) -> list[int]:
-    """`1,8,32` -> those numbers.
-
-    Raises:
-        UsageError: something else.
-    """
+    """`1,8,32` -> those numbers; UsageError for something else."""
     from tsmcli.errors import UsageError
 
     if not re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", text):
@@ -185,19 +158,10 @@ def parse_batches(text: str) -> list[int]:
 
 
 def parse_percent(text: str) -> float:
-    """`5%` or `5` -> 0.05.
-
-    Raises:
-        UsageError: something else.
-    """
+    """`5%` or `5` -> 0.05; UsageError for something else."""
     from tsmcli.errors import UsageError
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", text)
     if not match:
         raise UsageError(f"--fail-if-slower {text!r}: expected a percentage, such as 5%")
     return float(match[1]) / 100
-
-
-def numbered(path: Path | None, preset: Preset, batch: int, *, several: bool) -> Path | None:
-    """The name of a trace, told apart from those of other presets and batches."""
-    return path.with_stem(f"{path.stem}-{preset.name}-{batch}") if path and several else path

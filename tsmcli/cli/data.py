@@ -33,8 +33,10 @@ def show(
 
     config = resolve(preset, [*(sets or ()), f"train.seed={seed}"]).config
 
-    from tsmcli.report.clips import write_clips
+    from tsmcli.recipes.study.clips import load_clips
+    from tsmcli.report.pictures import write_contact_sheet
     from tsmcli.report.tables import print_line
 
-    rows = write_clips(config, places(data_root, data, media=media), target, protocol, count, out)
-    print_line(f"{out}: {rows} views")
+    title, rows = load_clips(config, places(data_root, data, media=media), target, protocol, count)
+    write_contact_sheet(out, rows, title)
+    print_line(f"{out}: {len(rows)} views")

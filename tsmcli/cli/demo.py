@@ -24,12 +24,15 @@ def demo(
     Needs no data, no network and no GPU.
     """
     from tsmcli.recipes.demo import demo as run
-    from tsmcli.report.demo import demo_json, demo_sheet, print_demo
+    from tsmcli.recipes.study.clips import demo_clips
+    from tsmcli.report.demo import demo_json, print_demo
+    from tsmcli.report.pictures import write_contact_sheet
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import print_json
 
     result = follow(run(data=data, run=work_dir, device_name=device, seed=seed))
-    sheet = demo_sheet(result)
+    sheet = result.run / "clips.png"
+    write_contact_sheet(sheet, demo_clips(result), "Validation clips, time runs to the right")
     if as_json:
         print_json(demo_json(result))
     else:

@@ -71,7 +71,7 @@ def predict(
     )  # fmt: skip
     print_predictions(found, top, style="json" if as_json else "csv" if as_csv else "table")
     if plot and found.videos:
-        from tsmcli.report.timeline import write_timeline
+        from tsmcli.report.figures import write_timeline
 
         write_timeline(plot, found)
         typer.echo(f"timeline: {plot}", err=True)

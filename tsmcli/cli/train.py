@@ -90,7 +90,6 @@ def train(
 
     from tsmcli.recipes.train import train as run_training
     from tsmcli.recipes.train_plan import make_train_plan
-    from tsmcli.report.curves import drawing_curves
     from tsmcli.report.progress import follow
 
     if gpus > 1 and not launched() and not dry_run:
@@ -112,7 +111,7 @@ def train(
             init=init,
             wandb=wandb,
         )
-        done = follow(drawing_curves(events) if world.is_main else events, quiet=not world.is_main)
+        done = follow(events, quiet=not world.is_main)
     if world.is_main:
         wanted = [name for name, asked in (("last", test_last), ("best", test_best)) if asked]
         finish(done, where, {name: test_checkpoint(getattr(done, name), where, device) for name in wanted}, as_json)
@@ -194,8 +193,8 @@ def print_plan(plan: TrainPlan, *, as_json: bool) -> None:
     """The dry run."""
     from tsmcli.presets import leaves
     from tsmcli.recipes.train_plan import dry_run
-    from tsmcli.report.plan import dry_run_json, print_dry_run
     from tsmcli.report.tables import print_json
+    from tsmcli.report.training import dry_run_json, print_dry_run
 
     values = tuple((key, value, plan.preset.origins[key]) for key, value in leaves(plan.config))
     result = dry_run(plan, values)

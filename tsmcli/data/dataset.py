@@ -17,10 +17,10 @@ from torch import Tensor
 from tsmcli.catalog import CATALOG
 from tsmcli.config import Config, Views
 from tsmcli.core.sampling import sample_test, sample_train
+from tsmcli.data.container import unreadable
 from tsmcli.data.decode import open_reader
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
-from tsmcli.data.pyav_reader import unreadable
 from tsmcli.data.rand_augment import draw_signs, rand_augment
 from tsmcli.data.spatial import eval_views, train_view
 from tsmcli.data.workers import AHEAD, SHM_HINT, Begin, WorkerPool, start_worker

@@ -8,20 +8,21 @@ DataError that names the video.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import cv2
+import av
 import numpy as np
 
-from tsmcli.config import DataConfig
+from tsmcli.config import MAX_PIXELS, DataConfig
 from tsmcli.core.sampling import Indices
-from tsmcli.data.frame_zip import FrameZipIndex
+from tsmcli.data.container import open_video, unreadable
+from tsmcli.data.frame_zip import FrameZip, decode_picture
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
-from tsmcli.data.pyav_reader import PyAVReader, check_file, unreadable
+from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError, EnvironmentProblem
 
@@ -49,17 +50,22 @@ def open_reader(split: Split, record: VideoRecord, data: DataConfig) -> Iterator
     path = split.media / record.path
     reader: FrameReader
     if data.store == "frames":
-        reader = FrameFolder(path, record.num_frames or 0, split.frame_template, split.start_index)
+        reader = FrameFolder(path, record.num_frames or 0, split.frame_template, split.start_index, data.max_pixels)
     elif data.store == "zip":
-        reader = FrameZip(path)
+        reader = FrameZip(path, data.max_pixels)
     elif data.decoder == "decord":
-        reader = DecordReader(path)
+        reader = DecordReader(path, data.max_pixels)
     else:
-        reader = PyAVReader(path, timeout_sec=data.timeout_sec or None)
+        reader = PyAVReader(path, data.timeout_sec or None, data.max_pixels)
     try:
         yield reader
     finally:
         reader.close()
+
+
+def read_each(reader: FrameReader, batches: Sequence[Indices]) -> Iterator[list[Frame]]:
+    """`reader.read` of one batch after the other, without decoding a file from its start for each."""
+    return reader.read_each(batches) if isinstance(reader, PyAVReader) else map(reader.read, batches)
 
 
 def check_decoder(data: DataConfig) -> None:
@@ -71,69 +77,45 @@ def check_decoder(data: DataConfig) -> None:
 class FrameFolder:
     """A folder of JPEG frames, numbered from `start_index`."""
 
-    def __init__(self, path: Path, num_frames: int, template: str, start_index: int) -> None:
+    def __init__(
+        self, path: Path, num_frames: int, template: str, start_index: int, max_pixels: int = MAX_PIXELS
+    ) -> None:
         if not path.is_dir():
             raise DataError(f"{path}: no such folder of frames")
         self.path = path
         self.num_frames = num_frames
         self.template = template
         self.start_index = start_index
+        self._max_pixels = max_pixels
 
     def read(self, indices: Indices) -> list[Frame]:
-        cache = {int(i): self._frame(int(i)) for i in np.unique(indices)}
-        return [cache[int(i)] for i in indices]
+        cache = {i: self._frame(i) for i in np.unique(indices).tolist()}
+        return [cache[i] for i in indices.tolist()]
 
     def _frame(self, index: int) -> Frame:
         path = self.path / self.template.format(index + self.start_index)
+        if not path.is_file():
+            raise DataError(f"{path}: no such frame")
         try:
             data = path.read_bytes()
-        except OSError:
-            raise DataError(f"{path}: no such frame") from None
-        return decode_jpeg(data, path)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        return decode_picture(data, path, self._max_pixels)
 
     def close(self) -> None:
         """Nothing is held open."""
 
 
-class FrameZip:
-    """A ZIP of JPEG frames; frame i is the i-th name in sorted order."""
-
-    def __init__(self, path: Path) -> None:
-        self._index = FrameZipIndex(path)
-        self.path = path
-        self.num_frames = self._index.num_frames
-
-    def read(self, indices: Indices) -> list[Frame]:
-        cache = {int(i): self._frame(int(i)) for i in np.unique(indices)}
-        return [cache[int(i)] for i in indices]
-
-    def _frame(self, index: int) -> Frame:
-        return decode_jpeg(self._index.read(index), f"{self.path}, frame {index}")
-
-    def close(self) -> None:
-        self._index.close()
-
-
-def decode_jpeg(data: bytes, where: object) -> Frame:
-    """A picture [H, W, 3], RGB, from the bytes of an image file."""
-    if not data:
-        raise DataError(f"{where}: the image is empty (0 bytes)")
-    image: Frame | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise DataError(f"{where}: not a readable image")
-    return image
-
-
 class DecordReader:
     """decord with one thread, given sorted unique indices (unsorted ones make it decode again and again)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
         import decord
 
-        check_file(path)
         try:
-            self._video = decord.VideoReader(str(path), num_threads=1)
-        except (RuntimeError, decord.DECORDError) as error:
+            open_video(path, max_pixels).close()  # decord would open a list of other files
+            self._video = decord.VideoReader(f"file:{path.absolute()}", num_threads=1)
+        except (RuntimeError, decord.DECORDError, av.FFmpegError) as error:
             raise unreadable(path, error) from error
         self._errors = (RuntimeError, decord.DECORDError)
         self.path = path

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
-from tsmcli.data.pyav_reader import check_file, unreadable
+from tsmcli.config import MAX_PIXELS
+from tsmcli.core.sampling import Indices
+from tsmcli.data.container import check_file, check_size, unreadable
+from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError
 
 _END = np.dtype(
@@ -17,62 +24,73 @@ _END = np.dtype(
 )  # fmt: skip
 
 
-class FrameZipIndex:
-    """Where the frames lie in a ZIP; frame i is the i-th name in sorted order.
+class FrameZip:
+    """A ZIP of JPEG frames; frame i is the i-th name in sorted order.
 
     What `prepare-data` writes (stored, sorted, names of one length) is read by its directory's fixed stride, which
     is many times quicker than the standard library's parser; any other ZIP goes through that.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
         check_file(path)
         self.path = path
+        self._max_pixels = max_pixels
+        self._zip: zipfile.ZipFile | None = None
         try:
             self._file = path.open("rb")
         except OSError as error:
             raise unreadable(path, error) from error
-        self._zip: zipfile.ZipFile | None = None
-        directory = self._directory()
-        if directory is None:
-            try:
+        try:
+            directory = self._directory()
+            if directory is None:
                 self._zip = zipfile.ZipFile(self._file)
-            except (zipfile.BadZipFile, OSError) as error:
-                self.close()
-                raise unreadable(path, error) from error
-            self._names = sorted(self._zip.namelist())
-            self.num_frames = len(self._names)
-        else:
-            self._offsets, self._sizes = directory
-            self.num_frames = len(self._offsets)
+                self._names = sorted(name for name in self._zip.namelist() if not name.endswith("/"))
+                self.num_frames = len(self._names)
+            else:
+                self._offsets, self._sizes = directory
+                self.num_frames = len(self._offsets)
+        except Exception as error:  # the standard library raises errors of many kinds for a damaged file
+            self.close()
+            raise unreadable(path, error) from error
         if not self.num_frames:
             self.close()
             raise DataError(f"{path}: holds no frames")
 
-    def read(self, index: int) -> bytes:
-        """The bytes of a frame.
+    def read(self, indices: Indices) -> list[Frame]:
+        """Frames uint8 [H, W, 3] in the order of the indices; repeated indices share one decode.
 
         Raises:
-            DataError: there is no such frame, or the file is damaged.
+            DataError: there is no such frame, or it is damaged, or too large.
         """
-        if not 0 <= index < self.num_frames:
-            raise DataError(f"{self.path}: no frame {index}: there are {self.num_frames}")
-        try:
-            if self._zip:
-                return self._zip.read(self._names[index])
-            self._file.seek(int(self._offsets[index]))
-            header = self._file.read(30)
-            if header[:4] != b"PK\x03\x04":
-                raise DataError(f"{self.path}: damaged before frame {index}")
-            skip = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-            self._file.seek(skip, 1)
-            return self._file.read(int(self._sizes[index]))
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-            raise unreadable(self.path, error) from error
+        cache = {i: self._frame(i) for i in np.unique(indices).tolist()}
+        return [cache[i] for i in indices.tolist()]
 
     def close(self) -> None:
         if self._zip:
             self._zip.close()
         self._file.close()
+
+    def _frame(self, index: int) -> Frame:
+        if not 0 <= index < self.num_frames:
+            raise DataError(f"{self.path}: no frame {index}: there are {self.num_frames}")
+        try:
+            data = self._bytes(index)
+        except Exception as error:  # damaged, encrypted, packed in an unknown way: each has an error of its own
+            raise unreadable(f"{self.path}, frame {index}", error) from error
+        return decode_picture(data, f"{self.path}, frame {index}", self._max_pixels)
+
+    def _bytes(self, index: int) -> bytes:
+        """What the ZIP holds of a frame, and no more than an unpacked picture could need."""
+        if self._zip:
+            with self._zip.open(self._names[index]) as file:
+                return file.read(4 * self._max_pixels)
+        self._file.seek(int(self._offsets[index]))
+        header = self._file.read(30)
+        if header[:4] != b"PK\x03\x04":
+            raise zipfile.BadZipFile("the file is damaged before this frame")
+        skip = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        self._file.seek(skip, 1)
+        return self._file.read(int(self._sizes[index]))
 
     def _directory(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]] | None:
         """(offset, size) of every frame, or None where the directory has no fixed stride."""
@@ -87,8 +105,8 @@ class FrameZipIndex:
         name_length = length // count - 46
         if name_length < 1:
             return None
-        fields = {"signature": ("S4", 0), "method": ("<u2", 10), "size": ("<u4", 24), "lengths": (("<u2", 3), 28),
-                  "offset": ("<u4", 42), "name": (f"S{name_length}", 46)}  # fmt: skip
+        fields = {"signature": ("S4", 0), "flags": ("<u2", 8), "method": ("<u2", 10), "size": ("<u4", 24),
+                  "lengths": (("<u2", 3), 28), "offset": ("<u4", 42), "name": (f"S{name_length}", 46)}  # fmt: skip
         record = np.dtype({
             "names": list(fields), "formats": [f for f, _ in fields.values()],
             "offsets": [o for _, o in fields.values()], "itemsize": 46 + name_length,
@@ -97,8 +115,29 @@ class FrameZipIndex:
         records = np.frombuffer(self._file.read(length), record)
         plain = (
             (records["signature"] == b"PK\x01\x02").all()
+            and not (records["flags"] & 1).any()  # encrypted
             and (records["method"] == 0).all()
             and (records["lengths"] == (name_length, 0, 0)).all()
             and (records["name"][:-1] < records["name"][1:]).all()
         )
         return (records["offset"], records["size"]) if plain else None
+
+
+def decode_picture(data: bytes, where: Path | str, max_pixels: int) -> Frame:
+    """A picture [H, W, 3], RGB, from the bytes of an image file.
+
+    Raises:
+        DataError: it is none, or its header asks for more than `max_pixels`.
+    """
+    if not data:
+        raise DataError(f"{where}: the image is empty (0 bytes)")
+    file = io.BytesIO(data)
+    try:  # only the header is read; `Image.open` has a lower limit of its own
+        header = JpegImageFile(file) if data.startswith(b"\xff\xd8") else Image.open(file)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{where}: not a readable image: {error}") from error
+    check_size(where, *header.size, max_pixels)
+    image: Frame | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise DataError(f"{where}: not a readable image")
+    return image

@@ -15,15 +15,14 @@ import av
 import cv2
 import numpy as np
 
+from tsmcli.config import MAX_PIXELS
+from tsmcli.data.container import decoded, open_video, unreadable, upright
 from tsmcli.data.decode import FrameReader
-from tsmcli.data.pyav_reader import check_file, unreadable, upright
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError, EnvironmentProblem
 
 _PATIENCE_SEC = 10.0
 """How long a network stream may take to answer, or to send the next packet."""
-_OF_ADDRESSES = {"rtsp_transport": "tcp"}
-"""Options of FFmpeg; over UDP, RTSP loses packets on most networks."""
 
 
 class Shot(NamedTuple):
@@ -52,19 +51,18 @@ def _is_camera(source: str) -> bool:
     return re.fullmatch(r"[0-9]{1,3}", source) is not None
 
 
-def open_source(source: str) -> Iterator[Shot]:
+def open_source(source: str | Path, max_pixels: int = MAX_PIXELS) -> Generator[Shot, None, None]:
     """The frames of a camera (its number), of an address (`rtsp://...`), or of a video file.
+
+    A `Path` is always a file, also where its name looks like the others.
 
     Raises:
         DataError: it cannot be opened, or a frame cannot be decoded.
         EnvironmentProblem: there is no such camera.
     """
-    if _is_camera(source):
-        return _camera(int(source))
-    if is_live(source):
-        return _container(source, live=True)
-    check_file(Path(source))
-    return _container(source, live=False)
+    if isinstance(source, Path) or not is_live(source):
+        return _container(Path(source), max_pixels)
+    return _camera(int(source)) if _is_camera(source) else _container(source, max_pixels)
 
 
 def from_reader(reader: FrameReader, fps: float) -> Iterator[Shot]:
@@ -74,7 +72,7 @@ def from_reader(reader: FrameReader, fps: float) -> Iterator[Shot]:
         yield Shot(number, number / fps, time.perf_counter(), frame)
 
 
-def _camera(number: int) -> Iterator[Shot]:
+def _camera(number: int) -> Generator[Shot, None, None]:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # a missing camera is told by us
     camera = cv2.VideoCapture(number)
     try:
@@ -95,51 +93,33 @@ def _camera(number: int) -> Iterator[Shot]:
         camera.release()
 
 
-def _container(name: str, *, live: bool) -> Generator[Shot, None, None]:
+def _container(source: Path | str, max_pixels: int) -> Generator[Shot, None, None]:
     """Every frame that FFmpeg decodes. An address that names a finished file is played at its own speed."""
-    options, patience = (_OF_ADDRESSES, _PATIENCE_SEC) if live else ({}, None)
+    address = isinstance(source, str)
     try:
-        with av.open(name, options=options, metadata_errors="ignore", timeout=patience) as container:
-            if not container.streams.video:
-                raise DataError(f"{name}: no video stream")
-            finished = not live or container.duration is not None  # a file, perhaps behind an address
-            shots = _decoded(container, name, live=not finished)
-            yield from at_their_time(shots) if live and finished else shots
+        with open_video(source, max_pixels, _PATIENCE_SEC if address else None) as container:
+            finished = not address or container.duration is not None  # a file, perhaps behind an address
+            packets = container.demux(container.streams.video[0])
+            shots = _timed(decoded(packets, source, max_pixels, live=not finished), container, str(source))
+            yield from at_their_time(shots) if address and finished else shots
     except av.error.ExitError as error:
-        raise DataError(f"{name}: nothing came for {_PATIENCE_SEC:g} s") from error
+        raise DataError(f"{source}: nothing came for {_PATIENCE_SEC:g} s") from error
     except (av.FFmpegError, ValueError) as error:
-        refused = unreadable(name, error)
-        if live:
+        refused = unreadable(source, error)
+        if address:
             refused.hint = "is it right? a file with its index at the end needs a server that sends parts of files"
         raise refused from error
 
 
-def _decoded(container: Any, name: str, *, live: bool) -> Generator[Shot, None, None]:
-    """The frames of a container, decoded packet by packet.
-
-    What is broken at the end of a file is its end; in the middle it is an error; of a live source it is skipped.
-    """
-    stream = container.streams.video[0]
-    rate = float(stream.average_rate or Fraction(25))
+def _timed(frames: Iterator[Any], container: Any, name: str) -> Generator[Shot, None, None]:
+    """Frames with their times, which count from the first."""
+    rate = float(container.streams.video[0].average_rate or Fraction(25))
     first: float | None = None
-    number = 0
-    broken: av.FFmpegError | None = None
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.FFmpegError as error:
-            broken = None if live else error
-            continue
-        if broken and packet.size:
-            raise broken
-        for frame in frames:
-            at = number / rate if frame.time is None else frame.time
-            first = at if first is None else first
-            pixels = upright(frame, frame.to_ndarray(format="rgb24"))
-            yield Shot(number, at - first, time.perf_counter(), pixels, name)
-            number += 1
-    if number == 0 and broken:
-        raise broken
+    for number, frame in enumerate(frames):
+        at = number / rate if frame.time is None else frame.time
+        first = at if first is None else first
+        pixels = upright(frame, frame.to_ndarray(format="rgb24"))
+        yield Shot(number, at - first, time.perf_counter(), pixels, name)
 
 
 def at_their_time(shots: Generator[Shot, None, None]) -> Generator[Shot, None, None]:

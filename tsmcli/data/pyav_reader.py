@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import bisect
 import time
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from tsmcli.config import MAX_PIXELS
 from tsmcli.core.sampling import Indices
+from tsmcli.data.container import decoded, open_video, unreadable, upright
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError
 
@@ -48,52 +51,40 @@ class PyAVReader:
     Args:
         timeout_sec: give up on the file after this long; None: never. It ends slow reads and decodes, not a decoder
             that hangs within a single frame.
+        max_pixels: width times height of the largest frame that is decoded.
     """
 
-    def __init__(self, path: Path, timeout_sec: float | None = None) -> None:
-        check_file(path)
+    def __init__(self, path: Path, timeout_sec: float | None = None, max_pixels: int = MAX_PIXELS) -> None:
         self.path = path
+        self._max_pixels = max_pixels
         self._timeout_sec = timeout_sec
         self._deadline = time.monotonic() + timeout_sec if timeout_sec else None
+        self._container: Any = None
         try:
-            self._container = self._open()
-        except (av.FFmpegError, ValueError) as error:
-            raise self._failed(error) from error
-        try:
-            if not self._container.streams.video:
-                raise DataError(f"{path}: no video stream in this file")
-            self._stream = self._container.streams.video[0]
-            self._codec = self._stream.codec_context
-            if self._codec is None:
-                raise DataError(f"{path}: its codec is not known to this FFmpeg")
-            self._codec.thread_count = 1
-            self.frame_rate = self._stream.average_rate or Fraction(25)
-            self._colours = VideoReformatter()  # kept, so that its tables are built once
-            self._packets = self._scan()
-            self._display = sorted(packet.pts for packet in self._packets)
-            self._indexed = self._can_index()
-            self.num_frames = _TRUE_LENGTHS.get(path) or (len(self._display) if self._indexed else self._count())
-        except (av.FFmpegError, ValueError) as error:
-            self.close()
-            raise self._failed(error) from error
+            with self._naming_errors():
+                self._open()
+                self.frame_rate = self._stream.average_rate or Fraction(25)
+                self._colours = VideoReformatter()  # kept, so that its tables are built once
+                self._packets = self._scan()
+                self._display = sorted(packet.pts for packet in self._packets)
+                self._indexed = self._can_index()
+                self.num_frames = _TRUE_LENGTHS.get(path) or self._count()
+                if self.num_frames < 1:
+                    raise DataError(f"{path}: no frame can be decoded")
         except DataError:
             self.close()
             raise
-        if self.num_frames < 1:
-            self.close()
-            raise DataError(f"{path}: no frame can be decoded")
 
     def __enter__(self) -> PyAVReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Release the file; PyAV leaks memory otherwise."""
-        self._container.close()
+        if self._container:
+            self._container.close()
 
     def read(self, indices: Indices) -> list[Frame]:
         """Frames uint8 [H, W, 3] in the order of the indices; each is decoded once.
@@ -101,16 +92,27 @@ class PyAVReader:
         Raises:
             DataError: there is no such frame, or it cannot be decoded, or it takes too long.
         """
-        wanted = sorted({int(i) for i in indices})
-        if wanted[0] < 0 or wanted[-1] >= self.num_frames:
-            raise DataError(f"{self.path}: no frame {wanted[-1]}: there are {self.num_frames}")
-        try:
-            found = self._read_indexed(wanted) if self._indexed else {}
-            if len(found) < len(wanted):
-                found = self._read_counting(wanted)
-        except (av.FFmpegError, ValueError) as error:
-            raise self._failed(error) from error
-        return [found[int(i)] for i in indices]
+        return next(self.read_each([indices]))
+
+    def read_each(self, batches: Sequence[Indices]) -> Iterator[list[Frame]]:
+        """`read` of one batch after the other, which decodes the file once where frames must be counted.
+
+        Batches come in the order of their last frames. Frames are held as long as a batch to come needs them.
+
+        Raises:
+            DataError: as of `read`.
+        """
+        low, high = min(batch.min() for batch in batches), max(batch.max() for batch in batches)
+        if low < 0 or high >= self.num_frames:
+            raise DataError(f"{self.path}: no frame {high}: there are {self.num_frames}")
+        with self._naming_errors():
+            for done, batch in enumerate(batches):
+                wanted = np.unique(batch).tolist()
+                found = self._read_indexed(wanted) if self._indexed else {}
+                if len(found) < len(wanted):
+                    yield from self._read_counting(batches[done:])
+                    return
+                yield [found[i] for i in batch.tolist()]
 
     def all_bgr(self) -> Iterator[Frame]:
         """Every frame in order, upright, blue first as OpenCV writes pictures.
@@ -118,11 +120,9 @@ class PyAVReader:
         Raises:
             DataError: a frame in the middle cannot be decoded.
         """
-        try:
+        with self._naming_errors():
             for frame in self._decode_all():
                 yield self._to_array(frame, "bgr24")
-        except (av.FFmpegError, ValueError) as error:
-            raise self._failed(error) from error
 
     def _scan(self) -> list[_Packet]:
         """The packets of all shown frames, in decoding order; nothing is decoded."""
@@ -155,7 +155,7 @@ class PyAVReader:
         found: dict[int, Frame] = {}
         for key, times in sorted(groups.items()):
             for frame in self._decode_from(keys[key], times):
-                found[index_of[frame.pts]] = self._to_rgb(frame)
+                found[index_of[frame.pts]] = self._to_array(frame, "rgb24")
         return found
 
     def _decode_from(self, key: _Packet, times: set[int]) -> Iterator[Any]:
@@ -186,44 +186,40 @@ class PyAVReader:
         self._codec.skip_frame = "DEFAULT"
         self._codec.flush_buffers()
 
-    def _read_counting(self, wanted: Sequence[int]) -> dict[int, Frame]:
-        """Wanted frames by decoding from the start; one past the last decodable frame is that last frame."""
-        left = set(wanted)
-        found = {}
+    def _read_counting(self, batches: Sequence[Indices]) -> Iterator[list[Frame]]:
+        """Batches by decoding once from the start; a frame past the last decodable one is that last one."""
+        needed = Counter(i for batch in batches for i in batch.tolist())
+        held: dict[int, Frame] = {}
+        todo = deque(batches)
         last, count = None, 0
         for last in self._decode_all():
-            if count in left:
-                left.remove(count)
-                found[count] = self._to_rgb(last)
-                if not left:
-                    return found
+            if needed[count]:
+                held[count] = self._to_array(last, "rgb24")
+            while todo and todo[0].max() <= count:
+                batch = todo.popleft().tolist()
+                yield [held[i] for i in batch]
+                needed.subtract(batch)
+                held = {i: frame for i, frame in held.items() if needed[i]}
+            if not todo:
+                return
             count += 1
         if last is None:
             raise DataError(f"{self.path}: no frame can be decoded")
         self.num_frames = _TRUE_LENGTHS[self.path] = count
-        return found | dict.fromkeys(left, self._to_rgb(last))
+        stand_in = self._to_array(last, "rgb24")
+        yield from ([held.get(i, stand_in) for i in batch.tolist()] for batch in todo)
 
     def _count(self) -> int:
-        return sum(1 for _ in self._decode_all())
+        return len(self._display) if self._indexed else sum(1 for _ in self._decode_all())
 
     def _decode_all(self) -> Iterator[Any]:
-        """All frames in display order. A broken end is the end; a broken middle is an error."""
-        self._reopen()
-        broken: av.FFmpegError | None = None
-        for packet in self._demux():
-            try:
-                frames = packet.decode()
-            except av.FFmpegError as error:
-                broken = error
-                continue
-            if broken and packet.size:
-                raise broken
-            yield from frames
+        """All frames in display order, of a fresh decoder: seeking to time 0 is not exact in every container."""
+        self._open()
+        return decoded(self._demux(), self.path, self._max_pixels)
 
-    def _reopen(self) -> None:
-        """A fresh decoder at the start of the file; seeking to time 0 is not exact in every container."""
-        self._container.close()
-        self._container = self._open()
+    def _open(self) -> None:
+        self.close()
+        self._container = open_video(self.path, self._max_pixels, self._timeout_sec)
         self._stream = self._container.streams.video[0]
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1
@@ -231,12 +227,15 @@ class PyAVReader:
     def _too_long(self) -> DataError:
         return DataError(f"{self.path}: took longer than {self._timeout_sec:g} s to decode")
 
-    def _failed(self, error: Exception) -> DataError:
-        """What an error of FFmpeg means; its own clock ends it with an ExitError."""
-        return self._too_long() if isinstance(error, av.error.ExitError) else unreadable(self.path, error)
-
-    def _open(self) -> av.container.InputContainer:
-        return av.open(str(self.path), metadata_errors="ignore", timeout=self._timeout_sec)
+    @contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        """Turn what FFmpeg says into a DataError; its own clock ends it with an ExitError."""
+        try:
+            yield
+        except av.error.ExitError as error:
+            raise self._too_long() from error
+        except (av.FFmpegError, ValueError) as error:
+            raise unreadable(self.path, error) from error
 
     def _demux(self) -> Iterator[Any]:
         """The stream's packets, until the time is up."""
@@ -245,37 +244,6 @@ class PyAVReader:
                 raise self._too_long()
             yield packet
 
-    def _to_rgb(self, frame: Any) -> Frame:
-        return self._to_array(frame, "rgb24")
-
     def _to_array(self, frame: Any, colours: str) -> Frame:
         """uint8 [H, W, 3], upright."""
         return upright(frame, self._colours.reformat(frame, format=colours).to_ndarray())
-
-
-def upright(frame: Any, image: Any) -> Frame:
-    """The pixels [H, W, 3] of a decoded frame, turned as its display matrix asks."""
-    quarter_turns = round(frame.rotation / 90) % 4
-    turned: Frame = np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
-    return turned
-
-
-def check_file(path: Path) -> None:
-    """Raise DataError for a path that is no file with content."""
-    try:
-        there = path.exists()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-    if not there:
-        raise DataError(f"{path}: no such video")
-    if path.is_dir():
-        raise DataError(f"{path}: a folder, not a video file")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty (0 bytes)")
-
-
-def unreadable(path: Path | str, error: BaseException) -> DataError:
-    """One line of the decoder's own words, without its stack."""
-    words = getattr(error, "strerror", None) or str(error)
-    reason = next((line.strip() for line in words.splitlines() if line.strip()), type(error).__name__)
-    return DataError(f"{path}: cannot be decoded: {reason}")

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from tsmcli.config import Config, Views
 from tsmcli.core.sampling import sample_test
-from tsmcli.data.decode import open_reader
+from tsmcli.data.container import unreadable
+from tsmcli.data.decode import open_reader, read_each
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
-from tsmcli.data.pyav_reader import unreadable
 from tsmcli.data.spatial import eval_views
 
 
@@ -55,9 +55,8 @@ def read_windows(
             rate: Any = getattr(reader, "frame_rate", Fraction(sliding.fps))
             length, step = (max(1, round(seconds * rate)) for seconds in (sliding.window_sec, sliding.stride_sec))
             spans = window_spans(reader.num_frames, length, step)
-            for first, end in spans:
-                indices = first + sample_test(end - first, segments, views)
-                frames = reader.read(indices.ravel())
+            indices = [first + sample_test(end - first, segments, views).ravel() for first, end in spans]
+            for (first, end), frames in zip(spans, read_each(reader, indices), strict=True):
                 yield WindowViews(
                     float(first / rate), float(end / rate), len(spans), eval_views(frames, segments, views)
                 )

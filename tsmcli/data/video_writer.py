@@ -1,79 +1,108 @@
-"""A video with words on every frame."""
+"""H.264 videos, written frame by frame."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
 import cv2
+import numpy as np
 
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError
+from tsmcli.files import part_of, remove, remove_stale_parts
 
 _CLOCK = Fraction(1, 1000)
-"""Frames have times, not a rate: a camera's come when they come."""
+"""Of frames that have times instead of a rate."""
 
 
-class AnnotatedVideo:
-    """An H.264 file that frames are written to one by one; it has its name once it is whole.
+class VideoWriter:
+    """An H.264 video in an MP4 file, as large as its first frame but for odd sides, which lose a pixel.
+
+    It has its name once it is whole, also where whatever makes the frames fails: those that came are kept. Without
+    frames there is no file. The same frames and options, with `threads="1"`, always give the same bytes.
+
+    Args:
+        rate: frames per second; None: every frame comes with its time.
+        options: of the encoder x264.
+
+    Raises:
+        DataError: the frames cannot be encoded.
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, rate: Fraction | None = None, **options: str) -> None:
+        self.path = path
+        self._rate = rate
+        self._options = options
+        self._part = part_of(path)
+        remove_stale_parts(path)
+        self._container = av.open(str(self._part), "w", format="mp4")
+        self._stream: Any = None
+        self._last = -1
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._stream:
+                self._encode(None)
+            self._container.close()
+            if self._stream:
+                self._part.replace(self.path)
+        finally:
+            self._container.close()
+            remove(self._part)
+
+    def write(self, frame: Frame, time_sec: float = 0.0, words: str = "", *, colours: str = "rgb24") -> None:
+        """Add a frame [H, W, 3], with words in its corner; without a rate it is shown from `time_sec` on."""
+        if not self._stream:
+            self._start(*frame.shape[:2])
+        height, width = self._stream.height, self._stream.width
+        if (frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2) != (height, width):
+            frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        picture = np.ascontiguousarray(frame[:height, :width])
+        if words:
+            picture = picture.copy()
+            draw_words(picture, words)
+        shown = av.VideoFrame.from_ndarray(picture, format=colours)
+        if self._rate is None:
+            self._last = max(self._last + 1, round(time_sec / _CLOCK))
+            shown.pts, shown.time_base = self._last, _CLOCK
+        self._encode(shown)
+
+    def _start(self, height: int, width: int) -> None:
+        if min(height, width) < 2:
+            raise DataError(f"{self.path}: frames of {width}x{height} pixels make no video")
+        self._stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.height, self._stream.width = height // 2 * 2, width // 2 * 2  # H.264 needs even sides
+        if self._rate is None:
+            self._stream.time_base = self._stream.codec_context.time_base = _CLOCK
+
+    def _encode(self, frame: av.VideoFrame | None) -> None:
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except av.FFmpegError as error:
+            if isinstance(error, OSError):  # a full disk, say: not the fault of these frames
+                raise
+            raise DataError(f"{self.path}: cannot be encoded: {error}") from error
+
+
+def annotated_video(path: Path) -> VideoWriter:
+    """A video for frames that come with their times and words.
 
     Raises:
         DataError: it cannot be written.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._part = path.with_name(f"{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(str(self._part), "w", format="mp4")
-        except (OSError, av.FFmpegError) as error:
-            raise DataError(f"{path}: cannot be written: {error}") from None
-        self._stream: Any = None
-        self._last = -1
-
-    def __enter__(self) -> AnnotatedVideo:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        try:
-            if self._stream is not None:
-                self._container.mux(self._stream.encode())
-            self._container.close()
-        except (av.FFmpegError, OSError):
-            self._part.unlink(missing_ok=True)
-            raise
-        if self._stream is None:
-            self._part.unlink(missing_ok=True)
-        else:  # also where the source failed: what came until then is whole
-            self._part.replace(self.path)
-
-    def write(self, frame: Frame, time_sec: float, words: str) -> None:
-        """Add a frame [H, W, 3], RGB, that is shown from `time_sec` on, with words in its corner.
-
-        Raises:
-            DataError: the frame is too small.
-        """
-        height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2  # H.264 needs even sides
-        if not height * width:
-            raise DataError(f"{self.path}: frames of {frame.shape[1]}x{frame.shape[0]} pixels make no video")
-        if self._stream is None:
-            self._stream = self._container.add_stream("libx264", options={"crf": "20", "preset": "veryfast"})
-            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-            self._stream.time_base = self._stream.codec_context.time_base = _CLOCK
-        if (height, width) != (self._stream.height, self._stream.width):
-            frame = cv2.resize(frame, (self._stream.width, self._stream.height), interpolation=cv2.INTER_AREA)
-        picture = frame[: self._stream.height, : self._stream.width].copy()
-        draw_words(picture, words)
-        shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        self._last = max(self._last + 1, round(time_sec / _CLOCK))
-        shown.pts, shown.time_base = self._last, _CLOCK
-        self._container.mux(self._stream.encode(shown))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return VideoWriter(path, crf="20", preset="veryfast")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def draw_words(picture: Frame, words: str) -> None:

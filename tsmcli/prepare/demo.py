@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from tsmcli.catalog import CATALOG
 from tsmcli.data.listfile import VideoRecord, write_list
 from tsmcli.data.location import write_manifest
 from tsmcli.data.spatial import Frame
+from tsmcli.data.video_writer import VideoWriter
 from tsmcli.errors import UsageError
 
 SIZE_PX = 64
@@ -153,11 +153,7 @@ def _paste(
 def write_video(path: Path, frames: Sequence[Frame], fps: int = 12) -> None:
     """Encode frames as H.264: each alone, one quantiser, one thread, so that the bytes are always the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        options = {"qp": "18", "g": "1", "bf": "0", "threads": "1", "preset": "veryfast"}
-        stream = container.add_stream("libx264", rate=Fraction(fps), options=options)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
+    options = {"qp": "18", "g": "1", "bf": "0", "threads": "1", "preset": "veryfast"}
+    with VideoWriter(path, Fraction(fps), **options) as video:
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        container.mux(stream.encode())
+            video.write(frame)

@@ -6,7 +6,6 @@ complete, and an interrupted run goes on where it stopped. The same video and op
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
@@ -17,14 +16,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import av
 import cv2
-import numpy as np
 
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Frame
+from tsmcli.data.video_writer import VideoWriter
 from tsmcli.data.workers import start_worker
 from tsmcli.errors import DataError, EnvironmentProblem
 
@@ -204,23 +202,14 @@ def _write_zip(job: Job, part: Path) -> int:
 
 def _write_seekable(job: Job, part: Path) -> int:
     """H.264 with a key frame every 8 frames and none that waits for a later one."""
-    buffer = io.BytesIO()
     options = {"g": "8", "bf": "0", "crf": "20", "tune": "fastdecode", "threads": "1"}
     with PyAVReader(job.source) as reader:
         rate = reader.frame_rate
-    with av.open(buffer, "w", format="mp4") as container:
-        stream: Any = None
+    with VideoWriter(part, rate, **options) as video:
         for picture in _pictures(job):
-            height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2  # H.264 needs even sides
-            if stream is None:
-                stream = container.add_stream("libx264", rate=rate, options=options)
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            even = np.ascontiguousarray(picture[:height, :width])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="bgr24")))
-        if stream is None:
-            raise DataError(f"{job.source}: no frame can be decoded")
-        container.mux(stream.encode())
-    part.write_bytes(buffer.getvalue())
+            video.write(picture, colours="bgr24")
+    if not part.exists():
+        raise DataError(f"{job.source}: no frame can be decoded")
     return 0  # lists of videos hold no frame counts
 
 

@@ -21,7 +21,7 @@ from tsmcli.data.find_videos import FoundVideo, find_videos
 from tsmcli.data.live import InOrder, Newest, Shot, at_their_time, from_reader, is_live, open_source
 from tsmcli.data.location import Split
 from tsmcli.data.spatial import Frame, eval_views
-from tsmcli.data.video_writer import AnnotatedVideo
+from tsmcli.data.video_writer import annotated_video
 from tsmcli.engine.device import choose_device, for_inference
 from tsmcli.engine.processes import StopSignals, interrupted
 from tsmcli.engine.scores import average_views
@@ -155,7 +155,7 @@ def stream(
 def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
     """The frames of a source."""
     if is_live(source):
-        yield from open_source(source)
+        yield from open_source(source, config.data.max_pixels)
         return
     start, begin = 0, 0.0
     for video in find_videos([source]):
@@ -172,7 +172,7 @@ def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
 def _frames_of(video: FoundVideo, config: Config, fps: float) -> Iterator[Shot]:
     """The frames of one video."""
     if video.store == "video":
-        yield from open_source(video.name)
+        yield from open_source(Path(video.name), config.data.max_pixels)
         return
     data = config.data.model_copy(update={"store": video.store})
     split = Split([video.record], Path(), Path(), video.frame_template, video.start_index)
@@ -194,7 +194,7 @@ def _look(
     latencies: deque[float] = deque(maxlen=_REMEMBERED)
     start, count, seen = time.perf_counter(), 0, None
     failures: list[DataError] = []
-    with AnnotatedVideo(settings.video) if settings.video else nullcontext() as video:
+    with annotated_video(settings.video) if settings.video else nullcontext() as video:
         for shot in _until_failure(frames, failures):
             logits = memory.push(_prepare(shot.frame, views, device))[0]
             probabilities = average_views(logits[None].float(), "prob").cpu().numpy()

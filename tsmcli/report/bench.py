@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-import csv
-import sys
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from tsmcli.recipes.bench.case import Measurement
+from tsmcli.recipes.bench.case import Measurement, PublishedNumber
 from tsmcli.recipes.bench.compare import FORMAT, Beside
 from tsmcli.recipes.bench.reading import DataMeasurement
-from tsmcli.report.figures import COLOURS, save_png, style
-from tsmcli.report.tables import percent, print_json, print_line, print_table
+from tsmcli.report.tables import percent, print_csv, print_json, print_line, print_markdown, print_table
+
+_BRIEF = ("preset", "protocol", "batch", "p50", "p90", "p99", "videos/s", "frames/s", "peak memory", "GMACs",
+          "shift costs", "published", "over baseline")  # fmt: skip
+"""The facts that a table of several measurements has; in _CUT, without what stands in brackets."""
+_CUT = ("peak memory", "GMACs", "shift costs")
 
 
 def print_bench(
     measured: Sequence[Measurement], reading: Sequence[DataMeasurement], beside: Sequence[Beside], form: str
 ) -> None:
     """Print all of it in one of four forms. CSV has the networks alone; why something failed is in JSON and CSV."""
-    match form:
-        case "json":
-            print_json(bench_json(measured, reading, beside))
-        case "csv":
-            rows = [_flat(tree) for tree in bench_json(measured, (), beside)["measurements"]]
-            writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        case "markdown":
-            _print_markdown(*_table(measured, beside))
-            for found in reading:
-                _print_markdown(("", found.preset), _reading_rows(found))
-        case _:
-            _print_tables(measured, reading, beside)
+    if form == "json":
+        print_json(bench_json(measured, reading, beside))
+        return
+    if form == "csv":
+        flat = [dict(_flat(tree)) for tree in bench_json(measured, (), beside)["measurements"]]
+        keys = list(dict.fromkeys(key for row in flat for key in row))
+        print_csv(keys, [[row.get(key, "") for key in keys] for row in flat])
+        return
+    facts = [_facts(m, b) for m, b in zip_longest(measured, beside)]
+    columns = [name for name in _BRIEF if any(name in row for row in facts)]
+    rows = [[_brief(name, row.get(name, "")) for name in columns] for row in facts]
+    if form == "markdown":
+        print_markdown(columns, rows)
+        for found in reading:
+            print_line("")
+            print_markdown(("", found.preset), _reading_rows(found))
+        return
+    if len(measured) == 1 and not measured[0].error:
+        shown = [(name, words) for name, words in facts[0].items() if words and name not in _BRIEF[:3]]
+        print_table(("", measured[0].preset), shown, _what(measured[0]))
+    else:
+        print_table(columns, rows, _where(measured))
+    for found in reading:
+        title = f"Reading {found.videos} videos of {found.list}"
+        print_table(("", found.preset), _reading_rows(found), title)
+
+
+def _brief(name: str, words: str) -> str:
+    return words.partition(" (")[0] if name in _CUT else words
 
 
 def bench_json(
@@ -48,46 +65,22 @@ def bench_json(
     return {"format": FORMAT, "measurements": trees, "data": [asdict(found) for found in reading]}
 
 
-def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-    """One level: `memory.peak_bytes`, `environment.torch`."""
-    flat: dict[str, Any] = {}
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """One level, as `memory.peak_bytes`; lists are JSON. Memory that is not known has no keys."""
     for key, value in tree.items():
-        if key == "memory":
-            value = value or dict.fromkeys(("kind", "peak_bytes", "reserved_bytes", "before_bytes"))
-        if key == "environment":
-            flat |= {f"environment.{name}": value.get(name) for name in ("torch", "processor", "threads", "gpu")}
-        elif isinstance(value, dict):
-            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
-        elif key == "baseline":
-            flat |= {"baseline.ratio": value["ratio"], "baseline.differs": "; ".join(value["differs"])}
-        elif key == "published":
-            flat[key] = "; ".join(_published_words(row) for row in value)
-        elif key == "shift_cost_quartiles":
-            flat |= dict(zip(("shift_cost_q1", "shift_cost_q3"), value or (None, None), strict=True))
-        else:
-            flat[key] = value
-    return flat
-
-
-def _print_tables(
-    measured: Sequence[Measurement], reading: Sequence[DataMeasurement], beside: Sequence[Beside]
-) -> None:
-    if len(measured) == 1 and not measured[0].error:
-        rows = _rows(measured[0], beside[0] if beside else None)
-        print_table(("", measured[0].preset), rows, _what(measured[0]))
-    else:
-        print_table(*_table(measured, beside), _where(measured))
-    for found in reading:
-        print_table(("", found.preset), _reading_rows(found), f"Reading {found.videos} videos of {found.list}")
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, tuple | list):
+            yield prefix + key, json.dumps(value)
+        elif (key, value) != ("memory", None):
+            yield prefix + key, value
 
 
 def _what(m: Measurement) -> str:
     """What was measured, in a sentence."""
-    of = (
-        f"a step of training with {m.batch} video{'s' * (m.batch != 1)}"
-        if m.mode == "training"
-        else f"inference, protocol {m.protocol}, {m.batch} at a time"
-    )
+    of = f"inference, protocol {m.protocol}, {m.batch} at a time"
+    if m.mode == "training":
+        of = f"a step of training with {m.batch} video{'s' * (m.batch != 1)}"
     clips = f"{m.views} clips" if m.views > 1 else "one clip"
     return (
         f"{m.preset}: {of}; a video is {clips} of {m.num_segments} frames of {m.crop_px} px\n"
@@ -109,68 +102,39 @@ def _machine(m: Measurement) -> str:
     return f"{m.device} ({device}), torch {e['torch']}"
 
 
-def _rows(m: Measurement, beside: Beside | None) -> list[tuple[str, str]]:
-    """One measurement, a line a fact."""
-    rows = [
-        ("videos/s", _number(m.videos_per_sec)),
-        ("clips/s", _number(m.clips_per_sec)),
-        ("frames/s", _number(m.frames_per_sec)),
-        ("time of a call, p50", _ms(m.p50_sec)),
-        ("  p90, p99", f"{_ms(m.p90_sec)}, {_ms(m.p99_sec)}"),
-        ("  the first", _ms(m.first_sec)),
-        ("peak memory", _memory(m)),
-    ]
-    if m.kept_bytes is not None:
-        rows.append(("activations kept", f"{m.kept_bytes / 2**20:.0f} MiB for the backward pass"))
-    rows += [
-        ("parameters", f"{m.parameters:,}"),
-        ("a clip", f"{(m.macs or 0) / 1e9:.2f} GMACs = {(m.flops or 0) / 1e9:.2f} GFLOPs"),
-        ("  as MMAction2 counts", f"{(m.mmaction_count or 0) / 1e9:.2f} G"),
-    ]
-    if m.shift_cost is not None:
-        rows.append(("the temporal shift", _shift(m)))
-    rows += [("published", _published_words(asdict(row))) for row in m.published]
-    if beside:
-        rows.append(("time over the baseline", _ratio(beside)))
-    return rows
-
-
-def _table(
-    measured: Sequence[Measurement], beside: Sequence[Beside]
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """All measurements, a row each."""
-    columns = ("preset", "protocol", "batch", "p50", "p90", "p99", "videos/s", "frames/s", "peak memory", "GMACs",
-               "shift costs", "published")  # fmt: skip
-    rows = []
-    for number, m in enumerate(measured):
-        if m.error:
-            rows.append((m.preset, m.protocol, str(m.batch), m.error.partition(":")[0], *[""] * 8))
-        else:
-            known = "; ".join(_published_words(asdict(row)) for row in m.published)
-            rows.append((m.preset, m.protocol, str(m.batch), _ms(m.p50_sec), _ms(m.p90_sec), _ms(m.p99_sec),
-                         _number(m.videos_per_sec), _number(m.frames_per_sec), _memory(m).partition(",")[0],
-                         f"{(m.macs or 0) / 1e9:.2f}", _shift(m).partition(" of")[0], known))  # fmt: skip
-        if beside:
-            rows[-1] += (_ratio(beside[number]),)
-    return columns + (("over baseline",) if beside else ()), rows
+def _facts(m: Measurement, beside: Beside | None) -> dict[str, str]:
+    """What is told of one measurement, by name."""
+    facts = {"preset": m.preset, "protocol": m.protocol, "batch": str(m.batch)}
+    if m.error:
+        facts["p50"] = m.error.partition(":")[0]
+    else:
+        facts |= {
+            "p50": _ms(m.p50_sec),
+            "p90": _ms(m.p90_sec),
+            "p99": _ms(m.p99_sec),
+            "first call": _ms(m.first_sec),
+            "videos/s": _number(m.videos_per_sec),
+            "clips/s": _number(m.clips_per_sec),
+            "frames/s": _number(m.frames_per_sec),
+            "peak memory": _memory(m),
+            "activations kept": f"{m.kept_bytes / 2**20:.0f} MiB for the backward pass" if m.kept_bytes else "",
+            "parameters": f"{m.parameters:,}",
+            "GMACs": f"{(m.macs or 0) / 1e9:.2f} ({(m.flops or 0) / 1e9:.2f} GFLOPs) a clip",
+            "as MMAction2 counts": f"{(m.mmaction_count or 0) / 1e9:.2f} G",
+            "shift costs": _shift(m),
+            "published": "; ".join(map(_published, m.published)),
+        }
+    return facts | ({"over baseline": _ratio(beside)} if beside else {})
 
 
 def _reading_rows(found: DataMeasurement) -> list[tuple[str, str]]:
-    rows = [
-        (
-            "open, decode, crop",
-            f"{_ms(found.open_sec)}, {_ms(found.decode_sec)}, {_ms(found.transform_sec)} a video",
-        ),
-        ("loader alone", f"{_number(found.loader_videos_per_sec)} videos/s, {found.workers} worker processes"),
-    ]
+    steps = ", ".join(map(_ms, (found.open_sec, found.decode_sec, found.transform_sec)))
+    loader = f"{_number(found.loader_videos_per_sec)} videos/s, {found.workers} worker processes"
+    rows = [("open, decode, crop", f"{steps} a video"), ("loader alone", loader)]
     if found.network_videos_per_sec and found.together_videos_per_sec and found.waiting is not None:
-        rows += [
-            ("network alone", f"{_number(found.network_videos_per_sec)} videos/s on {found.device}"),
-            (
-                "together",
-                f"{_number(found.together_videos_per_sec)} videos/s, {percent(found.waiting)} of it waiting",
-            ),
-        ]
+        together = f"{_number(found.together_videos_per_sec)} videos/s, {percent(found.waiting)} of it waiting"
+        alone = f"{_number(found.network_videos_per_sec)} videos/s on {found.device}"
+        rows += [("network alone", alone), ("together", together)]
     if found.worker_bytes:
         early, late = (size / 1e6 for size in found.worker_bytes)
         rows.append(("largest worker", f"{early:.0f} MB early, {late:.0f} MB at the end"))
@@ -183,22 +147,21 @@ def _shift(m: Measurement) -> str:
     if m.shift_cost is None or m.shift_cost_quartiles is None:
         return ""
     low, high = m.shift_cost_quartiles
-    return f"{100 * m.shift_cost:+.1f} % of the time without it (quartiles {100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * m.shift_cost:+.1f} % (quartiles {100 * low:+.1f} to {100 * high:+.1f}) of the time without it"
 
 
 def _memory(m: Measurement) -> str:
     if m.memory is None or m.memory.peak_bytes is None:
         return "unknown"
-    words = f"{m.memory.peak_bytes / 2**20:.0f} MiB, {m.memory.kind}"
+    more = f"{(m.memory.before_bytes or 0) / 2**20:.0f} MiB before the network was built"
     if m.memory.reserved_bytes is not None:
-        return f"{words}; {m.memory.reserved_bytes / 2**20:.0f} MiB reserved"
-    return f"{words}; {(m.memory.before_bytes or 0) / 2**20:.0f} MiB before the network was built"
+        more = f"{m.memory.reserved_bytes / 2**20:.0f} MiB reserved"
+    return f"{m.memory.peak_bytes / 2**20:.0f} MiB ({m.memory.kind}; {more})"
 
 
-def _published_words(row: dict[str, Any]) -> str:
-    if row["videos_per_sec"]:
-        return f"{row['videos_per_sec']:g} videos/s ({row['id']}, GPU unknown)"
-    return f"{row['memory_mib']:.0f} MiB ({row['id']}, GPU unknown)"
+def _published(row: PublishedNumber) -> str:
+    number = f"{row.videos_per_sec:g} videos/s" if row.videos_per_sec else f"{row.memory_mib:.0f} MiB"
+    return f"{number} ({row.id}, GPU unknown)"
 
 
 def _ratio(beside: Beside) -> str:
@@ -215,24 +178,23 @@ def _ms(seconds: float | None) -> str:
     return "" if seconds is None else f"{1e3 * seconds:.1f} ms"
 
 
-def _print_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    for row in (columns, ["---"] * len(columns), *rows):
-        print_line(f"| {' | '.join(row)} |")
-    print_line("")
-
-
 def draw(path: Path, measured: Sequence[Measurement]) -> None:
     """Frames per second over batch size, a line a preset."""
+    from matplotlib.figure import Figure
+
+    from tsmcli.report.figures import COLOURS, save_png, style
+
+    done = [m for m in measured if m.frames_per_sec]
+    batches = sorted({m.batch for m in done})
     with style():
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.subplots()
-        done = [m for m in measured if m.frames_per_sec]
         for number, name in enumerate(dict.fromkeys(m.preset for m in done)):
             points = sorted((m.batch, m.frames_per_sec) for m in done if m.preset == name)
             axes.plot(*zip(*points, strict=True), marker="o", label=name, color=COLOURS[number % len(COLOURS)])
-        axes.set(xlabel="videos at a time", ylabel="frames per second", ylim=(0, None))
+        axes.set(xlabel="videos at a time", ylabel="frames per second", ylim=(0, None), title=_where(measured))
         axes.set_xscale("log", base=2)
-        axes.set_xticks(sorted({m.batch for m in done}), [str(b) for b in sorted({m.batch for m in done})])
-        axes.set_title(_where(measured))
+        axes.set_xticks(batches, map(str, batches))
+        axes.minorticks_off()
         axes.legend()
         save_png(figure, path)

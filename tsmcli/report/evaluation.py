@@ -58,33 +58,19 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     """Both tests, their difference, and whether it may be chance."""
-    a, b = comparison.a, comparison.b
+    a, b, differences = comparison.a, comparison.b, comparison.differences
     if as_json:
-        print_json(
-            {
-                "a": evaluation_json(a),
-                "b": evaluation_json(b),
-                "difference": {
-                    name: {"b_minus_a": d.b - d.a, "low": d.low, "high": d.high}
-                    for name, d in comparison.differences.items()
-                },
-                "mcnemar": {"only_a": comparison.only_a, "only_b": comparison.only_b, "p": comparison.p},
-            }
-        )
+        found = {name: {"b_minus_a": d.b - d.a, "low": d.low, "high": d.high} for name, d in differences.items()}
+        chance = {"only_a": comparison.only_a, "only_b": comparison.only_b, "p": comparison.p}
+        print_json({"a": evaluation_json(a), "b": evaluation_json(b), "difference": found, "mcnemar": chance})
         return
     print_line(f"A: {a.source} ({a.preset}, protocol {a.protocol})")
     print_line(f"B: {b.source} ({b.preset}, protocol {b.protocol})")
     if a.protocol != b.protocol:
         print_line("The protocols differ: this compares the protocols as well as the networks.")
     rows = [
-        (
-            name,
-            percent(d.a),
-            percent(d.b),
-            f"{100 * (d.b - d.a):+.2f}",
-            f"{100 * d.low:+.2f} to {100 * d.high:+.2f}",
-        )
-        for name, d in comparison.differences.items()
+        (name, percent(d.a), percent(d.b), _points(d.b - d.a), f"{_points(d.low)} to {_points(d.high)}")
+        for name, d in differences.items()
     ]
     print_table(("metric", "A", "B", "B - A", "95 % interval"), rows, f"The same {a.coverage}")
     print_line(f"First guess right in A only: {comparison.only_a} videos, in B only: {comparison.only_b}.")
@@ -98,12 +84,16 @@ def _print_published(found: AgainstZoo, of: Evaluation) -> None:
         print_line(f"{found.id} has no published value under {of.protocol}, but under {under}.")
         return
     rows = [
-        (metric, percent(a.ours), percent(a.published), f"{100 * (a.ours - a.published):+.2f}",
+        (metric, percent(a.ours), percent(a.published), _points(a.ours - a.published),
          f"{percent(a.low)} to {percent(a.high)}", "within" if a.within else "outside")
         for metric, a in found.values.items()
     ]  # fmt: skip
     columns = ("metric", "ours", "published", "difference", "95 % interval of ours", "published is")
     print_table(columns, rows, f"Beside the zoo's {found.id}, which was tested on its whole validation list")
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f}"
 
 
 def _published_json(found: AgainstZoo) -> dict[str, Any]:

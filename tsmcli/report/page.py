@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,13 @@ from PIL import Image
 
 from tsmcli import __version__
 from tsmcli.config import ModelConfig, Views
-from tsmcli.files import write_text
+from tsmcli.files import write_bytes
 from tsmcli.metrics import interval, per_class
-from tsmcli.recipes.evaluate import Evaluation, most_confused
-from tsmcli.recipes.study.mistakes import ClipGroup
-from tsmcli.recipes.study.shuffled import ORDERS, OrderStudy
+from tsmcli.recipes.evaluate import most_confused
+from tsmcli.recipes.study.shuffled import ORDERS
 from tsmcli.recipes.study.study import Study
 from tsmcli.report.figures import draw_classes, draw_confusion, draw_curves, draw_order, save_png, style, to_svg
+from tsmcli.report.pictures import data_uri, strip
 from tsmcli.report.tables import percent
 
 _HERE = Path(__file__).parent / "page"
@@ -59,7 +57,9 @@ def write_report(study: Study, out: Path | None = None) -> Written:
             save_png(figure, plot)
         svg = {str(name): to_svg(figures[name]) for name in ("curves", "order") if name in figures}
     engine = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    write_text(page, engine.from_string(_text("report.html.j2")).render(**_context(study, svg)))
+    engine.filters |= {"percent": percent, "width": _width, "strip": _strip, "data_uri": data_uri}
+    text = engine.from_string(_text("report.html.j2")).render(**_context(study, svg))
+    write_bytes(page, text.encode("utf-8", "backslashreplace"))  # a path may have bytes that are no text
     return Written(page, plots)
 
 
@@ -69,30 +69,19 @@ def _text(name: str) -> str:
 
 def _context(study: Study, svg: dict[str, str]) -> dict[str, Any]:
     """Everything the template shows."""
-    results, newest = study.results, study.tests[0]
     config_file = study.run / "config.yaml"
     return {
+        "study": study,
         "css": _text("report.css"),
         "js": _text("matrix.js"),
         "version": __version__,
-        "run": str(study.run),
-        "title": newest.preset,
-        "about": study.config.about if study.config else "",
-        "top1": percent(newest.values["top1"]),
         "summary": _summary(study),
-        "bad": results.bad,
-        "num_listed": results.num_listed,
-        "notes": study.notes,
-        "tests": [_test_row(test) for test in study.tests],
         "curves": svg.get("curves"),
-        "curves_note": _curves_note(study),
-        "order": _order(study.order, svg["order"]) if study.order else None,
-        "classes": _class_rows(study),
-        "classes_sentence": _classes_sentence(study),
+        "order_chart": svg.get("order"),
+        "order_classes": int(np.isfinite(study.order.classes[ORDERS[0]]).sum()) if study.order else 0,
+        "classes": sorted(study.classes, key=lambda c: (c.top1 is None, c.top1 or 0.0, c.index)),
         "matrix": _matrix(study),
-        "mistakes": _mistakes(study),
-        "worst": [_group(group) for group in study.worst],
-        "confused": [_group(group) for group in study.confused],
+        "mistakes": most_confused(study.matrix, _PAIRS),
         "details": _details(study),
         "config_text": config_file.read_text(encoding="utf-8") if config_file.is_file() else "",
     }
@@ -137,7 +126,7 @@ def _protocol(meta: dict[str, Any]) -> str:
         return ""
     views = Views.model_validate(meta["protocol"])
     resized = f" of frames scaled to {views.resize_px} px" if views.resize_px else ""
-    frames = f"{meta['num_segments']} frames, " if "num_segments" in meta else ""
+    frames = f"{meta['network']['num_segments']} frames, " if "network" in meta else ""
     return (
         f"{frames}{views.sampling} sampling, {_count(views.clips, 'clip')} × {_count(views.crops, 'crop')} "
         f"of {views.crop_px} px{resized}, mean of {'probabilities' if views.average == 'prob' else 'scores'}"
@@ -148,70 +137,6 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'s' * (number != 1)}"
 
 
-def _test_row(test: Evaluation) -> dict[str, str]:
-    values = {name: percent(value) for name, value in test.values.items()}
-    return {"file": Path(test.source).name, "protocol": test.protocol, "coverage": test.coverage, **values}
-
-
-def _curves_note(study: Study) -> str:
-    note = (
-        "Strong lines are means over an epoch where one has several log lines. Training accuracy is of augmented "
-        "clips in training mode; only validation is comparable with a test."
-    )
-    if study.other:
-        note += (
-            f" Compared with {study.other.name}, whose protocol and batch may be others; where that is a log of "
-            "MMAction2, the last steps of an epoch are not in it, so that its steps are spread a little too far."
-        )
-    return note
-
-
-def _order(order: OrderStudy, chart: str) -> dict[str, Any]:
-    """The section on time."""
-    known = int(np.isfinite(order.classes[ORDERS[0]]).sum())
-    chance = 1 / len(order.classes[ORDERS[0]])
-    straight, shuffled, backwards = (percent(order.top1[name]) for name in ORDERS)
-    rows = [
-        {"name": name, "kind": name, "width": round(100 * order.top1[name], 2), "top1": percent(order.top1[name]),
-         "mean_class": percent(order.mean_class[name])}
-        for name in ORDERS
-    ]  # fmt: skip
-    all_of = f"all {order.of}" if order.videos == order.of else f"{order.videos} of {order.of}"
-    return {
-        "sentence": f"Top-1 is {straight} with the frames in order, {shuffled} with those of every clip shuffled, "
-        f"and {backwards} with them reversed. Chance is {percent(chance)} (dashed).",
-        "rows": rows,
-        "chance": round(100 * chance, 2),
-        "chart": chart,
-        "chart_title": "By class" if known <= 16 else "The 16 classes that change most",
-        "note": f"On {all_of} videos of the test, the same network and the same frames; only their order differs. "
-        "The numbers of every class are in the table below.",
-    }
-
-
-def _class_rows(study: Study) -> list[dict[str, Any]]:
-    """Worst first; classes without videos last."""
-    order = study.order
-    rows = []
-    for c in sorted(study.classes, key=lambda c: (c.top1 is None, c.top1 or 0.0, c.index)):
-        row: dict[str, Any] = {"name": c.name, "videos": c.videos}
-        if c.top1 is not None:
-            row |= {"top1": percent(c.top1), "width": round(100 * c.top1, 2)}
-        for name in ORDERS[1:] if order else ():
-            share = float(order.classes[name][c.index]) if order else np.nan
-            row[name] = percent(share) if np.isfinite(share) else "–"
-        row["taken_for"] = f"{c.taken_for[0]} ({percent(c.taken_for[1])})" if c.taken_for else ""
-        rows.append(row)
-    return rows
-
-
-def _classes_sentence(study: Study) -> str:
-    shares = [c.top1 for c in study.classes if c.top1 is not None]
-    perfect, absent = sum(share == 1 for share in shares), len(study.classes) - len(shares)
-    text = f"{len(shares)} classes, the worst first; {perfect} of them without a mistake."
-    return text + (f" {absent} more have no video in this list." if absent else "")
-
-
 def _matrix(study: Study) -> dict[str, Any]:
     """The confusions that occur, for the script."""
     rows, columns = np.nonzero(study.matrix)
@@ -219,46 +144,16 @@ def _matrix(study: Study) -> dict[str, Any]:
     return {"names": [c.name for c in study.classes], "cells": cells.tolist()}
 
 
-def _mistakes(study: Study) -> list[dict[str, Any]]:
-    classes = study.classes
-    return [
-        {"true": classes[true].name, "said": classes[said].name, "videos": videos,
-         "share": percent(videos / classes[true].videos)}
-        for true, said, videos in most_confused(study.matrix, _PAIRS)
-    ]  # fmt: skip
-
-
-def _group(group: ClipGroup) -> dict[str, Any]:
-    clips = []
-    for clip in group.clips:
-        strip = _strip(clip.frames[:: -(-len(clip.frames) // _FRAMES)])
-        clips.append(
-            {"image": _data_uri(strip), "w": strip.width, "h": strip.height, "count": len(clip.frames),
-             "path": clip.path, "true": clip.true, "said": clip.said, "probability": percent(clip.probability)}
-        )  # fmt: skip
-    return {"title": group.title, "text": group.text, "clips": clips}
-
-
 def _strip(frames: NDArray[np.uint8]) -> Image.Image:
-    """Frames beside each other."""
-    strip = Image.new("RGB", (len(frames) * (_FRAME_PX + 2) - 2, _FRAME_PX), "white")
-    for t, frame in enumerate(frames):
-        strip.paste(Image.fromarray(frame).resize((_FRAME_PX, _FRAME_PX)), (t * (_FRAME_PX + 2), 0))
-    return strip
+    return strip(frames[:: -(-len(frames) // _FRAMES)], _FRAME_PX, gap=2)
 
 
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=72)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _width(share: float) -> str:
+    return f"{100 * share:.2f}%"
 
 
 def _details(study: Study) -> list[tuple[str, str]]:
-    meta, environment = study.results.meta, study.results.meta.get("environment", {})
+    meta = study.results.meta
     rows = [("scores", str(study.file))]
     rows += [(key, str(meta[key])) for key in ("preset", "checkpoint", "sha256", "list") if key in meta]
-    rows += [("test took", f"{meta['seconds']:.0f} s")] if "seconds" in meta else []
-    keys = ("tsm", "python", "torch", "numpy", "platform", "processor", "threads", "gpu")
-    rows += [(key, str(environment[key])) for key in keys if environment.get(key)]
-    command = environment.get("command")
-    return [*rows, ("command", " ".join(map(str, command)))] if command else rows
+    return rows + [(key, str(value)) for key, value in meta.get("environment", {}).items() if value]

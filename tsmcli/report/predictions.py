@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -11,7 +9,7 @@ import numpy as np
 
 from tsmcli.data.dataset import BadVideo
 from tsmcli.recipes.predict import Predictions, Window
-from tsmcli.report.tables import percent, print_json, print_line, print_table
+from tsmcli.report.tables import percent, print_csv, print_json, print_line, print_table
 
 Guess = tuple[int, int, str, float]
 """Rank from 1, class index, class name, probability."""
@@ -22,34 +20,30 @@ def print_predictions(found: Predictions, top: int, *, style: Literal["table", "
     if style == "json":
         print_json(predictions_json(found, top))
     elif style == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(("video", "start_sec", "end_sec", "rank", "class", "name", "probability"))
-        for video in found.videos:
-            for window in video.windows:
-                span = ["" if sec is None else f"{sec:.3f}" for sec in (window.start_sec, window.end_sec)]
-                for rank, index, name, share in guesses(found, window, top):
-                    writer.writerow((video.path, *span, rank, index, name, f"{share:.6f}"))
+        columns = ("video", "start_sec", "end_sec", "rank", "class", "name", "probability")
+        rows = [
+            (video.path, *_span(window, 3), rank, index, name, f"{share:.6f}")
+            for video in found.videos
+            for window in video.windows
+            for rank, index, name, share in guesses(found, window, top)
+        ]
+        print_csv(columns, rows)
     elif found.videos:
         _print_table(found, top)
 
 
 def predictions_json(found: Predictions, top: int) -> dict[str, Any]:
     """Stable keys for scripts; a video has `top`, or `windows` that have it."""
+
+    def said(window: Window) -> dict[str, Any]:
+        best = guesses(found, window, top)
+        return {"top": [{"class": index, "name": name, "probability": share} for _, index, name, share in best]}
+
     videos: list[dict[str, Any]] = []
     for video in found.videos:
-        windows = [
-            {
-                "start_sec": window.start_sec,
-                "end_sec": window.end_sec,
-                "top": [
-                    {"class": index, "name": name, "probability": share}
-                    for _, index, name, share in guesses(found, window, top)
-                ],
-            }
-            for window in video.windows
-        ]
-        whole = windows[0]["start_sec"] is None
-        videos.append({"video": video.path, **({"top": windows[0]["top"]} if whole else {"windows": windows})})
+        windows = [{"start_sec": w.start_sec, "end_sec": w.end_sec, **said(w)} for w in video.windows]
+        whole = video.windows[0].start_sec is None
+        videos.append({"video": video.path, **(said(video.windows[0]) if whole else {"windows": windows})})
     return {
         "checkpoint": str(found.checkpoint),
         "preset": found.preset,
@@ -71,22 +65,21 @@ def reason(video: BadVideo) -> str:
     return video.reason if video.path in video.reason else f"{video.path}: {video.reason}"
 
 
+def _span(window: Window, digits: int) -> list[str]:
+    return ["" if sec is None else f"{sec:.{digits}f}" for sec in (window.start_sec, window.end_sec)]
+
+
 def _print_table(found: Predictions, top: int) -> None:
-    rows: list[tuple[str, ...]] = []
     sliding = found.videos[0].windows[0].start_sec is not None
+    columns = ("video", *(("from s", "to s") if sliding else ()), "class", "probability", *(("then",) * (top > 1)))
+    rows = []
     for video in found.videos:
         for number, window in enumerate(video.windows):
             best, *others = guesses(found, window, top)
             more = ", ".join(f"{name} {percent(share)}" for _, _, name, share in others)
-            span = (f"{window.start_sec:.2f}", f"{window.end_sec:.2f}") if sliding else ()
-            rows.append(("" if number else video.path, *span, best[2], percent(best[3]), more))
-    columns = (
-        "video",
-        *(("from s", "to s") if sliding else ()),
-        "class",
-        "probability",
-        *(("then",) if top > 1 else ()),
-    )
-    print_table(columns, [row[: len(columns)] for row in rows], f"{found.preset}, protocol {found.protocol}")
+            span = _span(window, 2) if sliding else ()
+            row = ("" if number else video.path, *span, best[2], percent(best[3]), more)
+            rows.append(row[: len(columns)])
+    print_table(columns, rows, f"{found.preset}, protocol {found.protocol}")
     if sliding:
         print_line("Seconds are frame numbers over the mean frame rate.")

@@ -18,6 +18,9 @@ from tsmcli.prepare.official import ExtractionStarted
 from tsmcli.prepare.verify import CheckStarted, VideoChecked
 from tsmcli.recipes.events import Event, Result, Saved, Scoring, Stage, Training, Validated, result_of
 from tsmcli.recipes.zoo.download import Failed
+from tsmcli.report.predictions import reason
+from tsmcli.report.tables import printable
+from tsmcli.report.training import write_curves
 from tsmcli.report.transfers import Transfers
 
 
@@ -27,7 +30,7 @@ def follow(events: Generator[Event, None, Result], *, quiet: bool = False) -> Re
         return result_of(events)
     console = Console(stderr=True, highlight=False)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=14),
         TaskProgressColumn(),
         TimeRemainingColumn(compact=True),
@@ -52,7 +55,7 @@ class _Drawing:
         self.log_every = 1
 
     def line(self, text: str) -> None:
-        self.bar.console.print(text, markup=False, soft_wrap=True)
+        self.bar.console.print(printable(text), markup=False, soft_wrap=True)
 
     def draw(self, event: Any) -> None:
         """Show one event; unknown ones are left alone."""
@@ -82,13 +85,12 @@ class _Drawing:
             case Scoring(title, total):
                 if self.scoring is not None:
                     self.bar.remove_task(self.scoring)
-                self.scoring = self.bar.add_task(title, total=total, facts="")
+                self.scoring = self.bar.add_task(printable(title), total=total, facts="")
             case VideoScored() | BadVideo():
                 if self.scoring is not None:
                     self.bar.advance(self.scoring)
                 if isinstance(event, BadVideo):
-                    named = event.reason if event.path in event.reason else f"{event.path}: {event.reason}"
-                    self.line(f"  cannot be read: {named}")
+                    self.line(f"  cannot be read: {reason(event)}")
             case VideosSkipped(videos):
                 for video in videos:
                     self.line(f"  skipped: {video.reason}")
@@ -99,6 +101,8 @@ class _Drawing:
             case Saved(path, best):
                 if best:
                     self.line(f"  best so far: {path}")
+                elif trouble := write_curves(path.parent):
+                    self.line(f"  {trouble}")
 
     def _step(self, event: StepDone) -> None:
         facts = (

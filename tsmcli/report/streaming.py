@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -17,7 +16,7 @@ from rich.table import Table
 
 from tsmcli.recipes.stream import Seen, Streamed, StreamStarted
 from tsmcli.report.progress import follow
-from tsmcli.report.tables import percent, print_line
+from tsmcli.report.tables import percent, print_json, print_line, printable
 
 _BAR = 24
 
@@ -38,21 +37,16 @@ def show_stream(events: Iterator[Any], *, as_json: bool) -> None:
             elif live:
                 live.update(draw(event, names))
             elif as_json:
-                print_now(json.dumps(seen_json(event, names)))
+                print_json(seen_json(event, names), one_line=True)
             elif event.label != label:
                 label = event.label
-                print_now(f"{event.time_sec:9.2f} s  {names[label]}  {percent(event.probability)}")
+                line = f"{event.time_sec:9.2f} s  {names[label]}  {percent(event.probability)}"
+                print_line(line, flush=True)
             if end:
                 break
     if end:
         _print_end(end, names, as_json=as_json)
     deque(events, maxlen=0)  # where a signal ended it, the recipe says so now
-
-
-def print_now(line: str) -> None:
-    """One line on stdout, not kept in a buffer: whoever reads it wants it as it comes."""
-    print_line(line)
-    sys.stdout.flush()
 
 
 def _until_started(events: Iterator[Any]) -> Generator[Any, None, StreamStarted]:
@@ -76,7 +70,7 @@ def draw(seen: Seen, names: list[str]) -> Table:
     table = Table.grid(padding=(0, 2))
     for label, probability in seen.top:
         filled = round(_BAR * probability)
-        table.add_row(escape(names[label]), "█" * filled + "·" * (_BAR - filled), f"{probability:6.1%}")
+        table.add_row(escape(printable(names[label])), "█" * filled + "·" * (_BAR - filled), f"{probability:6.1%}")
     table.add_row("", "", "")
     table.add_row(f"frame {seen.frame} at {seen.time_sec:.1f} s", _speed(seen), "")
     return table
@@ -92,12 +86,8 @@ def _speed(seen: Seen) -> str:
 def _print_end(end: Streamed, names: list[str], *, as_json: bool) -> None:
     """What it was like; on stderr where stdout has JSON lines."""
     said = f"last: {names[end.last.label]}; {_speed(end.last)}" if end.last else "nothing seen"
-    lines = [
-        f"{end.frames} frame{'s' * (end.frames != 1)}; {said}",
-        *([f"video: {end.video}"] if end.video else []),
-    ]
-    for line in lines:
-        if as_json:
-            sys.stderr.write(line + "\n")
-        else:
-            print_line(line)
+    lines = f"{end.frames} frame{'s' * (end.frames != 1)}; {said}" + (f"\nvideo: {end.video}" if end.video else "")
+    if as_json:
+        sys.stderr.write(printable(lines) + "\n")
+    else:
+        print_line(lines)

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from tsmcli.presets import PRESET_DIR, load_preset
-from tsmcli.report.tables import print_json, print_line, print_table
+from tsmcli.report.tables import print_csv, print_json, print_line, print_markdown, print_table
 from tsmcli.zoo import COLUMNS, NETWORKS, Extra, Model, corrections, extras
 
-_FACTS = (
-    "id",
-    "table",
-    "preset",
-    "dataset",
-    "network",
-    "file_network",
-    "frames",
-    "config",
-    "config_link",
-    "reference",
-)
+_FACTS = ("id", "table", "preset", "dataset", "network", "file_network", "frames", "config", "config_link",
+          "reference")  # fmt: skip
+_FILES = ("ckpt", "log", "json")
 _SHOWN = ("top1", "top5", "inference_time", "gpu_mem")
 _ACCURACIES = ("top1", "top5", "reference_top1", "reference_top5", "delta_top1", "delta_top5")
 
@@ -35,9 +23,9 @@ def print_models(models: Sequence[Model], form: str) -> None:
         case "json":
             print_json([model_json(model) for model in models])
         case "csv":
-            print_csv(models)
+            print_csv([*_FACTS, *COLUMNS, "sha256_prefix", *_FILES], map(_csv_row, models))
         case "markdown":
-            print_markdown(models)
+            print_markdown(["id", "config", *COLUMNS, *_FILES], map(_markdown_row, models))
         case _:
             rows = [(m.id, *(m.cells.get(name, "").split(" (")[0] for name in _SHOWN)) for m in models]
             print_table(("checkpoint", "top-1 %", "top-5 %", "speed", "MiB"), rows)
@@ -55,30 +43,21 @@ def footnotes(models: Sequence[Model]) -> list[str]:
     return [*lines, f"Also here: {', '.join(extra.id for extra in extras())}", "tsm zoo show ID tells everything."]
 
 
-def print_csv(models: Sequence[Model]) -> None:
-    """One line a row: facts, the cells as the tables have them, the hash, the addresses."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_FACTS, *COLUMNS, "sha256_prefix", "ckpt", "log", "json"])
-    for model in models:
-        facts = [getattr(model, name) for name in _FACTS]
-        urls = [file.url for file in model.files.values()]
-        writer.writerow([*facts, *(model.cells.get(c, "") for c in COLUMNS), model.ckpt.sha256_prefix, *urls])
-    sys.stdout.write(text.getvalue())
+def _csv_row(model: Model) -> list[object]:
+    """Facts, the cells as the tables have them, the hash, the addresses."""
+    cells = [model.cells.get(column, "") for column in COLUMNS]
+    urls = [file.url for file in model.files.values()]
+    return [*(getattr(model, name) for name in _FACTS), *cells, model.ckpt.sha256_prefix, *urls]
 
 
-def print_markdown(models: Sequence[Model]) -> None:
-    """One table with the columns of all published ones."""
-    print_line(f"| id | config | {' | '.join(COLUMNS)} | ckpt | log | json |")
-    print_line("|" + ":--|" * (len(COLUMNS) + 5))
-    for model in models:
-        cells = [model.id, f"[{model.config}]({model.config_link})"]
-        for column in COLUMNS:
-            cell = model.cells.get(column, "")
-            linked = column.startswith("reference") and cell and model.reference
-            cells.append(f"[{cell}]({model.reference})" if linked else cell)
-        cells += [f"[{kind}]({file.url})" for kind, file in model.files.items()]
-        print_line(f"| {' | '.join(cells)} |")
+def _markdown_row(model: Model) -> list[str]:
+    """The columns of all published tables, linked."""
+    cells = [model.id, f"[{model.config}]({model.config_link})"]
+    for column in COLUMNS:
+        cell = model.cells.get(column, "")
+        linked = column.startswith("reference") and cell and model.reference
+        cells.append(f"[{cell}]({model.reference})" if linked else cell)
+    return [*cells, *(f"[{kind}]({file.url})" for kind, file in model.files.items())]
 
 
 def model_json(model: Model) -> dict[str, Any]:

@@ -145,14 +145,12 @@ def published(case: Case) -> Iterator[PublishedNumber]:
     shipped = load_preset(case.name) if case.name in preset_names() else None
     if shipped is None or case.config.model != shipped.model or case.precision != "fp32" or case.compile:
         return
-    own, theirs = case.config, shipped
-    same_step = (own.augment.crop_px, own.train.recompute, case.batch) == (
-        theirs.augment.crop_px, theirs.train.recompute, theirs.train.batch,
-    )  # fmt: skip
+    step = (case.config.augment.crop_px, case.config.train.recompute, case.batch)
+    theirs = (shipped.augment.crop_px, shipped.train.recompute, shipped.train.batch)
     for row in zoo.models():
         if row.preset != case.name:
             continue
-        if case.mode == "training" and same_step and row.memory_mb:
+        if case.mode == "training" and step == theirs and row.memory_mb:
             yield PublishedNumber(row.id, memory_mib=row.memory_mb)
         if case.mode == "inference" and case.batch == 1 and case.views.name in row.protocols and row.videos_per_sec:
             yield PublishedNumber(row.id, videos_per_sec=row.videos_per_sec)

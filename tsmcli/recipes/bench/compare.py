@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from tsmcli.data.location import Places
 from tsmcli.engine.device import choose_device
 from tsmcli.engine.launch import in_child
-from tsmcli.errors import DataError, EnvironmentProblem
+from tsmcli.errors import DataError, EnvironmentProblem, SlowerError
 from tsmcli.recipes.bench.case import Case, Measurement, blank
 from tsmcli.recipes.bench.network import measure
 from tsmcli.recipes.bench.reading import DataMeasurement, measure_data
@@ -27,7 +27,7 @@ _SAME = (
 _MACHINE = ("processor", "gpu", "threads", "torch")
 
 
-def bench(cases: Sequence[Case]) -> Iterator[Stage | list[Measurement]]:
+def bench(cases: Sequence[Case]) -> Generator[Stage, None, list[Measurement]]:
     """Measure every case; one that runs out of memory does not end the others.
 
     Raises:
@@ -41,10 +41,10 @@ def bench(cases: Sequence[Case]) -> Iterator[Stage | list[Measurement]]:
             found[number] = in_child(measure, case)
         except EnvironmentProblem as error:  # killed, or not to be compiled
             found[number] = replace(found[number], error=str(error))
-    yield found
+    return found
 
 
-def bench_data(cases: Sequence[Case], places: Places, videos: int) -> Iterator[Stage | list[DataMeasurement]]:
+def bench_data(cases: Sequence[Case], places: Places, videos: int) -> Generator[Stage, None, list[DataMeasurement]]:
     """Measure reading for every preset among the cases.
 
     Raises:
@@ -54,7 +54,7 @@ def bench_data(cases: Sequence[Case], places: Places, videos: int) -> Iterator[S
     for case in {case.name: case for case in cases}.values():
         yield Stage(f"reading videos for {case.name}")
         found.append(in_child(measure_data, case, places, videos))
-    yield found
+    return found
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,26 @@ def compare_with(baseline: Baseline, measurements: Sequence[Measurement]) -> lis
     """For each measurement its time over that of the same thing in the baseline."""
     found = []
     for m in measurements:
-        old = baseline.get(_what(asdict(m)))
-        if old is None or not old.get("p50_sec") or m.p50_sec is None:
+        old = baseline.get(_what(asdict(m)), {})
+        if not old.get("p50_sec") or m.p50_sec is None:
             found.append(Beside(None))
             continue
-        machine = old.get("environment", {})
-        differs = tuple(
-            f"{key} {machine.get(key)}, now {m.environment[key]}" for key in _MACHINE
-            if machine.get(key) != m.environment[key]
-        )  # fmt: skip
-        found.append(Beside(m.p50_sec / old["p50_sec"], differs))
+        then, now = old["environment"], m.environment
+        differs = (f"{key} {then.get(key)}, now {now[key]}" for key in _MACHINE if then.get(key) != now[key])
+        found.append(Beside(m.p50_sec / old["p50_sec"], tuple(differs)))
     return found
+
+
+def judge(beside: Sequence[Beside], baseline: Path, limit: float | None) -> None:
+    """Raise DataError where the baseline lacks what it should have, SlowerError for a time over 1 + limit of it."""
+    ratios = [b.ratio for b in beside if b.ratio is not None]
+    if len(ratios) < len(beside) and (limit is not None or not ratios):
+        raise DataError(
+            f"{baseline}: has {'not all' if ratios else 'none'} of these measurements",
+            hint="a baseline must be of the same network, protocol, batch, device and precision",
+        )
+    slower = [ratio for ratio in ratios if limit is not None and ratio > 1 + limit]
+    if slower:
+        raise SlowerError(
+            f"{len(slower)} of {len(beside)} are slower than in {baseline}, by up to {max(slower) - 1:.1%}"
+        )

@@ -18,17 +18,12 @@ from tsmcli.catalog import CATALOG
 from tsmcli.config import Config
 from tsmcli.core.shift import TemporalShift
 from tsmcli.core.tsm import TSM, build_model, normalize
-from tsmcli.engine.device import (
-    choose_device,
-    dtype_of,
-    environment,
-    for_inference,
-    use_channels_last,
-)
+from tsmcli.engine.device import choose_device, dtype_of, environment, for_inference, use_channels_last
 from tsmcli.engine.learner import make_learner, take_step
 from tsmcli.engine.memory import activation_bytes, peak_memory
 from tsmcli.engine.processes import ALONE
-from tsmcli.errors import EnvironmentProblem
+from tsmcli.errors import EnvironmentProblem, is_out_of_memory
+from tsmcli.files import replacing
 from tsmcli.recipes.bench.case import Case, Measurement, blank
 from tsmcli.recipes.bench.cost import count_cost
 from tsmcli.recipes.bench.timing import time_in_turn
@@ -54,19 +49,13 @@ def measure(case: Case) -> Measurement:
     try:
         return _measure(case, device, found)
     except RuntimeError as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return replace(found, error=f"out of memory: {_first_line(error)}")
         if not case.compile:
             raise
         raise EnvironmentProblem(
             f"torch.compile failed: {_first_line(error)}", hint="it needs a C++ compiler; or leave out --compile"
         ) from error
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """A GPU's is an error of its own; that of a CPU is told by its words only."""
-    words = ("allocate memory", "Storage size calculation overflowed")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def _first_line(error: RuntimeError) -> str:
@@ -88,21 +77,13 @@ def _measure(case: Case, device: torch.device, found: Measurement) -> Measuremen
     calls = [call]
     if case.twin and case.config.model.shift != "none":
         calls += _twin(lambda: prepare(case, device, shifted=False))
-    times = time_in_turn(calls, device, seconds=case.seconds, warm_up=0)
+    times = time_in_turn(calls, device, case.seconds)
     if case.trace:
         _write_trace(case.trace, call, device)
-    kept = None
-    if case.mode == "training" and not case.compile:
-        kept = activation_bytes(case.config, classes, case.batch)
-    return replace(
-        _summarise(found, times),
-        first_sec=first,
-        memory=memory,
-        **asdict(cost),
-        flops=cost.flops,
-        kept_bytes=kept,
-        environment=environment(),
-    )
+    kept = case.mode == "training" and not case.compile
+    kept_bytes = activation_bytes(case.config, classes, case.batch) if kept else None
+    found = replace(_summarise(found, times), **asdict(cost), flops=cost.flops)
+    return replace(found, first_sec=first, memory=memory, kept_bytes=kept_bytes, environment=environment())
 
 
 def _twin(prepare: Callable[[], Callable[[], object]]) -> list[Callable[[], object]]:
@@ -112,7 +93,7 @@ def _twin(prepare: Callable[[], Callable[[], object]]) -> list[Callable[[], obje
         for _ in range(_RUNS_BEFORE):
             call()
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return []
     return [call]
@@ -205,6 +186,5 @@ def _write_trace(path: Path, call: Callable[[], object], device: torch.device) -
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with profile(activities=activities) as trace:
         call()
-    part = path.with_name(path.name + ".part")
-    trace.export_chrome_trace(str(part))
-    part.replace(path)
+    with replacing(path) as part:
+        trace.export_chrome_trace(str(part))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,11 @@ class DataMeasurement:
     decode_sec: float
     transform_sec: float
     loader_videos_per_sec: float
-    network_videos_per_sec: float | None
-    together_videos_per_sec: float | None
-    waiting: float | None
-    worker_bytes: tuple[int, int] | None
-    environment: dict[str, Any]
+    network_videos_per_sec: float | None = None
+    together_videos_per_sec: float | None = None
+    waiting: float | None = None
+    worker_bytes: tuple[int, int] | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
 
 
 def measure_data(case: Case, places: Places, videos: int = 64) -> DataMeasurement:

@@ -7,25 +7,19 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-MOST = 1000
-"""Rounds at most."""
+LEAST, MOST = 3, 1000
+"""Rounds."""
 
 
-def time_in_turn(
-    calls: Sequence[Callable[[], object]], device: torch.device, *, seconds: float, warm_up: int, least: int = 3
-) -> list[list[float]]:
+def time_in_turn(calls: Sequence[Callable[[], object]], device: torch.device, seconds: float) -> list[list[float]]:
     """Wall-clock seconds of each call, round by round: one list a call, all of one length.
 
-    Rounds follow each other until `seconds` are over, but at least `least` of them; which call begins changes from
-    round to round. Rounds of warming up are not among them.
+    Rounds follow each other until `seconds` are over; which call begins changes from round to round.
     """
-    for _ in range(warm_up):
-        for call in calls:
-            call()
     times: list[list[float]] = [[] for _ in calls]
     end = time.perf_counter() + seconds
     for round_number in range(MOST):
-        if round_number >= least and time.perf_counter() > end:
+        if round_number >= LEAST and time.perf_counter() > end:
             break
         for turn in range(len(calls)):
             which = (turn + round_number) % len(calls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tsmcli.errors import DataError
 
 Series = list[tuple[float, float]]
 """Points (epochs done, value)."""
+Point = tuple[float, dict[str, float | None]]
 
 OURS = ("train/loss", "train/top1", "train/lr", "val/top1", "val/mean_class")
 THEIRS = {
@@ -53,8 +55,12 @@ def read_log(path: Path, name: str = "") -> Curves:
         if not isinstance(entry, dict):
             raise DataError(f"{path}:{number}: not a line of a JSON log: no object")
         entries.append(entry)
+    series: dict[str, Series] = {}
     try:
-        series = _theirs(entries) if any("mode" in entry for entry in entries) else _ours(entries)
+        for at, values in _theirs(entries) if any("mode" in entry for entry in entries) else _ours(entries):
+            for key, value in values.items():
+                if value is not None:
+                    series.setdefault(key, []).append((at, float(value)))
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: a line of this log has no or a strange {error}") from None
     if not series:
@@ -64,35 +70,20 @@ def read_log(path: Path, name: str = "") -> Curves:
     return Curves(name or str(Path(path.parent.name, path.name)), series)
 
 
-def _ours(entries: list[dict[str, Any]]) -> dict[str, Series]:
+def _ours(entries: list[dict[str, Any]]) -> Iterator[Point]:
     """A step lies within its epoch; a validation at its end."""
-    series: dict[str, Series] = {}
     for entry in entries:
+        values = {key: entry.get(key) for key in OURS}
         if "train/step" in entry:
-            at = entry["train/epoch"] + entry["train/step"] / entry["train/steps"]
+            yield entry["train/epoch"] + entry["train/step"] / entry["train/steps"], values
         elif "val/epoch" in entry:
-            at = entry["val/epoch"] + 1
-        else:
-            continue
-        _add(series, at, {key: entry.get(key) for key in OURS})
-    return series
+            yield entry["val/epoch"] + 1, values
 
 
-def _theirs(entries: list[dict[str, Any]]) -> dict[str, Series]:
+def _theirs(entries: list[dict[str, Any]]) -> Iterator[Point]:
     """Epochs and iterations count from 1; the highest iteration of the log is taken for an epoch's last."""
-    training = [entry for entry in entries if entry.get("mode") == "train"]
-    steps = max((entry["iter"] for entry in training), default=1)
-    series: dict[str, Series] = {}
+    steps = max((entry["iter"] for entry in entries if entry.get("mode") == "train"), default=1)
     for entry in entries:
-        keys = THEIRS.get(entry.get("mode", ""))
-        if keys is None:
-            continue
-        at = entry["epoch"] - 1 + entry["iter"] / steps if entry["mode"] == "train" else entry["epoch"]
-        _add(series, at, {ours: entry.get(theirs) for theirs, ours in keys.items()})
-    return series
-
-
-def _add(series: dict[str, Series], at: float, values: dict[str, float | None]) -> None:
-    for key, value in values.items():
-        if value is not None:
-            series.setdefault(key, []).append((at, float(value)))
+        if (mode := entry.get("mode")) in THEIRS:
+            at = entry["epoch"] - 1 + entry["iter"] / steps if mode == "train" else entry["epoch"]
+            yield at, {ours: entry.get(theirs) for theirs, ours in THEIRS[mode].items()}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,14 @@ from hypothesis import strategies as st
 from support import number_of, numbered_frames, write_frames, write_video
 
 from tsmcli.config import Config, DataConfig, ModelConfig, Views
+from tsmcli.core.sampling import sample_test
+from tsmcli.data import pyav_reader
 from tsmcli.data.find_videos import find_videos
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
+from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.sliding import Sliding, read_windows, window_spans
+from tsmcli.data.spatial import eval_views
 from tsmcli.errors import DataError
 
 VIEWS = Views(crop_px=96, resize_px=None)
@@ -60,6 +66,34 @@ def test_a_window_sees_its_own_frames(tmp_path: Path) -> None:
         [number_of(np.pad(frame, ((0, 0), (0, 64), (0, 0)))) for frame in window.views[0]] for window in found
     ]
     assert numbers == [[2, 6, 10, 14], [12, 16, 20, 24], [22, 26, 30, 34], [26, 30, 34, 38]]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.avi", "libx264"), ("a.ts", "libx264"), ("a.flv", "libx264"), ("a.wmv", "wmv2")]
+)
+def test_windows_over_a_file_without_index_take_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str
+) -> None:
+    """The frames of reading each window by itself, decoded once to count them and once to read them."""
+    video = write_video(tmp_path / name, numbered_frames(200, 96, 176), codec, fps=20, g="12", bf="0")
+    wide = Views(clips=2, crop="three", crop_px=96, resize_px=96)
+    with PyAVReader(video) as reader:
+        spans = window_spans(reader.num_frames, 16, 4)
+        plain = [reader.read(first + sample_test(end - first, 4, wide).ravel()) for first, end in spans]
+    decoded, all_frames = [0], pyav_reader.decoded
+
+    def counting(*args: Any, **options: Any) -> Iterator[Any]:
+        for frame in all_frames(*args, **options):
+            decoded[0] += 1
+            yield frame
+
+    monkeypatch.setattr(pyav_reader, "decoded", counting)
+    split, record = Split([], Path(), Path()), VideoRecord(str(video), None, 0)
+    found = list(read_windows(split, record, config("video"), wide, Sliding(0.8, 0.2)))
+    assert len(found) == len(spans) == 47
+    for window, frames in zip(found, plain, strict=True):
+        assert np.array_equal(window.views, eval_views(frames, 4, wide))
+    assert decoded[0] <= 2 * 200
 
 
 def test_windows_of_a_frame_folder_go_by_the_given_rate(tmp_path: Path) -> None:

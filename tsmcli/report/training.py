@@ -1,12 +1,29 @@
-"""What `tsm train --dry-run` prints."""
+"""A training: what `tsm train --dry-run` prints, and the curves that are drawn while it goes on."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from tsmcli.errors import DataError
+from tsmcli.recipes.study.logs import read_log
 from tsmcli.recipes.train_plan import DryRun
 from tsmcli.report.tables import print_line, print_table
+
+
+def write_curves(run: Path) -> str:
+    """Draw the log of a run into its curves.png; why that failed, or nothing. No picture may end a training."""
+    try:
+        from tsmcli.report.figures import draw_curves, save_png, style
+
+        with style():
+            save_png(draw_curves([read_log(run / "log.jsonl")]), run / "curves.png")
+    except DataError:
+        pass  # nothing was logged yet
+    except Exception as error:  # a full disk, a picture that is open elsewhere, fonts: whatever it is
+        return f"curves.png was not drawn: {error or type(error).__name__}".splitlines()[0]
+    return ""
 
 
 def dry_run_json(result: DryRun) -> dict[str, Any]:

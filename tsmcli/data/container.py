@@ -1,0 +1,128 @@
+"""Video files and addresses through FFmpeg: opened as what they were named, and decoded packet by packet."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from tsmcli.config import MAX_PIXELS
+from tsmcli.data.spatial import Frame
+from tsmcli.errors import DataError
+
+_FORMATS = (
+    "apng,asf,avi,dhav,dv,flv,gif,h263,h264,hevc,image2,ivf,jpeg_pipe,m4v,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,"
+    "mpjpeg,mxf,nut,obu,ogg,png_pipe,rm,vc1,webp_pipe,wtv,yuv4mpegpipe"
+)
+"""Formats that hold their own pictures. A playlist or a list would make FFmpeg open other files and addresses."""
+_OF_FILES = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "pattern_type": "none"}
+_WEB = "http,https,httpproxy,tcp,tls,crypto"
+_OF_ADDRESSES = {
+    "format_whitelist": f"{_FORMATS},hls,dash,rtsp,rtp,aac,ac3,eac3,mp3,webvtt",
+    "rtsp_transport": "tcp",  # over UDP, RTSP loses packets on most networks
+}
+_STREAMS = "rtp,srtp,udp,srt,rtmp,rtmps,rtmpt,rtmpts,rtmpe,rtmpte,ffrtmphttp,ffrtmpcrypt,mmsh,mmst"
+
+
+def open_video(source: Path | str, max_pixels: int = MAX_PIXELS, timeout_sec: float | None = None) -> Any:
+    """Open a file (a path) or an address (a string): an input container of PyAV that has a video stream.
+
+    A file is opened as this file, whatever its name looks like, and opens no other. An address opens no file.
+
+    Raises:
+        DataError: there is no such file, it holds no video, or its frames are too large.
+        av.FFmpegError: it cannot be opened.
+    """
+    limit = {"max_pixels": str(max_pixels)}  # the decoder refuses larger frames before it takes memory for them
+    if isinstance(source, Path):
+        check_file(source)
+        name, options = f"file:{source.absolute()}", _OF_FILES
+    else:
+        protocols = _WEB if source.startswith("http") else f"{_WEB},{_STREAMS}"
+        name, options = source, _OF_ADDRESSES | {"protocol_whitelist": protocols}
+    try:
+        container = av.open(name, options=options | limit, metadata_errors="ignore", timeout=timeout_sec)
+    except av.error.ArgumentError as error:
+        raise DataError(f"{source}: not a known kind of video, or a list of other files or addresses") from error
+    try:
+        if not container.streams.video:
+            raise DataError(f"{source}: no video stream")
+        codec = container.streams.video[0].codec_context
+        if codec is None:
+            raise DataError(f"{source}: its codec is not known to this FFmpeg")
+        check_size(source, codec.width, codec.height, max_pixels)
+        codec.options = limit
+    except DataError:
+        container.close()
+        raise
+    return container
+
+
+def decoded(packets: Iterable[Any], source: Path | str, max_pixels: int, *, live: bool = False) -> Iterator[Any]:
+    """The frames of all packets of a stream, in display order.
+
+    What is broken at the end of a file is its end; in the middle it is an error; of a live source it is skipped.
+
+    Raises:
+        DataError: frames become too large.
+        av.FFmpegError: the middle is broken, or everything.
+    """
+    broken: av.FFmpegError | None = None
+    count = 0
+    for packet in packets:
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            codec = packet.stream.codec_context
+            check_size(source, codec.width, codec.height, max_pixels)
+            broken = None if live else error
+            continue
+        if broken and packet.size:
+            raise broken
+        count += len(frames)
+        yield from frames
+    if broken and not count:
+        raise broken
+
+
+def check_size(source: Path | str, width: int, height: int, max_pixels: int) -> None:
+    """Raise DataError for frames that would take more memory than anybody means to spend."""
+    if width * height > max_pixels:
+        raise DataError(
+            f"{source}: frames of {width}x{height} pixels; data.max_pixels allows {max_pixels}",
+            hint=f"--set data.max_pixels={width * height} if they really are that large",
+        )
+
+
+def upright(frame: Any, image: Any) -> Frame:
+    """The pixels [H, W, 3] of a decoded frame, turned as its display matrix asks."""
+    quarter_turns = round(frame.rotation / 90) % 4
+    turned: Frame = np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+    return turned
+
+
+def check_file(path: Path) -> None:
+    """Raise DataError for a path that is no file with content."""
+    try:
+        facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: no such video") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if stat.S_ISDIR(facts.st_mode):
+        raise DataError(f"{path}: a folder, not a video file")
+    if not stat.S_ISREG(facts.st_mode):
+        raise DataError(f"{path}: not a regular file but a pipe, a socket or a device")
+    if not facts.st_size:
+        raise DataError(f"{path}: the file is empty (0 bytes)")
+
+
+def unreadable(source: Path | str, error: BaseException) -> DataError:
+    """One line of the decoder's own words, without its stack."""
+    words = getattr(error, "strerror", None) or str(error)
+    reason = next((line.strip() for line in words.splitlines() if line.strip()), type(error).__name__)
+    return DataError(f"{source}: cannot be decoded: {reason}")
