@@ -24,6 +24,7 @@ class Dataset:
         start_index: number of the first frame file.
         media: (store, split) -> folder of the media below `folder`.
         flip_pairs: labels that a horizontal mirror image exchanges.
+        authors_sort_classes: whether the classifier in files of the TSM authors is in alphabetical order.
         videos: split -> number of videos of the official release.
         home: where people get it.
     """
@@ -35,6 +36,7 @@ class Dataset:
     start_index: int = 1
     split_media: bool = False
     flip_pairs: tuple[tuple[int, int], ...] = ()
+    authors_sort_classes: bool = False
     videos: dict[str, int] = field(default_factory=dict)
     home: str = ""
     name: str = field(default="", kw_only=True)
@@ -80,6 +82,7 @@ CATALOG: dict[str, Dataset] = {
         174,
         frame_template="{:05}.jpg",
         flip_pairs=((2, 4), (30, 41), (52, 66)),  # camera, pushing, pulling: left and right
+        authors_sort_classes=True,
         videos={"train": 86017, "val": 11522},
         home="https://developer.qualcomm.com/software/ai-datasets/something-something",
         name="sthv1",
@@ -99,6 +102,7 @@ CATALOG: dict[str, Dataset] = {
         27,
         frame_template="{:05}.jpg",
         flip_pairs=((0, 1), (6, 7)),  # swiping, sliding two fingers
+        authors_sort_classes=True,
         videos={"train": 118562, "val": 14787},
         home="https://developer.qualcomm.com/software/ai-datasets/jester",
         name="jester",

@@ -57,21 +57,21 @@ class ModelConfig(Section):
     """The network."""
 
     backbone: Backbone = Field("resnet50", description="2D trunk")
-    num_segments: int = Field(8, ge=1, description="T: frames the network sees per clip")
+    num_segments: int = Field(8, ge=1, le=1024, description="T: frames the network sees per clip")
     shift: Shift = Field(
         "bidirectional",
         description="bidirectional: 1/shift_div of the channels from the next frame and as many from the "
         "previous; unidirectional: from the previous frame only; none: a plain 2D network (TSN)",
     )
-    shift_div: int = Field(8, ge=2, description="channels // shift_div channels move each way")
+    shift_div: int = Field(8, ge=2, le=1024, description="channels // shift_div channels move each way")
     shift_place: Literal["blockres", "block"] = Field(
         "blockres", description="blockres: shift inside the residual branch; block: before the whole block"
     )
     non_local: NonLocalMode = Field("none", description="non-local blocks in layer2 and layer3 of a ResNet-50")
     temporal_pool: bool = Field(False, description="halve T by max pooling over time before layer2 (ResNet)")
-    width: float = Field(1.0, gt=0, description="channel multiplier of the trunk; published networks have 1")
+    width: float = Field(1.0, gt=0, le=4, description="channel multiplier of the trunk; published networks have 1")
     dropout: float = Field(0.5, ge=0, lt=1, description="dropout before the classifier")
-    num_classes: int | None = Field(None, ge=2, description="K; null: as many as the dataset has")
+    num_classes: int | None = Field(None, ge=2, le=100_000, description="K; null: as many as the dataset has")
     init: Literal["imagenet", "none"] = Field("imagenet", description="starting weights of the trunk")
 
     def identity(self) -> dict[str, Any]:
@@ -115,9 +115,9 @@ class AugmentConfig(Section):
     dense_last_start: bool = Field(
         False, description="dense: false never draws the last possible window, as published"
     )
-    resize_px: int | None = Field(256, ge=8, description="short side in pixels before cropping; null: keep")
+    resize_px: int | None = Field(256, ge=8, le=4096, description="short side in pixels before a crop; null: keep")
     crop: Literal["multi_scale", "random_resized"] = Field("multi_scale", description="random crop rule")
-    crop_px: int = Field(224, ge=8, description="width and height of the network's input in pixels")
+    crop_px: int = Field(224, ge=8, le=4096, description="width and height of the network's input in pixels")
     flip_prob: float = Field(0.0, ge=0, le=1, description="probability of a mirror image")
     flip_swaps_labels: bool = Field(
         False, description="a mirror image exchanges the labels that the catalog pairs (left and right)"
@@ -128,17 +128,17 @@ class AugmentConfig(Section):
         description="directions of shears, shifts and rotations: drawn per clip, or once per run as published",
     )
     mix: Literal["none", "mixup", "cutmix"] = Field("none", description="blend the clips of a batch")
-    mix_alpha: float = Field(0.2, gt=0, description="both parameters of the Beta distribution of mix")
+    mix_alpha: float = Field(0.2, gt=0, le=1000, description="both parameters of the Beta distribution of mix")
 
 
 class Views(Section):
     """Which views of a video are scored, and how their scores become one: a test protocol."""
 
     sampling: SamplingKind = Field("uniform", description="uniform: over the whole video; dense: windows")
-    clips: int = Field(1, ge=1, description="clips of T frames: uniform 1 or 2 (twice-sample), dense any")
+    clips: int = Field(1, ge=1, le=1000, description="clips of T frames: uniform 1 or 2 (twice-sample), dense any")
     crop: Literal["center", "three", "ten"] = Field("center", description="spatial crops per clip")
-    crop_px: int = Field(224, ge=8, description="width and height of a crop in pixels")
-    resize_px: int | None = Field(256, ge=8, description="short side in pixels before cropping; null: keep")
+    crop_px: int = Field(224, ge=8, le=4096, description="width and height of a crop in pixels")
+    resize_px: int | None = Field(256, ge=8, le=4096, description="short side in pixels before a crop; null: keep")
     average: Literal["prob", "score"] = Field(
         "prob", description="mean over views of softmax probabilities, or of raw scores"
     )
@@ -199,11 +199,11 @@ PROTOCOLS.update(
 class TrainConfig(Section):
     """Optimisation. SGD with the learning rate and weight decay groups of the TSM authors."""
 
-    epochs: int = Field(50, ge=1)
-    batch: int = Field(8, ge=1, description="videos per process and forward pass")
-    accumulate: int = Field(1, ge=1, description="forward passes per optimiser step, their gradients added up")
-    lr: float = Field(0.01, gt=0, description="learning rate for a total batch of lr_batch videos")
-    lr_batch: int = Field(64, ge=1, description="total batch that lr belongs to")
+    epochs: int = Field(50, ge=1, le=1_000_000)
+    batch: int = Field(8, ge=1, le=65536, description="videos per process and forward pass")
+    accumulate: int = Field(1, ge=1, le=65536, description="forward passes per step, their gradients added up")
+    lr: float = Field(0.01, gt=0, le=1e6, description="learning rate for a total batch of lr_batch videos")
+    lr_batch: int = Field(64, ge=1, le=1_000_000, description="total batch that lr belongs to")
     scale_lr: bool = Field(True, description="scale lr linearly to the total batch: processes * batch * accumulate")
     schedule: Literal["step", "cosine"] = Field("step", description="cosine falls to zero over all epochs")
     lr_steps: tuple[int, ...] = Field((20, 40), description="step: epochs after which lr is multiplied by lr_gamma")
@@ -213,8 +213,7 @@ class TrainConfig(Section):
     )
     warmup_from: float = Field(0.1, ge=0, le=1, description="the share of lr that the warm-up starts from")
     momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = False
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(1e-4, ge=0, le=1e6)
     fc_lr5: bool = Field(True, description="classifier weight at 5x and bias at 10x the learning rate")
     clip_norm: float = Field(20.0, gt=0, description="largest L2 norm of all gradients together")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
@@ -245,7 +244,7 @@ class TrainConfig(Section):
         10.0, ge=0, description="minutes between checkpoints within an epoch; 0: none"
     )
     log_every: int = Field(20, ge=1, description="steps between lines of the log")
-    workers: int = Field(2, ge=0, description="data loading processes per process")
+    workers: int = Field(2, ge=0, le=256, description="data loading processes per process")
     max_bad_videos: int = Field(100, ge=0, description="stop after this many unreadable videos in one epoch")
     seed: int = Field(0, ge=0, le=2**32 - 1)
 
@@ -253,8 +252,6 @@ class TrainConfig(Section):
     def _combinations(self) -> TrainConfig:
         if list(self.lr_steps) != sorted(set(self.lr_steps)) or any(step < 1 for step in self.lr_steps):
             raise ValueError(f"lr_steps must rise and be at least 1, not {list(self.lr_steps)}")
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs momentum above 0")
         if self.sync_bn and self.freeze_bn != "none":
             raise ValueError("sync_bn and freeze_bn cannot be combined: frozen batch norms have nothing to share")
         if self.sync_bn and self.accumulate > 1:

@@ -2,6 +2,9 @@
 
 Every problem of a file is reported at once, as `presets/x.yaml:6: unknown key 'train.epoch'; did you mean
 'epochs'?`, and every resolved value knows where it comes from.
+
+Values are read as YAML 1.2 reads them: 010 is 10, 5e-4 is a number, and 1:30, 1_000, 0x10 and yes are words.
+Anchors, aliases and tags are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from tsmcli.config import Config
+from tsmcli.config import PROTOCOLS, Config
 from tsmcli.errors import ConfigError
 
 _HERE = Path(__file__).parent
@@ -42,16 +45,9 @@ class Preset:
     origins: dict[str, str]
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which 5e-4 is a number (PyYAML reads it as a string)."""
-
-
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+_CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
+_INTEGER = re.compile(r"[-+]?[0-9]{1,400}")
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 def preset_names() -> list[str]:
@@ -79,6 +75,10 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
         ConfigError: with one line per problem.
     """
     path = find(name)
+    try:
+        check_name(path.stem)
+    except ValueError as error:
+        raise ConfigError(f"{path!s:.200}: {error}", hint="rename the file") from None
     where = str(path) if path.parent != PRESET_DIR else f"presets/{path.name}"
     try:
         text = path.read_text(encoding="utf-8")
@@ -104,6 +104,17 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
     for word in overrides:
         _apply(tree, word, places)
     return _validate(tree, places, "configuration")
+
+
+def check_name(name: str) -> str:
+    """A preset's name, which also names folders of runs.
+
+    Raises:
+        ValueError: it could lead to another folder, or cannot be printed.
+    """
+    if not re.fullmatch(r"[^/\\:]{1,150}", name) or not name.isprintable() or not name.strip(". "):
+        raise ValueError(f"{name!r:.100} is no name of a preset: 1 to 150 printable characters without / \\ :")
+    return name
 
 
 def find(name: str) -> Path:
@@ -160,7 +171,8 @@ def diff(a: Config, b: Config) -> list[tuple[str, Any, Any]]:
 def _parse(text: str, where: str) -> tuple[dict[str, Any], dict[str, int]]:
     """YAML text -> (nested dict, line number of every dotted key)."""
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        _check_plain(text)
+        node = yaml.compose(text, Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -172,25 +184,43 @@ def _parse(text: str, where: str) -> tuple[dict[str, Any], dict[str, int]]:
     return tree, lines
 
 
+def _check_plain(text: str) -> None:
+    """Refuse what makes a tree larger than its text, or other than it looks."""
+    depth = 0
+    event: Any
+    for event in yaml.parse(text, Loader=yaml.BaseLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
+        if anchor or tag or depth > 8:
+            what = "anchors and aliases" if anchor else f"tags ({tag:.40})" if tag else "so many levels"
+            raise yaml.MarkedYAMLError(problem=f"{what} are not read in presets", problem_mark=event.start_mark)
+
+
 def _construct(node: yaml.Node, prefix: str, lines: dict[str, int], where: str) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        tree: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
-            if key in tree:
-                raise ConfigError(f"{where}:{line}: key {prefix + key!r} is given twice")
-            lines[prefix + key] = line
-            tree[key] = _construct(value_node, f"{prefix}{key}.", lines, where)
-        return tree
     if isinstance(node, yaml.SequenceNode):
         return [_construct(item, prefix, lines, where) for item in node.value]
-    loader = _Loader("")
-    try:
-        return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{where}:{node.start_mark.line + 1}: {error}") from error
-    finally:
-        loader.dispose()
+    if not isinstance(node, yaml.MappingNode):
+        return _scalar(node.value) if node.style is None else node.value  # type: ignore[attr-defined]
+    tree: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key, line = key_node.value, key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode) or "." in key:
+            what = repr(key) if isinstance(key_node, yaml.ScalarNode) else f"a {key_node.id}"
+            raise ConfigError(f"{where}:{line}: a key is one word, such as 'lr' below 'train', not {what}")
+        if key in tree:
+            raise ConfigError(f"{where}:{line}: key {prefix + key!r} is given twice")
+        lines[prefix + key] = line
+        tree[key] = _construct(value_node, f"{prefix}{key}.", lines, where)
+    return tree
+
+
+def _scalar(text: str) -> Any:
+    """A word without quotes: a number, true, false, nothing, or itself."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _NUMBER.fullmatch(text) else text
 
 
 def _apply(tree: dict[str, Any], override: str, places: dict[str, str]) -> None:
@@ -203,19 +233,13 @@ def _apply(tree: dict[str, Any], override: str, places: dict[str, str]) -> None:
     for depth, section in enumerate(sections):
         below = here.get(section, {})
         if isinstance(below, str):  # a protocol by name: spell it out, then override one value of it
-            below = _protocol(below)
+            below = PROTOCOLS[below].model_dump() if below in PROTOCOLS else below
         if not isinstance(below, dict):
             raise ConfigError(f"--set {override}: {'.'.join(sections[: depth + 1])} is a value, not a section")
         here[section] = below
         here = below
     here[name] = _parse(f"value: {text}", f"--set {override}")[0]["value"]
     places[key] = f"--set {override}"
-
-
-def _protocol(name: str) -> Any:
-    from tsmcli.config import PROTOCOLS
-
-    return PROTOCOLS[name].model_dump() if name in PROTOCOLS else name
 
 
 def _validate(tree: dict[str, Any], places: dict[str, str], where: str) -> Config:
@@ -240,7 +264,7 @@ def _describe(detail: ErrorDetails, places: dict[str, str], where: str) -> str:
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if detail["type"] == "value_error":
         return f"{place}: {message}"
-    return f"{place}: {key} {message}, not {json.dumps(detail['input'])}"
+    return f"{place}: {key} {message}, not {json.dumps(detail['input']):.80}"
 
 
 def _keys_beside(key: str) -> list[str]:
@@ -256,16 +280,11 @@ def _keys_beside(key: str) -> list[str]:
 def _origin(key: str, places: dict[str, str]) -> str:
     """Where a key's value stands: its own place, or that of the nearest section above it, or default."""
     own = key
-    while key:
-        if key in places and (key == own or not _is_mapping(key, places)):
+    while key:  # where a preset spells out a section, what it leaves out is a default
+        if key in places and (key == own or not any(other.startswith(f"{key}.") for other in places)):
             return places[key]
         key = key.rpartition(".")[0]
     return "default"
-
-
-def _is_mapping(key: str, places: dict[str, str]) -> bool:
-    """Whether the preset spells out keys below this one (then what it leaves out is a default)."""
-    return any(other.startswith(key + ".") for other in places)
 
 
 def to_yaml(preset: Preset) -> str:

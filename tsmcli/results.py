@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from tsmcli.errors import DataError, UsageError
+from tsmcli.files import part_of, replacing
 
-_UNREADABLE = (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error)
-"""What readers raise on bytes that are something else, or cut short."""
 _HINT = "tsm test writes one"
 
 
@@ -58,26 +54,25 @@ def save_results(path: Path, results: Results) -> None:
     """
     check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     head = {"num_listed": results.num_listed, "bad": results.bad, "meta": results.meta}
-    if path.suffix == ".json":
-        videos = [
-            {"path": video, "label": int(label), "scores": [float(f"{s:.9g}") for s in scores]}
-            for video, label, scores in zip(results.paths, results.labels, results.scores, strict=True)
-        ]
-        part.write_text(json.dumps({**head, "videos": videos}), encoding="utf-8")
-    elif path.suffix == ".csv":
-        _write_csv(part, results)
-    else:
-        with part.open("wb") as file:
-            np.savez_compressed(
-                file,
-                paths=np.array(results.paths, dtype=np.str_),
-                labels=results.labels,
-                scores=results.scores,
-                head=np.array(json.dumps(head)),
-            )
-    part.replace(path)
+    with replacing(path) as part:
+        if path.suffix == ".json":
+            videos = [
+                {"path": video, "label": int(label), "scores": [float(f"{s:.9g}") for s in scores]}
+                for video, label, scores in zip(results.paths, results.labels, results.scores, strict=True)
+            ]
+            part.write_text(json.dumps({**head, "videos": videos}), encoding="utf-8")
+        elif path.suffix == ".csv":
+            _write_csv(part, results)
+        else:
+            with part.open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    paths=np.array(results.paths, dtype=np.str_),
+                    labels=results.labels,
+                    scores=results.scores,
+                    head=np.array(json.dumps(head)),
+                )
 
 
 def _write_csv(path: Path, results: Results) -> None:
@@ -109,7 +104,7 @@ def check_writable(path: Path) -> None:
     """
     check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
     part.touch()
     part.unlink()
 
@@ -122,24 +117,23 @@ def load_results(path: Path) -> Results:
     """
     if path.suffix == ".csv":
         raise DataError(f"{path}: scores in CSV are for other programs", hint="tsm reads .npz and .json")
+    _check_file(path)
     try:
         if path.suffix == ".npz":
-            if path.is_file() and not zipfile.is_zipfile(path):
+            if not zipfile.is_zipfile(path):
                 raise ValueError("no archive of numpy arrays")
             with np.load(path, allow_pickle=False) as file:
                 head = json.loads(str(file["head"]))
                 paths, labels, scores = file["paths"].tolist(), file["labels"], file["scores"]
         else:
-            head, rows = _read_json(path, rb'("scores":\s*\[)')
-            paths = [video["path"] for video in head["videos"]]
-            labels = np.array([video["label"] for video in head["videos"]], dtype=np.int64)
-            scores = np.stack([rows[video["scores"]] for video in head["videos"]])
+            head = _read_json(path)
+            videos = head["videos"]
+            paths, labels = [video["path"] for video in videos], np.array([video["label"] for video in videos])
+            scores = _matrix([video["scores"] for video in videos])
         results = Results(
             paths, labels, scores, head["num_listed"], [(p, r) for p, r in head["bad"]], dict(head.get("meta", {}))
         )
-    except FileNotFoundError:
-        raise DataError(f"no results file {path}", hint=_HINT) from None
-    except (*_UNREADABLE, TypeError, AttributeError) as error:
+    except Exception as error:  # nearly any, on bytes that are something else, cut short, or lie about a size
         what = f"there is no {error} in it" if isinstance(error, KeyError) else error or type(error).__name__
         raise DataError(f"{path}: not a results file: {what}", hint=_HINT) from None
     check_results(path, results)
@@ -151,7 +145,7 @@ def read_meta(path: Path) -> dict[str, Any] | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(json.loads(str(file["head"])).get("meta", {}))
-    except (*_UNREADABLE, TypeError, AttributeError):
+    except Exception:  # see `load_results`
         return None
 
 
@@ -161,69 +155,55 @@ def load_score_list(path: Path) -> NDArray[np.float32] | None:
     Raises:
         DataError: it is such a list, but damaged or with rows of several lengths.
     """
+    _check_file(path)
     try:
         with path.open("rb") as file:
             if file.read(1 << 10).lstrip()[:1] != b"[":
                 return None
-        order, rows = _read_json(path, rb"\[\s*(\[)")
-        if order != list(range(len(rows))):
-            raise ValueError("it holds other things, too")
-    except FileNotFoundError:
-        raise DataError(f"no results file {path}", hint=_HINT) from None
-    except (*_UNREADABLE, TypeError) as error:
+        return _matrix(_read_json(path))
+    except Exception as error:
         raise DataError(
-            f"{path}: not a list with a list of scores a video: {error or type(error).__name__}",
+            f"{path}: not a list with a list of scores a video: {error}",
             hint="MMAction2 writes one with: test.py CONFIG CHECKPOINT --out result.json",
         ) from None
-    odd = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
-    if odd is not None:
-        raise DataError(f"{path}: row {odd + 1} has {len(rows[odd])} scores, row 1 has {len(rows[0])}")
-    return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 
-def _read_json(path: Path, opener: bytes) -> tuple[Any, list[NDArray[np.float32]]]:
-    """A JSON document in which arrays of scores are replaced by their numbers in a list of rows.
+def _check_file(path: Path) -> None:
+    if not path.is_file():  # a device may never end
+        raise DataError(f"{path}: not a file" if path.exists() else f"no results file {path}", hint=_HINT)
 
-    Eight million scores as Python objects would take several times the memory and time; so would a regular
-    expression over all of them.
 
-    Args:
-        opener: pattern whose first group is what opens a row, up to its bracket; all rows are opened as the first
-            one is. A quoted key is found in keys only: inside a JSON string, a quote has a backslash before it.
-    """
-    data = path.read_bytes()
-    match = re.search(opener, data)
-    rows: list[NDArray[np.float32]] = []
-    pieces: list[bytes] = []
-    done = 0
-    begin = match.start(1) if match else -1
-    while match and begin >= 0:
-        row = begin + len(match[1]) - 1
-        end = data.find(b"]", row) + 1
-        if not end:
-            raise ValueError("it is cut short")
-        rows.append(_row(data[row:end]))
-        pieces += [data[done:row], b"%d" % (len(rows) - 1)]
-        done = end
-        begin = data.find(match[1], end)
+def _read_json(path: Path) -> Any:
     try:
-        return json.loads(b"".join([*pieces, data[done:]])), rows
+        return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON, or cut short: {error.msg}") from None
+    except RecursionError:
+        raise ValueError("its brackets are nested too deeply") from None
 
 
-def _row(text: bytes) -> NDArray[np.float32]:
+def _matrix(rows: list[list[float]]) -> NDArray[np.float32]:
+    """Rows of numbers as float32 [N, K].
+
+    Raises:
+        ValueError: they are not of one length, or something else.
+    """
+    if not all(isinstance(row, list) for row in rows):
+        raise ValueError("it holds other things than lists of scores, too")
+    odd = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
+    if odd is not None:
+        raise ValueError(f"row {odd + 1} has {len(rows[odd])} scores, row 1 has {len(rows[0])}")
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and a message says so
-        try:
-            return np.array(orjson.loads(text), dtype=np.float32)
-        except orjson.JSONDecodeError:
-            return np.array(json.loads(text), dtype=np.float32)  # json knows NaN, for the same message
+        matrix = np.array(rows, dtype=np.float32)
+    if rows and matrix.ndim != 2:
+        raise ValueError("a score is a list itself")
+    return matrix if rows else np.empty((0, 0), np.float32)
 
 
 def check_results(path: Path, results: Results) -> None:
     """Raise DataError unless the numbers fit together, are finite, and every label has a score and a name."""
     n = len(results.paths)
-    if results.scores.dtype.kind != "f" or results.labels.dtype.kind not in "iu":
+    if n and (results.scores.dtype.kind != "f" or results.labels.dtype.kind not in "iu"):
         raise DataError(
             f"{path}: scores of type {results.scores.dtype} and labels of type {results.labels.dtype}; expected "
             "numbers and whole numbers"
@@ -243,6 +223,9 @@ def check_results(path: Path, results: Results) -> None:
             f"{path}: {results.paths[wrong[0]]} has label {results.labels[wrong[0]]}, but the scores are of "
             f"{classes} classes, 0 to {classes - 1}"
         )
-    names = results.meta.get("class_names")
+    names = results.meta.get("class_names") or []
+    words = [*results.paths, *(names if isinstance(names, list) else [None]), *(w for b in results.bad for w in b)]
+    if not all(isinstance(word, str) for word in words) or not isinstance(results.num_listed, int):
+        raise DataError(f"{path}: paths, class names or reasons that are no texts, or num_listed is no number")
     if names and len(names) != classes:
         raise DataError(f"{path}: {len(names)} class names for scores of {classes} classes")

@@ -191,6 +191,19 @@ def test_diff() -> None:
         ("train.lr_steps=[40,20]", "lr_steps must rise"),
         ("train.lr", "write key=value"),
         ("train.lr.x=1", "is a value, not a section"),
+        ("augment.crop_px=4294967296", "augment.crop_px should be less than or equal to 4096, not 4294967296"),
+        ("model.num_segments=1000000000", "model.num_segments should be less than or equal to 1024"),
+        ("train.workers=1000000", "train.workers should be less than or equal to 256"),
+        ("test={sampling: dense, clips: 100000}", "test.clips should be less than or equal to 1000"),
+        ("train.batch=" + 5000 * "9", "train.batch should be a valid integer"),
+        ("train.batch=" + 350 * "9", "train.batch should be less than or equal to 65536"),
+        ("train.lr=1e999", "train.lr should be"),
+        ("train.lr=.inf", 'train.lr should be a valid number, not ".inf"'),
+        ("train.epochs=1:30", 'train.epochs should be a valid integer, not "1:30"'),
+        ("train.epochs=0x10", 'train.epochs should be a valid integer, not "0x10"'),
+        ("train.sync_bn=yes", 'train.sync_bn should be a valid boolean, not "yes"'),
+        ("train={epochs.x: 3}", "a key is one word, such as 'lr' below 'train', not 'epochs.x'"),
+        ("train..lr=1", "unknown key"),
     ],
 )
 def test_messages_of_overrides(override: str, message: str) -> None:
@@ -218,6 +231,20 @@ def test_messages_of_files_name_the_line_and_come_all_at_once(tmp_path: Path) ->
         ("- a\n- b", "mine.yaml:1: a preset is a mapping"),
         ("train: [", "not valid YAML"),
         ("train: 5", "mine.yaml:1: train should be"),
+        ("5", "mine.yaml:1: a preset is a mapping of sections, not a int"),
+        ("\nfoo.lr: 0.1", "mine.yaml:2: a key is one word"),
+        ("train: {epochs.x: 3}", "mine.yaml:1: a key is one word"),
+        ("? [a, b]\n: 1", "mine.yaml:1: a key is one word, such as 'lr' below 'train', not a sequence"),
+        ("zz: &a [*a]", "mine.yaml:1: not valid YAML: anchors and aliases are not read"),
+        ("a: &a [1]\nb: *a", "mine.yaml:1: not valid YAML: anchors and aliases are not read"),
+        ("zz: " + 3000 * "[", "mine.yaml:1: not valid YAML: so many levels are not read"),
+        (3000 * "- ", "mine.yaml:1: not valid YAML: so many levels are not read"),
+        ("about: x\nsource: !!timestamp foo", "mine.yaml:2: not valid YAML: tags (tag:yaml.org,2002:timestamp)"),
+        ("train: !!bool foo", "tags (tag:yaml.org,2002:bool) are not read"),
+        ('train: !!int ""', "tags (tag:yaml.org,2002:int) are not read"),
+        ("!foo {train: 1}", "tags (!foo) are not read"),
+        ("about: \x1b", "not valid YAML"),
+        ("? \n: 5", "unknown key ''"),
     ],
 )
 def test_messages_of_broken_files(tmp_path: Path, text: str, message: str) -> None:
@@ -226,6 +253,28 @@ def test_messages_of_broken_files(tmp_path: Path, text: str, message: str) -> No
     with pytest.raises(ConfigError) as caught:
         load_preset(str(path))
     assert message in str(caught.value)
+
+
+def test_a_tree_that_grows_is_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join(10 * [f'*a{i - 1}'])}]" for i in range(1, 10)]
+    (tmp_path / "mine.yaml").write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="anchors and aliases"):
+        load_preset(str(tmp_path / "mine.yaml"))
+
+
+def test_numbers_are_read_as_written() -> None:
+    config = load_preset("r50-k400-8f", ["train.epochs=010", "train.lr=5e-4", "train.batch=+7", "about=2020-01-01"])
+    assert (config.train.epochs, config.train.lr, config.train.batch) == (10, 5e-4, 7)
+    assert config.about == "2020-01-01"
+    assert load_preset("r50-k400-8f", ["about='010'", "train.momentum=.5"]).about == "010"
+
+
+def test_a_file_whose_name_cannot_name_a_run(tmp_path: Path) -> None:
+    (tmp_path / "C:x.yaml").write_text("")
+    with pytest.raises(ConfigError, match="no name of a preset") as caught:
+        resolve(str(tmp_path / "C:x.yaml"))
+    assert caught.value.hint == "rename the file"
 
 
 def test_unknown_presets_name_the_nearest() -> None:

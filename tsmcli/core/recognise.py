@@ -67,9 +67,17 @@ class Recognised:
         )
 
 
+def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop what data-parallel training (`module.`) and torch.compile (`_orig_mod.`) put in front of every name."""
+    for prefix in ("module.", "_orig_mod."):
+        if state and all(key.startswith(prefix) for key in state):
+            return strip_prefix({key.removeprefix(prefix): value for key, value in state.items()})
+    return dict(state)
+
+
 def recognise(state: Mapping[str, Tensor]) -> Recognised:
     """Read a network off a state dict in any known layout."""
-    keys = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    keys = strip_prefix(state)
     non_local: NonLocalMode = "none"
     if any(".non_local" in key or ".nl." in key for key in keys):
         non_local = "embedded_gaussian" if any(".theta." in key for key in keys) else "gaussian"

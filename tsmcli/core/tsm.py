@@ -20,7 +20,13 @@ class TSM(nn.Module):
     The trunk works on frames; the classifier scores every frame and the consensus is the mean of those logits
     over time, before any softmax (paper section 4; the segment consensus of TSN). Folding clips into frames
     happens here and nowhere else, so one video can never leak into another.
+
+    Attributes:
+        dataset: catalog name of the data whose classes it tells apart, where `build_model` was told; it says in
+            which order other people's weights have those classes.
     """
+
+    dataset: str | None = None
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         super().__init__()
@@ -98,6 +104,8 @@ def build_model(config: Config | ModelConfig, num_classes: int | None = None, *,
             torch.manual_seed(seed)
         model = TSM(model_config, classes)
         reset_parameters(model)
+    if isinstance(config, Config):
+        model.dataset = config.data.dataset
     return model
 
 

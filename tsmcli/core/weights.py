@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tsmcli.catalog import CATALOG
 from tsmcli.core.layouts import LAYOUTS, Layout, layout_names
-from tsmcli.core.recognise import HEADS, recognise
+from tsmcli.core.recognise import HEADS, recognise, strip_prefix
 from tsmcli.core.tsm import TSM
-from tsmcli.errors import WeightsError
+from tsmcli.errors import UsageError, WeightsError
 
 _COUNTER = "num_batches_tracked"
 _FLAT_UNIT = re.compile(r"features\.\d+\.conv\.[4-7]\.")
@@ -155,13 +156,6 @@ def rename_state(model: TSM, tensors: Mapping[str, Tensor], layout: Layout) -> d
     return state
 
 
-def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the `module.` that data-parallel training puts in front of every name."""
-    if state and all(key.startswith("module.") for key in state):
-        return {key.removeprefix("module."): value for key, value in state.items()}
-    return dict(state)
-
-
 def fold_mit_bias(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Fold the bias of the authors' non-local output convolution into the batch norm behind it.
 
@@ -182,20 +176,31 @@ def detect_layout(model: TSM, state: Mapping[str, Tensor]) -> Layout:
 
 
 def mit_class_order(names: Sequence[str]) -> list[int]:
-    """For each class in official order, its row in the authors' Something-Something V1 and Jester files.
+    """For each class in official order, its row in the authors' file, where that is in alphabetical order.
 
-    Their label files are sorted alphabetically; `weight[mit_class_order(names)]` puts a classifier in official
-    order. Kinetics-400 and Something-Something V2 agree already.
+    `weight[mit_class_order(names)]` puts their classifier in official order.
     """
     rank = {name: row for row, name in enumerate(sorted(names))}
     return [rank[name] for name in names]
 
 
-def reorder_classes(model: TSM, rows: Sequence[int]) -> None:
-    """Put the rows of the classifier into another order: row i becomes the old row `rows[i]`."""
-    with torch.no_grad():
-        for parameter in (model.fc.weight, model.fc.bias):
-            parameter.copy_(parameter[list(rows)])
+def authors_class_order(dataset: str | None, classes: int) -> list[int] | None:
+    """`mit_class_order` of a dataset whose classes the authors sort (the catalog knows); None: both orders agree.
+
+    Raises:
+        UsageError: no dataset is named, and the number of classes is that of one that they sort.
+    """
+    if dataset is not None and dataset not in CATALOG:
+        raise UsageError(f"no dataset named {dataset!r}", hint=f"choose from {', '.join(CATALOG)}")
+    theirs = [d for d in CATALOG.values() if d.authors_sort_classes and d.num_classes == classes]
+    if dataset is None and theirs:
+        raise UsageError(
+            f"{classes} classes: the authors order those of Something-Something V1 and Jester by the alphabet, "
+            "others do not",
+            hint="--dataset sthv1, sthv2 or jester says which it is; --preset does too, and in Python a network "
+            "built of a whole configuration, or load_weights(..., dataset=NAME)",
+        )
+    return next((mit_class_order(d.class_names() or []) for d in theirs if d.name == dataset), None)
 
 
 def authors_variants(model: TSM, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from tsmcli.config import Config
+from tsmcli.core.recognise import recognise
 from tsmcli.core.tsm import TSM
-from tsmcli.core.weights import LoadReport, load_state
-from tsmcli.engine.weight_file import read_file, read_weights, write_torch
-from tsmcli.errors import WeightsError
+from tsmcli.core.weights import LoadReport, authors_class_order, match_all
+from tsmcli.engine.weight_file import check_weights, read_file, weights_of, write_torch
+from tsmcli.errors import UsageError, WeightsError
+from tsmcli.files import replacing
+from tsmcli.presets import check_name
 
 FORMAT = 2
 """Number of the checkpoint format; a higher one comes from a newer tsm."""
+
+_Count = Annotated[int, Field(ge=0, le=2**53)]
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -39,16 +46,16 @@ class Progress:
         seconds: spent so far.
     """
 
-    epoch: int = 0
-    step: int = 0
-    total_batch: int = 0
-    videos: int = 0
-    top1: float | None = None
-    best_top1: float | None = None
-    skipped: int = 0
-    bad: int = 0
-    log_bytes: int = 0
-    seconds: float = 0.0
+    epoch: _Count = 0
+    step: _Count = 0
+    total_batch: _Count = 0
+    videos: _Count = 0
+    top1: _Share | None = None
+    best_top1: _Share | None = None
+    skipped: _Count = 0
+    bad: _Count = 0
+    log_bytes: _Count = 0
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,14 +69,16 @@ class Checkpoint:
         progress: where the training stands.
         model: weights, averaged ones where `train.ema` is on.
         training: `Learner.state()`, or None in a file for use only.
+        notes: what of the stored configuration this version has no use for, a line each.
     """
 
-    preset: str
+    preset: Annotated[str, AfterValidator(check_name)]
     config: Config
     class_names: list[str]
     progress: Progress
-    model: Mapping[str, Tensor]
-    training: Mapping[str, Any] | None = None
+    model: dict[str, Any]
+    training: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -92,13 +101,11 @@ def checkpoint_tree(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def copy_checkpoint(source: Path, target: Path) -> None:
     """Give a checkpoint a second name; it costs no space where the file system has hard links."""
-    part = target.with_name(target.name + ".part")
-    part.unlink(missing_ok=True)
-    try:
-        os.link(source, part)
-    except OSError:
-        shutil.copyfile(source, part)
-    part.replace(target)
+    with replacing(target) as part:
+        try:
+            os.link(source, part)
+        except OSError:
+            shutil.copyfile(source, part)
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
@@ -139,33 +146,89 @@ def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | Non
             hint="pip install --upgrade tsmcli",
         )
     try:
-        return Checkpoint(
-            preset=tree["preset"],
-            config=Config.model_validate_json(tree["config"]),
-            class_names=tree["class_names"],
-            progress=Progress(**tree["progress"]),
-            model=tree["model"],
-            training=tree.get("training"),
+        config, notes = _stored_config(tree["config"])
+        checkpoint = _CHECKPOINT.validate_python({**tree, "config": config, "notes": notes})
+    except KeyError as error:
+        raise WeightsError(f"{path}: the checkpoint is incomplete: there is no {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise WeightsError(f"{path}: the checkpoint is damaged or of another version: {key} {what}") from None
+    check_weights(checkpoint.model, path)
+    classes = recognise(checkpoint.model).classes
+    if classes not in (None, len(checkpoint.class_names)):
+        raise WeightsError(
+            f"{path}: {len(checkpoint.class_names)} class names for a classifier of {classes} classes"
         )
-    except (KeyError, TypeError, ValidationError) as error:
-        raise WeightsError(f"{path}: the checkpoint is incomplete: {error}") from None
+    return checkpoint
+
+
+_CHECKPOINT = TypeAdapter(Checkpoint)
+
+
+def _stored_config(text: str) -> tuple[Config, tuple[str, ...]]:
+    """A stored configuration, and notes of what was left out because this version does not know it.
+
+    How a network was trained may be left out. What it is, and how it is tested, may not, unless it is switched off.
+
+    Raises:
+        ValidationError: something else is wrong with it.
+    """
+    try:
+        return Config.model_validate_json(text), ()
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        if not all(problem["loc"] for problem in problems):  # no JSON, or values that do not go together
+            raise
+    tree, notes = json.loads(text), []
+    for problem in problems:
+        *sections, key = map(str, problem["loc"][:2])
+        unknown, value = problem["type"] == "extra_forbidden", problem["input"]
+        how = sections and sections[0] in ("data", "augment", "train") and problem["type"] != "value_error"
+        if how or (unknown and value in (False, None, "none")):
+            (tree[sections[0]] if sections else tree).pop(key, None)
+            name = ".".join([*sections, key])
+            notes.append(
+                f"{name} was {value!r:.60} in the checkpoint's configuration; this version does not know that"
+            )
+    return Config.model_validate_json(json.dumps(tree)), tuple(notes)
 
 
 def load_weights(
-    model: TSM, source: Path | str | Mapping[str, Tensor], *, new_classifier: bool = False, of: Path | str = ""
+    model: TSM,
+    source: Path | str | Mapping[str, Tensor],
+    *,
+    new_classifier: bool = False,
+    dataset: str | None = None,
+    of: Path | str = "",
 ) -> LoadReport:
     """Load weights in any known layout into a network: ours, MMAction2's, the authors', torchvision's.
+
+    The authors' files of Something-Something V1 and Jester have their classes in alphabetical order; they are put
+    into the official one.
 
     Args:
         source: a file, or a state dict.
         new_classifier: leave the classifier fresh and ignore the file's.
+        dataset: catalog name of the data it was trained on; default what `model` was built for.
         of: the file that a state dict was read from, for messages.
 
     Raises:
         WeightsError: the file cannot be read, or is of another network; the network is then unchanged.
+        UsageError: the order of the classes depends on a dataset that is not known.
     """
-    state, of = (source, of) if isinstance(source, Mapping) else (read_weights(source), source)
+    state = source if isinstance(source, Mapping) else weights_of(read_file(source))
+    of = (of or "these weights") if isinstance(source, Mapping) else source
+    check_weights(state, of)
     try:
-        return load_state(model, state, new_classifier=new_classifier)
-    except WeightsError as error:
-        raise WeightsError(f"{of}: {error}" if of else str(error), error.hint) from None
+        report, tensors = match_all(model, state, new_classifier=new_classifier)
+        rows = None
+        if report.layout == "mit" and not new_classifier:
+            rows = authors_class_order(dataset or model.dataset, model.fc.out_features)
+    except (WeightsError, UsageError) as error:
+        raise type(error)(f"{of}: {error}", error.hint) from None
+    if rows:
+        tensors |= {key: tensors[key][rows] for key in ("fc.weight", "fc.bias")}
+    model.load_state_dict(tensors, strict=False)
+    return report

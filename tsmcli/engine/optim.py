@@ -82,7 +82,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig, lr: float) -> torch.op
         }
         for group in param_groups(model, fc_lr5=config.fc_lr5)
     ]
-    return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov)
+    return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
 
 
 def scaled_lr(config: TrainConfig, world_size: int = 1) -> float:

@@ -11,7 +11,7 @@ from tsmcli.config import PROTOCOLS, Config, Views
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.data.location import Places, dataset_folder, find_classes
 from tsmcli.engine.checkpoint import Checkpoint, checkpoint_of, load_weights
-from tsmcli.engine.weight_file import read_file, weights_of
+from tsmcli.engine.weight_file import check_weights, read_file, weights_of
 from tsmcli.errors import ConfigError, DataError, UsageError, WeightsError
 from tsmcli.files import sha256
 from tsmcli.presets import Preset, override, resolve
@@ -121,8 +121,8 @@ def read_weight_file(
         path, digest = yield from fetch(row)
     tree = read_file(path)
     own = checkpoint_of(tree, path)
-    if own is None and not weights_of(tree):
-        raise WeightsError(f"{path}: no weights in this file")
+    if own is None:
+        check_weights(weights_of(tree), path)
     if row and preset:
         check_network(row, preset, weights_of(tree))
     return ReadFile(path, digest or sha256(path), tree, own, preset)

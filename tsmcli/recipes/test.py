@@ -76,7 +76,8 @@ def test(
     check_topk(topk, len(classes))
     split = find_split(config.data, places, "val", len(classes))
     model = for_inference(opened.model, device)
-    yield Stage(f"testing {opened.path} on {split.list_file}", (describe(config, views, split, device),))
+    facts = (describe(config, views, split, device), *(opened.own.notes if opened.own else ()))
+    yield Stage(f"testing {opened.path} on {split.list_file}", facts)
     machine = {key: value for key, value in environment(device).items() if key not in ("command", "threads")}
     videos = {"list": str(split.list_file), "media": str(split.media)}
     meta = {**opened.describe(), "environment": machine, **videos, "class_names": classes}

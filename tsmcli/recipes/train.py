@@ -110,6 +110,7 @@ def train(
         done = progress.epoch * order.steps + progress.step
         keeper.log = RunLog(run, at=progress.log_bytes, step=done)
     facts = (*describe(plan), f"starting from {started_from}", *(f"damaged, not used: {name}" for name in damaged))
+    facts += before.notes if before else ()
     yield Stage(f"training {plan.preset.name} in {run}", facts)
     with StopSignals() as signals:
         try:

@@ -135,7 +135,7 @@ def blank(case: Case, device: torch.device) -> Measurement:
         precision=str(dtype_of(case.precision, device)).removeprefix("torch."),
         compiled=case.compile,
         channels_last=case.channels_last,
-        network=case.config.model.model_dump(exclude={"dropout", "init"}),
+        network=case.config.model.identity() | {"num_classes": case.config.model.num_classes},
         published=tuple(published(case)),
     )
 

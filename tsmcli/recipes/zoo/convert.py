@@ -15,9 +15,9 @@ from tsmcli import __version__
 from tsmcli.catalog import CATALOG
 from tsmcli.config import ModelConfig
 from tsmcli.core.layouts import Layout
-from tsmcli.core.recognise import recognise
+from tsmcli.core.recognise import recognise, strip_prefix
 from tsmcli.core.tsm import TSM
-from tsmcli.core.weights import match_all, mit_class_order, rename_state, strip_prefix
+from tsmcli.core.weights import authors_class_order, match_all, rename_state
 from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree
 from tsmcli.engine.weight_file import read_weights, weights_of, write_safetensors, write_torch
 from tsmcli.errors import UsageError, WeightsError
@@ -27,8 +27,6 @@ from tsmcli.recipes.network import ReadFile, read_weight_file
 
 Target = Literal["mmaction", "mit", "tsm", "safetensors", "torchvision"]
 TARGETS: tuple[Target, ...] = get_args(Target)
-ALPHABETICAL = ("sthv1", "jester")
-"""Datasets whose classes the authors' files have in alphabetical order."""
 
 
 @dataclass(frozen=True)
@@ -144,16 +142,9 @@ def in_class_order(weights: _Weights, to: Target) -> tuple[dict[str, Tensor], bo
     """
     if (weights.layout == "mit") == (to == "mit"):
         return weights.tensors, False
-    classes = weights.tensors["fc.bias"].shape[0]
-    if weights.dataset is None and classes in {CATALOG[name].num_classes for name in ALPHABETICAL}:
-        raise UsageError(
-            f"{classes} classes: the authors order those of Something-Something V1 and Jester by the alphabet, "
-            "others do not",
-            hint="--dataset sthv1, sthv2 or jester says which it is; --preset does too",
-        )
-    if weights.dataset not in ALPHABETICAL:
+    rows = authors_class_order(weights.dataset, weights.tensors["fc.bias"].shape[0])
+    if rows is None:
         return weights.tensors, False
-    rows = mit_class_order(CATALOG[weights.dataset].class_names() or [])
     if to == "mit":
         rows = [rows.index(row) for row in range(len(rows))]
     moved = {key: weights.tensors[key][rows] for key in ("fc.weight", "fc.bias")}
