@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tsmcli.recipes.events import result_of
 from hypothesis import given
 from hypothesis import strategies as st
 from support import make_folder_dataset
@@ -23,11 +22,11 @@ from tsmcli.prepare.demo import FRAMES, MOTIONS, make_demo
 from tsmcli.prepare.matching import plan_media
 from tsmcli.prepare.official import PreparedDataset, prepare
 from tsmcli.prepare.own import choose
+from tsmcli.recipes.events import result_of
 
 
 def prepare_folder(source: Path, out: Path, **options: Any) -> PreparedDataset:
-    done = result_of(prepare(plan_media("folder", source, out, **options), workers=1))
-    return done
+    return result_of(prepare(plan_media("folder", source, out, **options), workers=1))
 
 
 def per_class(done: PreparedDataset) -> dict[tuple[str, str], int]:

@@ -14,7 +14,6 @@ from typing import Any
 import av
 import cv2
 import pytest
-from tsmcli.recipes.events import result_of
 from support import make_folder_dataset, numbered_frames, tsm, write_frames, write_video
 
 from tsmcli.config import DataConfig
@@ -27,6 +26,7 @@ from tsmcli.prepare import extract
 from tsmcli.prepare.extract import Job, Size, do_job, stored_frames
 from tsmcli.prepare.matching import plan_media
 from tsmcli.prepare.official import prepare
+from tsmcli.recipes.events import result_of
 
 FRAMES = numbered_frames(6, 48, 168)
 
@@ -67,8 +67,7 @@ def test_frames_whose_names_do_not_fit_together_are_a_problem_of_their_folder(
     for name in names:
         (tmp_path / "clip" / name).touch()
     assert problem in scan(tmp_path).gaps[Path("clip")]
-    (video,) = find_videos([str(tmp_path / "clip")])
-    assert problem in video.problem
+    assert problem in find_videos([str(tmp_path / "clip")]).quarantine[str(tmp_path / "clip")]
 
 
 def test_what_a_file_manager_leaves_is_no_frame(tmp_path: Path) -> None:
@@ -94,7 +93,7 @@ def test_links_in_circles_neither_repeat_videos_nor_go_on_for_ever(tmp_path: Pat
     (tmp_path / "far").mkdir()
     write_video(tmp_path / "far" / "far.mp4", FRAMES)
     (clips / "far").symlink_to(tmp_path / "far")
-    code = "import sys; from tsmcli.data.find_videos import find_videos\nfor v in find_videos(sys.argv[1:]): print(v.name)"
+    code = "import sys; from tsmcli.data.find_videos import find_videos\nfor v in find_videos(sys.argv[1:]).records: print(v.path)"
     own = [f"clips/{label}/{name}_clip {i}.mp4" for label in ("jump", "wave") for i, name in enumerate("ab")]
     for words in ("clips", "clips/**/*.mp4"):
         done = subprocess.run(

@@ -122,9 +122,8 @@ def test_find_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "empty").mkdir()
-    found = {
-        Path(video.name).as_posix(): video for video in find_videos(["mixed", "*.zip", "[1].mp4", "empty", "gone*"])
-    }
+    split = find_videos(["mixed", "*.zip", "[1].mp4", "empty", "gone*"])
+    found = {Path(record.path).as_posix(): record for record in split.records}
     assert [*found] == [
         "mixed/b.mp4",
         "mixed/deep/a.MKV",
@@ -136,13 +135,12 @@ def test_find_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "gone*",
     ]
     assert found["mixed/frames"].store == "frames"
-    assert found["mixed/frames"].record.num_frames == 4
-    assert found["mixed/frames"].frame_template.format(3) == "frame3.jpg"
-    assert found["mixed/frames"].start_index == 0
+    assert found["mixed/frames"].num_frames == 4
+    assert found["mixed/frames"].naming == ("frame{:01}.jpg", 0)
     assert found["clip.zip"].store == "zip"
-    problems = {name: video.problem for name, video in found.items() if video.problem}
+    problems = {Path(path).as_posix(): problem for path, problem in split.quarantine.items()}
     assert problems["mixed/holes"].endswith("frame 2 of 1 to 4 is missing")
     assert "no videos or numbered JPEG frames" in problems["empty"]
-    assert problems["gone*"] == "gone*: no such video"
+    assert problems["gone*"] == "no such video"
     assert len(problems) == 3
-    assert [video.name for video in find_videos(["mixed/frames", "mixed/frames/"])] == ["mixed/frames"]
+    assert [r.path for r in find_videos(["mixed/frames", "mixed/frames/"]).records] == ["mixed/frames"]

@@ -103,7 +103,7 @@ def download(
     The cache is $TSM_ZOO, else $XDG_CACHE_HOME/tsm/zoo, else ~/.cache/tsm/zoo.
     """
     from tsmcli.errors import Interrupted, UsageError
-    from tsmcli.recipes.zoo.download import Supply, remote_of
+    from tsmcli.recipes.zoo.download import Supply, plan, remote_of
     from tsmcli.recipes.zoo.download import download as run
     from tsmcli.report.progress import follow
     from tsmcli.report.tables import print_json, print_line
@@ -117,13 +117,14 @@ def download(
     remotes = [remote_of(entry, supply) for entry in entries]
     for kind in dict.fromkeys(extra_kinds or ()):
         remotes += [remote_of(entry, supply, kind.value) for entry in entries if isinstance(entry, Model)]
+    if dry_run:
+        print_plan(plan(remotes, supply, jobs), supply.cache, as_json=as_json)
+        return
     try:
-        done = follow(run(remotes, supply, jobs=jobs, dry_run=dry_run))
+        done = follow(run(remotes, supply, jobs=jobs))
     except KeyboardInterrupt:
         raise Interrupted("interrupted", hint="the same command goes on where it stopped") from None
-    if dry_run:
-        print_plan(done, supply.cache, as_json=as_json)
-    elif as_json:
+    if as_json:
         files = [{"name": f.remote.name, "path": str(f.remote.path), "verified": bool(f.remote.sha256_prefix),
                   "cached": f.cached} for f in done.files]  # fmt: skip
         print_json({"files": files, "unpacked": [str(folder) for folder in done.unpacked]})

@@ -47,11 +47,12 @@ def open_reader(split: Split, record: VideoRecord, data: DataConfig) -> Iterator
     """
     if record.path in split.quarantine:
         raise DataError(f"{record.path}: {split.quarantine[record.path]}")
-    path = split.media / record.path
+    path, store = split.media / record.path, record.store or data.store
     reader: FrameReader
-    if data.store == "frames":
-        reader = FrameFolder(path, record.num_frames or 0, split.frame_template, split.start_index, data.max_pixels)
-    elif data.store == "zip":
+    if store == "frames":
+        naming = record.naming or (split.frame_template, split.start_index)
+        reader = FrameFolder(path, record.num_frames or 0, *naming, data.max_pixels)
+    elif store == "zip":
         reader = FrameZip(path, data.max_pixels)
     elif data.decoder == "decord":
         reader = DecordReader(path, data.max_pixels)

@@ -5,42 +5,32 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from tsmcli.config import Store
 from tsmcli.data.listfile import VideoRecord
+from tsmcli.data.location import Split
 from tsmcli.data.media import FrameSet, number_frames, scan, walk
 
+_Found = tuple[VideoRecord, str]
+"""A video, and why it cannot be used, or nothing."""
 
-class FoundVideo(NamedTuple):
-    """A video, or something that was named and is none.
 
-    Attributes:
-        name: its path.
-        record: how to open it; label 0 means nothing.
-        problem: why it cannot be used, or empty.
+def find_videos(sources: Sequence[str]) -> Split:
+    """Every video that the words name, once, in their order, as a list of its own; labels mean nothing.
+
+    What is no video is in the list, too, and its quarantine says why. A folder with numbered JPEG files is one
+    video; any other folder stands for the videos and the frame folders in it and below. A word with `*`, `?` or `[`
+    that is no file itself is a pattern; `**` goes through folders.
     """
-
-    name: str
-    record: VideoRecord
-    store: Store = "video"
-    frame_template: str = ""
-    start_index: int = 0
-    problem: str = ""
-
-
-def find_videos(sources: Sequence[str]) -> list[FoundVideo]:
-    """Every video that the words name, once, in their order; a word that names none becomes a problem.
-
-    A folder with numbered JPEG files is one video; any other folder stands for the videos and the frame folders
-    in it and below. A word with `*`, `?` or `[` that is no file itself is a pattern; `**` goes through folders.
-    """
-    videos: dict[str, FoundVideo] = {}
+    records: dict[str, VideoRecord] = {}
+    problems: dict[str, str] = {}
     for source in sources:
         for path in _matches(source):
-            for video in _in_folder(path) if path.is_dir() else [_found(path)]:
-                videos.setdefault(video.name, video)
-    return list(videos.values())
+            for record, problem in _in_folder(path) if path.is_dir() else [_found(path)]:
+                if record.path not in records and problem:
+                    problems[record.path] = problem
+                records.setdefault(record.path, record)
+    return Split(list(records.values()), Path(), Path(), quarantine=problems)
 
 
 def _matches(source: str) -> list[Path]:
@@ -61,7 +51,7 @@ def _expand(pattern: str) -> Iterator[str]:
             yield from _expand(str(Path(glob.escape(folder), *parts[at + 1 :])))
 
 
-def _in_folder(folder: Path) -> Iterator[FoundVideo]:
+def _in_folder(folder: Path) -> Iterator[_Found]:
     pictures = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
     frames = number_frames(folder, pictures)
     if frames:
@@ -71,15 +61,14 @@ def _in_folder(folder: Path) -> Iterator[FoundVideo]:
     found = [_found(folder / path) for paths in media.videos.values() for path in paths]
     found += [_found(folder / s.path, s) for sets in media.frames.values() for s in sets]
     found += [_found(folder / path, problem) for path, problem in media.gaps.items()]
-    yield from sorted(found, key=lambda video: video.name)
+    yield from sorted(found, key=lambda found: found[0].path)
     if not found:
         yield _found(folder, "no videos or numbered JPEG frames in this folder")
 
 
-def _found(path: Path, frames: FrameSet | str = "") -> FoundVideo:
+def _found(path: Path, frames: FrameSet | str = "") -> _Found:
     """A video file, or a folder with its frames or what is wrong with them."""
     if isinstance(frames, FrameSet):
-        return FoundVideo(str(path), VideoRecord(str(path), frames.count, 0), "frames", *frames.naming)
+        return VideoRecord(str(path), frames.count, 0, "frames", frames.naming), ""
     store: Store = "zip" if path.suffix.lower() == ".zip" else "video"
-    problem = frames or ("" if path.exists() else "no such video")
-    return FoundVideo(str(path), VideoRecord(str(path), None, 0), store, problem=problem and f"{path}: {problem}")
+    return VideoRecord(str(path), None, 0, store), frames or ("" if path.exists() else "no such video")

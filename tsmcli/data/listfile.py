@@ -30,11 +30,15 @@ class VideoRecord(NamedTuple):
         path: video file or frame folder, relative to the media folder.
         num_frames: frames in the folder; None for a video file, whose decoder knows.
         label: class index.
+        store, naming: how it is stored, and the template and first number of its frames, where that is not what the
+            whole list has.
     """
 
     path: str
     num_frames: int | None
     label: int
+    store: Store | None = None
+    naming: tuple[str, int] | None = None
 
 
 def read_list(path: Path, store: Store, num_classes: int | None = None) -> list[VideoRecord]:

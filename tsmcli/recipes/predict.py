@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
-from tsmcli.data.dataset import BadVideo, VideoDataset
+from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
 from tsmcli.data.decode import check_decoder
-from tsmcli.data.find_videos import FoundVideo, find_videos
+from tsmcli.data.find_videos import find_videos
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.sliding import Sliding, read_windows
 from tsmcli.engine.device import choose_device, for_inference
-from tsmcli.engine.scores import VideoScored, average_views, view_logits
+from tsmcli.engine.scores import VideoScored, average_views, score_videos, view_logits
 from tsmcli.errors import DataError
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Scoring, Stage
@@ -62,8 +62,10 @@ def predict(model: TSM, config: Config, videos: Sequence[Path | str]) -> NDArray
     Raises:
         DataError: a video cannot be read; it is named.
     """
-    found = [FoundVideo(str(video), VideoRecord(str(video), None, 0)) for video in videos]
-    scores = [_whole(model, config, config.test, video) for video in found]
+    records = [VideoRecord(str(video), None, 0, "video") for video in videos]
+    dataset = VideoDataset(Split(records, Path(), Path()), config, config.test)
+    views = (dataset.load(record, np.random.default_rng(0))[0] for record in records)
+    scores = [_score(model.eval(), pixels, config.test) for pixels in views]
     return np.stack(scores) if scores else np.empty((0, model.fc.out_features), np.float32)
 
 
@@ -95,66 +97,48 @@ def predict_videos(
     views, device = choose_protocol(config, protocol), choose_device(device_name)
     check_decoder(config.data)
     model = for_inference(opened.model, device)
-    found = find_videos(sources)
-    yield Stage(
-        f"predicting with {opened.path}, videos: {len(found)}", (f"protocol {views.name}, device {device}",)
-    )
-    if not sliding:
-        yield Scoring("predicting", len(found))
+    split = find_videos(sources)
+    names = [record.path for record in split.records]
+    facts = (f"protocol {views.name}, device {device}",)
+    yield Stage(f"predicting with {opened.path}, videos: {len(names)}", facts)
     result = Predictions(opened.path, opened.name, views.name, opened.class_names)
-    for number, video in enumerate(found):
-        try:
-            if sliding:
-                windows = yield from _windows(model, config, views, video, sliding)
+    if sliding:
+        yield from _windows_of_all(model, config, views, split, sliding, result)
+        return result
+    yield Scoring("predicting", len(names))
+    with Loader(VideoDataset(split, config, views), pin=device.type == "cuda") as loader:
+        for event in score_videos(model, loader.videos(range(len(names))), device, views.average):
+            if isinstance(event, BadVideo):
+                result.bad.append(event)
             else:
-                windows = [Window(_to_probabilities(_whole(model, config, views, video), views))]
-                yield VideoScored(number, torch.from_numpy(windows[0].probabilities))
-        except DataError as error:
-            result.bad.append(BadVideo(number, video.name, str(error)))
-            yield result.bad[-1]
-        else:
-            result.videos.append(VideoPrediction(video.name, windows))
+                window = Window(_to_probabilities(event.scores.numpy(), views))
+                result.videos.append(VideoPrediction(names[event.number], [window]))
+            yield event
     return result
 
 
-def _whole(model: TSM, config: Config, views: Views, video: FoundVideo) -> NDArray[np.float32]:
-    """Scores [K] of a whole video."""
-    split, record, config = _locate(video, config)
-    pixels, _ = VideoDataset(split, config, views).load(record, np.random.default_rng(0))
-    return _score(model, pixels, views)
-
-
-def _windows(
-    model: TSM, config: Config, views: Views, video: FoundVideo, sliding: Sliding
-) -> Generator[Scoring | VideoScored, None, list[Window]]:
-    """Yield an event a window and return all of them."""
-    split, record, config = _locate(video, config)
-    windows: list[Window] = []
-    for part in read_windows(split, record, config, views, sliding):
-        if not windows:
-            yield Scoring(Path(video.name).name, part.total)
-        probabilities = _to_probabilities(_score(model, part.views, views), views)
-        windows.append(Window(probabilities, part.start_sec, part.end_sec))
-        yield VideoScored(len(windows) - 1, torch.from_numpy(probabilities))
-    return windows
-
-
-def _locate(video: FoundVideo, config: Config) -> tuple[Split, VideoRecord, Config]:
-    """A video as a list of its own, and the configuration that reads it.
-
-    Raises:
-        DataError: it was found to be unusable.
-    """
-    if video.problem:
-        raise DataError(video.problem)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"store": video.store})})
-    split = Split([video.record], Path(), Path(), video.frame_template, video.start_index)
-    return split, video.record, config
+def _windows_of_all(
+    model: TSM, config: Config, views: Views, split: Split, sliding: Sliding, result: Predictions
+) -> Iterator[Scoring | VideoScored | BadVideo]:
+    """Put the windows of every video into the result; yields an event a window."""
+    for number, record in enumerate(split.records):
+        windows: list[Window] = []
+        try:
+            for part in read_windows(split, record, config, views, sliding):
+                if not windows:
+                    yield Scoring(Path(record.path).name, part.total)
+                probabilities = _to_probabilities(_score(model, part.views, views), views)
+                windows.append(Window(probabilities, part.start_sec, part.end_sec))
+                yield VideoScored(len(windows) - 1, torch.from_numpy(probabilities))
+        except DataError as error:
+            result.bad.append(BadVideo(number, record.path, str(error)))
+            yield result.bad[-1]
+        else:
+            result.videos.append(VideoPrediction(record.path, windows))
 
 
 @torch.inference_mode()
 def _score(model: TSM, pixels: Any, views: Views) -> NDArray[np.float32]:
-    model.eval()
     device = next(model.parameters()).device
     logits = view_logits(model, torch.from_numpy(pixels).movedim(-1, 2), device)
     scores: NDArray[np.float32] = average_views(logits, views.average).numpy()

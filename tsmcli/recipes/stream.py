@@ -17,7 +17,8 @@ from tsmcli.config import Config, Views
 from tsmcli.core.streaming import Stream, StreamingTSM
 from tsmcli.core.tsm import normalize
 from tsmcli.data.decode import open_reader
-from tsmcli.data.find_videos import FoundVideo, find_videos
+from tsmcli.data.find_videos import find_videos
+from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.live import InOrder, Newest, Shot, at_their_time, from_reader, is_live, open_source
 from tsmcli.data.location import Split
 from tsmcli.data.spatial import Frame, eval_views
@@ -158,27 +159,24 @@ def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
         yield from open_source(source, config.data.max_pixels)
         return
     start, begin = 0, 0.0
-    for video in find_videos([source]):
-        if video.problem:
-            raise DataError(video.problem)
+    split = find_videos([source])
+    for record in split.records:
         count, last, step = 0, 0.0, 1 / fps
-        for shot in _frames_of(video, config, fps):
+        for shot in _frames_of(split, record, config, fps):
             step = shot.time_sec - last if count else step
             count, last = shot.number + 1, shot.time_sec
             yield shot._replace(number=start + shot.number, time_sec=begin + shot.time_sec)
         start, begin = start + count, begin + last + step
 
 
-def _frames_of(video: FoundVideo, config: Config, fps: float) -> Iterator[Shot]:
+def _frames_of(split: Split, record: VideoRecord, config: Config, fps: float) -> Iterator[Shot]:
     """The frames of one video."""
-    if video.store == "video":
-        yield from open_source(Path(video.name), config.data.max_pixels)
+    if record.store == "video" and record.path not in split.quarantine:
+        yield from open_source(Path(record.path), config.data.max_pixels)
         return
-    data = config.data.model_copy(update={"store": video.store})
-    split = Split([video.record], Path(), Path(), video.frame_template, video.start_index)
-    with open_reader(split, video.record, data) as reader:
+    with open_reader(split, record, config.data) as reader:
         for shot in from_reader(reader, fps):
-            yield shot._replace(source=video.name)
+            yield shot._replace(source=record.path)
 
 
 def _look(

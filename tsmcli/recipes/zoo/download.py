@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -106,10 +106,16 @@ class Downloaded:
     unpacked: tuple[Path, ...]
 
 
+def plan(remotes: Sequence[Remote], supply: Supply, jobs: int = 4) -> list[Standing]:
+    """What of each file is there, and how large it is: what a download would do."""
+    with fetching.open_client() as client:
+        return survey(remotes, None if supply.offline else client, jobs)
+
+
 def download(
-    remotes: Sequence[Remote], supply: Supply, *, jobs: int = 4, dry_run: bool = False
-) -> Iterator[Stage | FetchEvent | Failed | list[Standing] | Downloaded]:
-    """Make every file whole; with `dry_run`, yield what of each is there and stop.
+    remotes: Sequence[Remote], supply: Supply, *, jobs: int = 4
+) -> Generator[Stage | FetchEvent | Failed, None, Downloaded]:
+    """Make every file whole.
 
     A file that cannot be fetched does not stop the others; the error at the end names them all.
 
@@ -119,9 +125,6 @@ def download(
     """
     with fetching.open_client() as client:
         files = survey(remotes, None if supply.offline else client, jobs)
-        if dry_run:
-            yield files
-            return
         whole = [Fetched(file.remote, cached=True) for file in files if file.whole]
         wanted = [file.remote for file in files if not file.whole]
         yield from whole
@@ -148,7 +151,7 @@ def download(
         raise errors[0]
     whole.sort(key=lambda file: remotes.index(file.remote))
     paths = [file.remote.path for file in whole]
-    yield Downloaded(tuple(whole), tuple(unpack(p, p.with_suffix("")) for p in paths if p.suffix == ".rar"))
+    return Downloaded(tuple(whole), tuple(unpack(p, p.with_suffix("")) for p in paths if p.suffix == ".rar"))
 
 
 def survey(remotes: Sequence[Remote], client: fetching.Client | None = None, jobs: int = 4) -> list[Standing]:
