@@ -17,18 +17,19 @@ class Dataset:
     """One dataset.
 
     Attributes:
-        title: its name for people.
+        name, title: its short name, and that for people.
         folder: folder under the data root, which is also the prefix of its list files.
         num_classes: K, or None where the prepared folder says so (`classes.txt`).
         frame_template: file name of a frame, by its number.
         start_index: number of the first frame file.
-        media: (store, split) -> folder of the media below `folder`.
+        split_media: whether every split has a folder of media of its own.
         flip_pairs: labels that a horizontal mirror image exchanges.
         authors_sort_classes: whether the classifier in files of the TSM authors is in alphabetical order.
         videos: split -> number of videos of the official release.
         home: where people get it.
     """
 
+    name: str
     title: str
     folder: str
     num_classes: int | None
@@ -39,16 +40,14 @@ class Dataset:
     authors_sort_classes: bool = False
     videos: dict[str, int] = field(default_factory=dict)
     home: str = ""
-    name: str = field(default="", kw_only=True)
 
     def media(self, store: str, split: str) -> str:
         """Name of the folder, below `folder`, that holds the frames or videos of a split."""
-        base = MEDIA_NAMES[store]
-        return f"{base}_{split}" if self.split_media else base
+        return f"{MEDIA_NAMES[store]}_{split}" if self.split_media else MEDIA_NAMES[store]
 
     def list_name(self, store: str, split: str) -> str:
-        """File name of a split's list, as MMAction2 names it."""
-        return list_name(self.folder, store, split)
+        """`<folder>_<split>_list_<rawframes|videos>.txt`, the file name that MMAction2 uses; `zips` is ours."""
+        return f"{self.folder}_{split}_list_{MEDIA_NAMES[store]}.txt"
 
     @property
     def flip_map(self) -> dict[int, int]:
@@ -61,66 +60,37 @@ class Dataset:
         return path.read_text(encoding="utf-8").splitlines() if path.is_file() else None
 
 
-def list_name(folder: str, store: str, split: str) -> str:
-    """`<folder>_<split>_list_<rawframes|videos>.txt`, the file name that MMAction2 uses; `zips` is ours."""
-    return f"{folder}_{split}_list_{MEDIA_NAMES[store]}.txt"
-
-
-CATALOG: dict[str, Dataset] = {
-    "k400": Dataset(
-        "Kinetics-400",
-        "kinetics400",
-        400,
-        split_media=True,
-        videos={"train": 240436, "val": 19796},
+_DATASETS = (
+    Dataset(
+        "k400", "Kinetics-400", "kinetics400", 400, split_media=True, videos={"train": 240436, "val": 19796},
         home="https://github.com/cvdfoundation/kinetics-dataset",
-        name="k400",
     ),
-    "sthv1": Dataset(
-        "Something-Something V1",
-        "sthv1",
-        174,
-        frame_template="{:05}.jpg",
+    Dataset(
+        "sthv1", "Something-Something V1", "sthv1", 174, "{:05}.jpg",
         flip_pairs=((2, 4), (30, 41), (52, 66)),  # camera, pushing, pulling: left and right
-        authors_sort_classes=True,
-        videos={"train": 86017, "val": 11522},
+        authors_sort_classes=True, videos={"train": 86017, "val": 11522},
         home="https://developer.qualcomm.com/software/ai-datasets/something-something",
-        name="sthv1",
     ),
-    "sthv2": Dataset(
-        "Something-Something V2",
-        "sthv2",
-        174,
+    Dataset(
+        "sthv2", "Something-Something V2", "sthv2", 174,
         flip_pairs=((86, 87), (93, 94), (166, 167)),  # pulling, pushing, camera
         videos={"train": 168913, "val": 24777},
         home="https://developer.qualcomm.com/software/ai-datasets/something-something",
-        name="sthv2",
     ),
-    "jester": Dataset(
-        "Jester",
-        "jester",
-        27,
-        frame_template="{:05}.jpg",
+    Dataset(
+        "jester", "Jester", "jester", 27, "{:05}.jpg",
         flip_pairs=((0, 1), (6, 7)),  # swiping, sliding two fingers
-        authors_sort_classes=True,
-        videos={"train": 118562, "val": 14787},
+        authors_sort_classes=True, videos={"train": 118562, "val": 14787},
         home="https://developer.qualcomm.com/software/ai-datasets/jester",
-        name="jester",
     ),
-    "diving48": Dataset(
-        "Diving48",
-        "diving48",
-        48,
-        videos={"train": 15027, "val": 1970},
+    Dataset(
+        "diving48", "Diving48", "diving48", 48, videos={"train": 15027, "val": 1970},
         home="http://www.svcl.ucsd.edu/projects/resound/",
-        name="diving48",
     ),
-    "demo": Dataset(
-        "synthetic clips that differ only in temporal order",
-        "demo",
-        8,
+    Dataset(
+        "demo", "synthetic clips that differ only in temporal order", "demo", 8,
         flip_pairs=((0, 1), (6, 7)),  # left and right, clockwise and counter-clockwise
-        name="demo",
     ),
-    "folder": Dataset("your own videos in class folders", "folder", None, name="folder"),
-}
+    Dataset("folder", "your own videos in class folders", "folder", None),
+)  # fmt: skip
+CATALOG = {dataset.name: dataset for dataset in _DATASETS}

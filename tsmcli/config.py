@@ -175,24 +175,19 @@ class Views(Section):
     @property
     def name(self) -> str:
         """The protocol's name, or a spelled-out form such as `uniform-1x1-256px`."""
-        for name, views in PROTOCOLS.items():
-            if views == self:
-                return name
         resize = "" if self.resize_px == 256 else f"-of-{self.resize_px}px" if self.resize_px else "-unscaled"
         average = "" if self.average == "prob" else "-score"
-        return f"{self.sampling}-{self.clips}x{self.crops}-{self.crop_px}px{resize}{average}"
+        spelled = f"{self.sampling}-{self.clips}x{self.crops}-{self.crop_px}px{resize}{average}"
+        return next((name for name, views in PROTOCOLS.items() if views == self), spelled)
 
 
-PROTOCOLS: dict[str, Views] = {}
-PROTOCOLS.update(
-    {
-        "efficient": Views(),
-        "accurate": Views(clips=2, crop="three", crop_px=256),
-        "dense10": Views(sampling="dense", clips=10),
-        "dense10x3": Views(sampling="dense", clips=10, crop="three", crop_px=256),
-        "ten-crop": Views(crop="ten"),
-    }
-)
+PROTOCOLS = {
+    "efficient": Views(),
+    "accurate": Views(clips=2, crop="three", crop_px=256),
+    "dense10": Views(sampling="dense", clips=10),
+    "dense10x3": Views(sampling="dense", clips=10, crop="three", crop_px=256),
+    "ten-crop": Views(crop="ten"),
+}
 """Test protocols that have a name. `efficient` and `accurate` are the Something-Something settings of the zoo."""
 
 

@@ -61,17 +61,17 @@ def per_class(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def mean_class(scores: Scores, labels: Labels) -> float:
-    """Mean over classes of the share of a class's videos that are predicted right.
-
-    Classes are those that occur as label or prediction; one that is predicted but never true counts as 0, as in
-    MMAction2.
-    """
+    """`mean_of_classes` of the predictions: the first of equal highest scores, as in MMAction2."""
     _check(scores, labels)
     return mean_of_classes(labels, scores.argmax(axis=1), scores.shape[1])
 
 
 def mean_of_classes(labels: Labels, predictions: Labels, num_classes: int) -> float:
-    """`mean_class` from true and predicted classes [N]."""
+    """Mean over classes of the share of a class's videos that are predicted right; labels and predictions are [N].
+
+    Classes are those that occur as label or prediction; one that is predicted but never true counts as 0, as in
+    MMAction2.
+    """
     videos = np.bincount(labels, minlength=num_classes)
     guesses = np.bincount(predictions, minlength=num_classes)
     hits = np.bincount(labels[labels == predictions], minlength=num_classes)

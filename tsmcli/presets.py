@@ -32,13 +32,7 @@ PRESET_DIR = _HERE / "presets" if (_HERE / "presets").is_dir() else _HERE.parent
 
 @dataclass(frozen=True)
 class Preset:
-    """A resolved preset.
-
-    Attributes:
-        name: file name without `.yaml`.
-        config: the complete, checked configuration.
-        origins: for every dotted key, `default`, `<file>:<line>` or `--set`.
-    """
+    """A resolved preset; `origins` says for every dotted key: `default`, `<file>:<line>` or `--set ...`."""
 
     name: str
     config: Config
@@ -86,11 +80,8 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
         raise ConfigError(f"{where}: cannot be read: {error}") from error
     tree, lines = _parse(text, where)
     places = {key: f"{where}:{line}" for key, line in lines.items()}
-    for override in overrides:
-        _apply(tree, override, places)
-    config = _validate(tree, places, where)
-    origins = {key: _origin(key, places) for key, _ in leaves(config)}
-    return Preset(path.stem, config, origins)
+    config = _overridden(tree, overrides, places, where)
+    return Preset(path.stem, config, {key: _origin(key, places) for key, _ in leaves(config)})
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
@@ -99,11 +90,7 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
         ConfigError: with one line per problem.
     """
-    places: dict[str, str] = {}
-    tree = config.model_dump(mode="json")
-    for word in overrides:
-        _apply(tree, word, places)
-    return _validate(tree, places, "configuration")
+    return _overridden(config.model_dump(mode="json"), overrides, {}, "configuration")
 
 
 def check_name(name: str) -> str:
@@ -128,14 +115,11 @@ def find(name: str) -> Path:
         if not path.is_file():
             raise ConfigError(f"no preset file {name}", hint="tsm presets ls lists the presets by name")
         return path
-    path = PRESET_DIR / f"{name}.yaml"
-    if name in preset_names():
-        return path
-    aliases = _aliases()
-    alias = name.removesuffix(".py").rsplit("/", 1)[-1]
-    if alias in aliases:
-        return PRESET_DIR / f"{aliases[alias]}.yaml"
-    near = difflib.get_close_matches(name, [*preset_names(), *aliases], n=3, cutoff=0.5)
+    known, aliases = preset_names(), _aliases()
+    own = name if name in known else aliases.get(name.removesuffix(".py").rsplit("/", 1)[-1])
+    if own:
+        return PRESET_DIR / f"{own}.yaml"
+    near = difflib.get_close_matches(name, [*known, *aliases], n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?\n" if near else ""
     raise ConfigError(f"no preset named {name!r}", hint=hint + "tsm presets ls lists them all")
 
@@ -143,12 +127,9 @@ def find(name: str) -> Path:
 @functools.cache
 def _aliases() -> dict[str, str]:
     """MMAction2 config name -> preset name."""
-    found = {}
-    for path in PRESET_DIR.glob("*.yaml"):
-        match = re.search(r"^source:\s*(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-        if match:
-            found[match[1]] = path.stem
-    return found
+    source = re.compile(r"^source:\s*(\S+)", re.MULTILINE)
+    found = {path.stem: source.search(path.read_text(encoding="utf-8")) for path in PRESET_DIR.glob("*.yaml")}
+    return {match[1]: name for name, match in found.items() if match}
 
 
 def leaves(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -232,8 +213,8 @@ def _apply(tree: dict[str, Any], override: str, places: dict[str, str]) -> None:
     here = tree
     for depth, section in enumerate(sections):
         below = here.get(section, {})
-        if isinstance(below, str):  # a protocol by name: spell it out, then override one value of it
-            below = PROTOCOLS[below].model_dump() if below in PROTOCOLS else below
+        if isinstance(below, str) and below in PROTOCOLS:  # spell it out, then override one value of it
+            below = PROTOCOLS[below].model_dump()
         if not isinstance(below, dict):
             raise ConfigError(f"--set {override}: {'.'.join(sections[: depth + 1])} is a value, not a section")
         here[section] = below
@@ -242,7 +223,10 @@ def _apply(tree: dict[str, Any], override: str, places: dict[str, str]) -> None:
     places[key] = f"--set {override}"
 
 
-def _validate(tree: dict[str, Any], places: dict[str, str], where: str) -> Config:
+def _overridden(tree: dict[str, Any], overrides: Sequence[str], places: dict[str, str], where: str) -> Config:
+    """A tree with overrides put into it, checked; `places` learns where they come from."""
+    for override in overrides:
+        _apply(tree, override, places)
     try:
         # JSON mode: strict about types, yet a YAML list may fill a tuple
         return Config.model_validate_json(json.dumps(tree, default=str))
@@ -253,8 +237,8 @@ def _validate(tree: dict[str, Any], places: dict[str, str], where: str) -> Confi
 
 def _describe(detail: ErrorDetails, places: dict[str, str], where: str) -> str:
     key = ".".join(str(part) for part in detail["loc"])
-    overrides = [place for k, place in places.items() if k.startswith(key + ".") and place.startswith("--set")]
-    place = overrides[0] if overrides else _origin(key, places)
+    overrides = (place for k, place in places.items() if k.startswith(key + ".") and place.startswith("--set"))
+    place = next(overrides, _origin(key, places))
     place = where if place == "default" else place
     if detail["type"] == "extra_forbidden":
         known = _keys_beside(key)

@@ -23,8 +23,7 @@ class Results:
     """The scores of a list of videos.
 
     Attributes:
-        paths: the videos that were scored, in list order.
-        labels: int64 [N].
+        paths, labels: the videos that were scored, in list order; labels are int64 [N].
         scores: float32 [N, K]; probabilities, or logits where `average` is score.
         num_listed: videos in the list, readable or not.
         bad: (path, reason) of those that could not be read.
@@ -65,14 +64,9 @@ def save_results(path: Path, results: Results) -> None:
         elif path.suffix == ".csv":
             _write_csv(part, results)
         else:
+            paths, words = np.array(results.paths, dtype=np.str_), np.array(json.dumps(head))
             with part.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    paths=np.array(results.paths, dtype=np.str_),
-                    labels=results.labels,
-                    scores=results.scores,
-                    head=np.array(json.dumps(head)),
-                )
+                np.savez_compressed(file, paths=paths, labels=results.labels, scores=results.scores, head=words)
 
 
 def _write_csv(path: Path, results: Results) -> None:
@@ -96,12 +90,7 @@ def check_suffix(path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Try whether results can be written under a name, before there are any.
-
-    Raises:
-        UsageError: another suffix.
-        OSError: there cannot be such a file.
-    """
+    """Raise UsageError or OSError unless results can be written under a name, before there are any."""
     check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(path)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,7 @@ COLUMNS = (
 """Columns of the published tables, apart from the links; no table has all of them."""
 
 NETWORKS = {
-    "resnet18": "ResNet-18",
-    "resnet34": "ResNet-34",
-    "resnet50": "ResNet-50",
-    "resnet101": "ResNet-101",
-    "resnet152": "ResNet-152",
+    **{f"resnet{depth}": f"ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},
     "mobilenet_v2": "MobileNetV2",
 }
 
@@ -118,8 +114,7 @@ class Model:
     @property
     def gpus(self) -> int:
         """How many GPUs it was trained on: `8x4` is 32."""
-        machines = [int(word) for word in self.cells["gpus"].split("x")]
-        return machines[0] * (machines[1] if len(machines) > 1 else 1)
+        return math.prod(int(word) for word in self.cells["gpus"].split("x"))
 
 
 @dataclass(frozen=True)
@@ -153,15 +148,14 @@ def find(name: str) -> Model | Extra:
     Raises:
         UsageError: there is none, or several; the message names the nearest ones.
     """
-    known: list[Model | Extra] = [*models(), *corrections(), *extras()]
-    entries = {entry.id: entry for entry in known}
-    if name in entries:
+    if name in (entries := _entries()):
         return entries[name]
-    rows = [model.id for model in models() if model.preset == name]
+    rows = [model for model in models() if model.preset == name]
     if len(rows) == 1:
-        return entries[rows[0]]
+        return rows[0]
     if rows:
-        raise UsageError(f"{name} has {len(rows)} checkpoints in the zoo", hint=f"choose from {', '.join(rows)}")
+        ids = ", ".join(row.id for row in rows)
+        raise UsageError(f"{name} has {len(rows)} checkpoints in the zoo", hint=f"choose from {ids}")
     likely = near(name, 0.5)
     hint = f"did you mean {', '.join(likely)}?\n" if likely else ""
     raise UsageError(f"nothing in the zoo is named {name!r}", hint=f"{hint}tsm zoo ls lists everything")
@@ -169,8 +163,7 @@ def find(name: str) -> Model | Extra:
 
 def near(name: str, cutoff: float = 0.8) -> list[str]:
     """Names of the zoo that are spelled much like a word, the nearest first."""
-    known: list[Model | Extra] = [*models(), *corrections(), *extras()]
-    names = {*(entry.id for entry in known), *(model.preset for model in models())}
+    names = {*_entries(), *(model.preset for model in models())}
     return difflib.get_close_matches(name, sorted(names), n=3, cutoff=cutoff)
 
 
@@ -194,17 +187,12 @@ def select(
         UsageError: no row has this dataset or backbone, or all of what is asked for.
     """
     rows = models()
-    for field_name, wanted in (("dataset", dataset), ("network", _network(backbone))):
-        known = sorted({getattr(model, field_name) for model in rows})
-        if wanted is not None and wanted not in known:
-            raise UsageError(f"no checkpoint with {field_name} {wanted!r}", hint=f"choose from {', '.join(known)}")
-    rows = [
-        model
-        for model in rows
-        if dataset in (None, model.dataset)
-        and _network(backbone) in (None, model.network)
-        and frames in (None, model.frames)
-    ]
+    wishes = {"dataset": dataset, "network": _network(backbone), "frames": frames}
+    for name in ("dataset", "network"):
+        known = sorted({getattr(model, name) for model in rows})
+        if wishes[name] not in (None, *known):
+            raise UsageError(f"no checkpoint with {name} {wishes[name]!r}", hint=f"choose from {', '.join(known)}")
+    rows = [m for m in rows if all(wanted in (None, getattr(m, name)) for name, wanted in wishes.items())]
     keys = {
         "accuracy": lambda model: -model.top1,
         "speed": lambda model: -(model.videos_per_sec or 0.0),
@@ -219,8 +207,7 @@ def _network(name: str | None) -> str | None:
     """`ResNet50`, `resnet-50` and `r50` are resnet50; the table writes it in one way, people in many."""
     if name is None:
         return None
-    plain = re.sub(r"[-_]", "", name.lower())
-    plain = re.sub(r"^r(?=\d)", "resnet", plain)
+    plain = re.sub(r"^r(?=\d)", "resnet", re.sub(r"[-_]", "", name.lower()))
     return {"mobilenetv2": "mobilenet_v2", "mbv2": "mobilenet_v2"}.get(plain, plain)
 
 
@@ -231,12 +218,16 @@ def _number(word: str) -> float | None:
 @functools.cache
 def _read() -> tuple[list[Model], list[Model], list[Extra]]:
     tree = yaml.safe_load((Path(__file__).parent / "zoo.yaml").read_text(encoding="utf-8"))
-    return _models(tree["models"]), _models(tree["corrections"]), [_extra(**row) for row in tree["extras"]]
+
+    def rows(key: str) -> list[dict[str, Any]]:
+        return [
+            {k: File(v) if k in ("ckpt", "log", "json", "file") else v for k, v in row.items()} for row in tree[key]
+        ]
+
+    models, corrections = ([Model(**row) for row in rows(key)] for key in ("models", "corrections"))
+    return models, corrections, [Extra(**row) for row in rows("extras")]
 
 
-def _models(rows: Sequence[dict[str, Any]]) -> list[Model]:
-    return [Model(**{**row, **{kind: File(row[kind]) for kind in ("ckpt", "log", "json")}}) for row in rows]
-
-
-def _extra(id: str, about: str, url: str | None = None, page: str | None = None) -> Extra:
-    return Extra(id, about, File(url) if url else None, page)
+def _entries() -> dict[str, Model | Extra]:
+    known: list[Model | Extra] = [*models(), *corrections(), *extras()]
+    return {entry.id: entry for entry in known}

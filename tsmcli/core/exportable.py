@@ -35,8 +35,7 @@ class ClipNetwork(nn.Module):
     def __init__(self, model: TSM, *, pixels: bool = False, softmax: bool = False) -> None:
         super().__init__()
         self.model = model.eval()
-        self.pixels = pixels
-        self.softmax = softmax
+        self.pixels, self.softmax = pixels, softmax
 
     def forward(self, clips: Tensor) -> Tensor:
         """-> [B, K]."""
@@ -58,8 +57,7 @@ class StreamNetwork(nn.Module):
     def __init__(self, model: TSM, *, pixels: bool = False, softmax: bool = False) -> None:
         super().__init__()
         self.step = StreamingTSM(model)
-        self.pixels = pixels
-        self.softmax = softmax
+        self.pixels, self.softmax = pixels, softmax
 
     def forward(self, frames: Tensor, *cache: Tensor) -> tuple[Tensor, ...]:
         """-> [B, K], and as many tensors as `cache` has, of the same shapes."""

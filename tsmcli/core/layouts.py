@@ -26,8 +26,7 @@ def layout_names(model: TSM, layout: Layout) -> dict[str, str]:
         return {key: key for key in model.state_dict()}
     if layout == "torchvision":
         return {key: _torchvision(key, hasattr(model.backbone, "features")) for key in model.state_dict()}
-    places = _Places.of(model)
-    rename = {"mmaction": _mmaction, "mmaction-old": _mmaction_old, "mit": _mit}[layout]
+    places, rename = _Places.of(model), {"mmaction": _mmaction, "mmaction-old": _mmaction_old, "mit": _mit}[layout]
     return {key: rename(key, places) for key in model.state_dict()}
 
 
@@ -82,15 +81,17 @@ def _mmaction(key: str, places: _Places) -> str:
 
 def _mmaction_old(key: str, places: _Places) -> str:
     """Before July 2020: torchvision's names for the units of a ResNet."""
-    name = key.removeprefix("backbone.")
-    block, rest = _split_block(name)
-    if key.startswith("fc.") or name.startswith("features.") or rest.startswith("non_local."):
+    if key.startswith(("fc.", "backbone.features.")) or ".non_local." in key:
         return _mmaction(key, places)
-    if not block:
-        return key
+    return "backbone." + _plain_resnet(key.removeprefix("backbone."), places)
+
+
+def _plain_resnet(name: str, places: _Places) -> str:
+    """torchvision's name with the wrappers around shifted layers and blocks."""
+    block, rest = _split_block(name)
     if block in places.shifted and not places.whole_block:
         rest = rest.replace("conv1.", "conv1.net.")
-    return f"backbone.{_block_path(block, places, inner=True)}.{rest}"
+    return f"{_block_path(block, places, inner=True)}.{rest}" if block else name
 
 
 def _mit(key: str, places: _Places) -> str:
@@ -101,15 +102,11 @@ def _mit(key: str, places: _Places) -> str:
     if name.startswith("features."):
         return "base_model." + _mit_mobilenet(name, places)
     block, rest = _split_block(name)
-    if not block:
-        return f"base_model.{name}"
     if rest.startswith("non_local."):
         unit, _, tail = rest.removeprefix("non_local.").partition(".")
         unit = {"g": "g.0", "theta": "theta", "phi": "phi.0", "out": "W.0", "norm": "W.1"}[unit]
         return f"base_model.{_block_path(block, places)}.nl.{unit}.{tail}"
-    if block in places.shifted and not places.whole_block:
-        rest = rest.replace("conv1.", "conv1.net.")
-    return f"base_model.{_block_path(block, places, inner=True)}.{rest}"
+    return "base_model." + _plain_resnet(name, places)
 
 
 def _split_block(name: str) -> tuple[str, str]:

@@ -93,7 +93,7 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
 
 def _backbone(keys: Iterable[str]) -> Backbone | None:
     # MMAction2 calls the seven groups of MobileNetV2 layer1 to layer7
-    if any(".features." in key or key.startswith("features.") or "layer7." in key for key in keys):
+    if any(re.search(r"(^|\.)features\.|layer7\.", key) for key in keys):
         return "mobilenet_v2"
     bottleneck = any(re.search(r"layer1\.0\.(.*\.)?conv3", key) for key in keys)
     depths: dict[tuple[int, ...], Backbone] = {
@@ -102,17 +102,13 @@ def _backbone(keys: Iterable[str]) -> Backbone | None:
         (3, 4, 23, 3): "resnet101",
         (3, 8, 36, 3): "resnet152",
     }
-    return depths.get(tuple(_blocks_of_stage(keys, stage) for stage in (1, 2, 3, 4)))
-
-
-def _blocks_of_stage(keys: Iterable[str], stage: int) -> int:
-    pattern = re.compile(rf"layer{stage}\.(?:net\.)?(\d+)\.")
-    return 1 + max((int(match[1]) for key in keys if (match := pattern.search(key))), default=-1)
+    blocks = {match.groups() for key in keys if (match := re.search(r"layer([1-4])\.(?:net\.)?(\d+)\.", key))}
+    counts = [1 + max((int(block) for stage, block in blocks if stage == s), default=-1) for s in "1234"]
+    return depths.get(tuple(counts))
 
 
 def _shifted(keys: Iterable[str]) -> bool | None:
     """MMAction2 and the authors put `.net` into the name of a shifted layer; torchvision's names don't tell."""
     if any(".net." in key for key in keys):
         return True
-    tells = any(key.startswith(("cls_head.", "base_model.")) for key in keys)
-    return False if tells else None
+    return False if any(key.startswith(("cls_head.", "base_model.")) for key in keys) else None

@@ -38,8 +38,7 @@ class Block(nn.Module):
         self, in_channels: int, channels: int, stride: int, shift: nn.Module, shift_shortcut: bool, tail: nn.Module
     ) -> None:
         super().__init__()
-        self.shift = shift
-        self.shift_shortcut = shift_shortcut
+        self.shift, self.shift_shortcut = shift, shift_shortcut
         self.add_convolutions(in_channels, channels, stride)
         self.relu = nn.ReLU(inplace=True)
         out_channels = channels * self.expansion

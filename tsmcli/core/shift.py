@@ -69,9 +69,7 @@ class TemporalShift(nn.Module):
 
     def __init__(self, num_segments: int, shift_div: int = 8, direction: Shift = "bidirectional") -> None:
         super().__init__()
-        self.num_segments = num_segments
-        self.shift_div = shift_div
-        self.direction = direction
+        self.num_segments, self.shift_div, self.direction = num_segments, shift_div, direction
 
     def forward(self, x: Tensor) -> Tensor:
         return temporal_shift(x, self.num_segments, self.shift_div, self.direction)

@@ -67,7 +67,7 @@ def load_state(model: TSM, state: Mapping[str, Tensor], *, new_classifier: bool 
             have no weights, and non-local blocks start as identities.
 
     Raises:
-        WeightsError: a tensor is missing, left over, or of another shape; the network is then unchanged.
+        WeightsError: see `match_all`; the network is then unchanged.
     """
     report, translated = match_all(model, state, new_classifier=new_classifier)
     model.load_state_dict(translated, strict=False)
@@ -104,8 +104,10 @@ def match_state(
     missing, mismatched = [], {}
     fresh: tuple[str, ...] = ()
     if new_classifier:
-        names = names if any(".net." in key for key in state) else _without_shifts(names)
-        fresh = tuple(key for key in ours_state if key.startswith("fc.") or _is_new_block(key, names, state))
+        if not any(".net." in key for key in state):  # of the same trunk before shifts were put into it
+            names = {ours: theirs.replace(".net.", ".") for ours, theirs in names.items()}
+        new_blocks = not any(theirs in state for ours, theirs in names.items() if ".non_local." in ours)
+        fresh = tuple(key for key in ours_state if key.startswith("fc.") or (new_blocks and ".non_local." in key))
     classifier = {head.replace("weight", end) for head in HEADS for end in ("weight", "bias") if fresh}
     for key, tensor in ours_state.items():
         if key in fresh:
@@ -129,16 +131,6 @@ def match_state(
         fresh=fresh,
     )
     return report, translated
-
-
-def _without_shifts(names: Mapping[str, str]) -> dict[str, str]:
-    """The names of the same trunk before shifts were put into it."""
-    return {ours: theirs.replace(".net.", ".") for ours, theirs in names.items()}
-
-
-def _is_new_block(key: str, names: Mapping[str, str], state: Mapping[str, Tensor]) -> bool:
-    """Whether a tensor is of a non-local block where the checkpoint has no such blocks at all."""
-    return ".non_local." in key and not any(names[k] in state for k in names if ".non_local." in k)
 
 
 def export_state(model: TSM, layout: Layout) -> dict[str, Tensor]:

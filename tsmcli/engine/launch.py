@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
@@ -17,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 import torch.distributed as dist
 
-from tsmcli.engine.processes import end_with
+from tsmcli.engine.processes import end_with, handled_by
 from tsmcli.errors import EnvironmentProblem, PeerLost
 
 PATIENCE_SEC = 12
@@ -68,15 +67,13 @@ def launch(processes: int, device_name: str, args: Sequence[str]) -> int:
         for child in children:
             child.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for i in range(processes):
-            env = {**shared, "RANK": str(i), "LOCAL_RANK": str(i)}
-            children.append(subprocess.Popen(command, env=env, start_new_session=True))
-        return wait_for(children)
+        with handled_by(pass_on):
+            for i in range(processes):
+                env = {**shared, "RANK": str(i), "LOCAL_RANK": str(i)}
+                children.append(subprocess.Popen(command, env=env, start_new_session=True))
+            return wait_for(children)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for child in children:
             child.kill()
             child.wait()
@@ -130,7 +127,7 @@ def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(sender, os.getpid(), function, args, kwargs))
     try:
-        with _signals_ignored():
+        with handled_by(signal.SIG_IGN):  # from its first moment: its caller ends it
             process.start()
         sender.close()
         failed, answer = receiver.recv()
@@ -146,17 +143,6 @@ def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         raise answer
     result: R = answer
     return result
-
-
-@contextlib.contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """A process that is started in here ignores Ctrl-C and SIGTERM from its first moment: its caller ends it."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _answer(sender: Connection, parent: int, function: Callable[..., Any], args: Any, kwargs: Any) -> None:

@@ -14,18 +14,13 @@ from tsmcli.core.tsm import TSM
 from tsmcli.errors import ConfigError
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
+_NORMS = (_BATCH_NORM, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """Parameters that share a learning rate and a weight decay.
-
-    Attributes:
-        lr_mult: times the learning rate.
-        decay_mult: times the weight decay.
-        params: (name, parameter), in the order the network defines them.
-    """
+    """Parameters, as (name, parameter) in the network's order, and what their rate and decay are multiplied by."""
 
     name: str
     lr_mult: float
@@ -43,45 +38,31 @@ def param_groups(model: nn.Module, *, fc_lr5: bool = True) -> list[ParamGroup]:
     Raises:
         TypeError: a layer with parameters that the policy does not know.
     """
-    stem: tuple[list[tuple[str, nn.Parameter]], list[tuple[str, nn.Parameter]]] = ([], [])
-    weights: list[tuple[str, nn.Parameter]] = []
-    biases: list[tuple[str, nn.Parameter]] = []
-    norms: list[tuple[str, nn.Parameter]] = []
+    rates = {"first_conv_weight": (1, 1), "first_conv_bias": (2, 0), "weight": (1, 1), "bias": (2, 0),
+             "norm": (1, 0), "classifier_weight": (5, 1), "classifier_bias": (10, 0)}  # fmt: skip
+    groups = {name: ParamGroup(name, lr_mult, decay_mult, []) for name, (lr_mult, decay_mult) in rates.items()}
     for path, module in model.named_modules():
         own = [(f"{path}.{name}", p) for name, p in module.named_parameters(recurse=False)]
         if isinstance(module, (*_CONVS, nn.Linear)):
-            first = not stem[0] and isinstance(module, _CONVS)
+            first = not groups["first_conv_weight"].params and isinstance(module, _CONVS)
             for name, parameter in own:
-                kind = name.endswith(".bias")
-                (stem[kind] if first else (weights, biases)[kind]).append((name, parameter))
+                groups["first_conv_" * first + name.rpartition(".")[2]].params.append((name, parameter))
         elif isinstance(module, _NORMS):
-            norms += [(name, p) for name, p in own if p.requires_grad]
+            groups["norm"].params.extend((name, p) for name, p in own if p.requires_grad)
         elif own:
             raise TypeError(f"no parameter group for {type(module).__name__} at {path}")
-    classifier = ([weights.pop()], [biases.pop()]) if fc_lr5 else ([], [])
-    return [
-        ParamGroup("first_conv_weight", 1, 1, stem[0]),
-        ParamGroup("first_conv_bias", 2, 0, stem[1]),
-        ParamGroup("weight", 1, 1, weights),
-        ParamGroup("bias", 2, 0, biases),
-        ParamGroup("norm", 1, 0, norms),
-        ParamGroup("classifier_weight", 5, 1, classifier[0]),
-        ParamGroup("classifier_bias", 10, 0, classifier[1]),
-    ]
+    for kind in ("weight", "bias") if fc_lr5 else ():
+        groups[f"classifier_{kind}"].params.append(groups[kind].params.pop())
+    return list(groups.values())
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig, lr: float) -> torch.optim.SGD:
     """SGD with momentum over the parameter groups; `lr` is the rate of the first epoch."""
     groups = [
-        {
-            "name": group.name,
-            "params": [p for _, p in group.params],
-            "lr": lr * group.lr_mult,
-            "initial_lr": lr * group.lr_mult,
-            "weight_decay": config.weight_decay * group.decay_mult,
-        }
+        {"name": group.name, "params": [p for _, p in group.params], "lr": lr * group.lr_mult,
+         "initial_lr": lr * group.lr_mult, "weight_decay": config.weight_decay * group.decay_mult}
         for group in param_groups(model, fc_lr5=config.fc_lr5)
-    ]
+    ]  # fmt: skip
     return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
 
 
@@ -114,9 +95,6 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["initial_lr"] * factor
 
 
-_NORM = nn.modules.batchnorm._BatchNorm
-
-
 def freeze(model: TSM, config: TrainConfig) -> None:
     """Take out of training what `frozen_stages` and `freeze_bn: partial` name. Once, before the optimiser is made.
 
@@ -140,7 +118,7 @@ def set_training(model: TSM, config: TrainConfig) -> None:
         stage.eval()
     if config.freeze_bn == "statistics":
         for module in model.backbone.modules():
-            if isinstance(module, _NORM):
+            if isinstance(module, _BATCH_NORM):
                 module.eval()
     if config.freeze_bn == "partial":
         for norm in _norms_but_first(model):

@@ -7,10 +7,10 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -95,7 +95,8 @@ def joined(device_name: str = "auto") -> Iterator[tuple[World, torch.device]]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
-    end_with_parent()
+    if launcher := int(os.environ.get("TSM_LAUNCHER_PID", "0")):  # ours
+        end_with(launcher)
     try:
         dist.init_process_group(backend, rank=rank, world_size=size)
     except (RuntimeError, ValueError) as error:  # torch's DistError is a RuntimeError
@@ -135,15 +136,13 @@ def from_slurm(env: Mapping[str, str]) -> dict[str, str]:
     nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST", "")
     first = nodes
     if "[" in nodes or "," in nodes:
+        command = ["scontrol", "show", "hostnames", nodes]
         try:
-            names = subprocess.run(
-                ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True
-            ).stdout
+            first = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
         except (OSError, subprocess.CalledProcessError) as error:
             raise EnvironmentProblem(
                 f"scontrol cannot say which machines {nodes} are: {error}", hint="set MASTER_ADDR and MASTER_PORT"
             ) from None
-        first = names.split()[0]
     job = int(env.get("SLURM_JOB_ID", "0")) * 31 + int(env.get("SLURM_STEP_ID", "0"))
     return {
         "RANK": env["SLURM_PROCID"],
@@ -152,12 +151,6 @@ def from_slurm(env: Mapping[str, str]) -> dict[str, str]:
         "MASTER_ADDR": env.get("MASTER_ADDR", first or "127.0.0.1"),
         "MASTER_PORT": env.get("MASTER_PORT", str(20000 + job % 20000)),
     }
-
-
-def end_with_parent() -> None:
-    """End this process soon after its launcher is gone, however that ended; only where ours started it."""
-    if launcher := int(os.environ.get("TSM_LAUNCHER_PID", "0")):
-        end_with(launcher)
 
 
 class StopSignals:
@@ -170,29 +163,33 @@ class StopSignals:
     def __init__(self) -> None:
         self.number = 0
         self._came = 0.0
-        self._before: dict[int, Any] = {}
+        self._handling = ExitStack()
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
-            self._before = {n: signal.signal(n, self._remember) for n in (signal.SIGINT, signal.SIGTERM)}
+            self._handling.enter_context(handled_by(self._remember))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._restore()
+    def __exit__(self, *_: object) -> None:
+        self._handling.close()
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         if not self.number:
             self.number, self._came = number, time.monotonic()
         elif time.monotonic() - self._came > _ONE_SIGNAL_SEC:
-            self._restore()
+            self._handling.close()
             signal.raise_signal(number)
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+
+@contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> Iterator[None]:
+    """Within this context, SIGINT and SIGTERM go to `handler`."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 def interrupted(number: int) -> Interrupted:
