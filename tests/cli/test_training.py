@@ -17,7 +17,7 @@ import pytest
 import torch
 from support import tsm
 
-from tsmcli.engine.checkpoint import read_checkpoint
+from tsmcli.engine.checkpoint import Checkpoint, open_checkpoint
 from tsmcli.engine.launch import launch
 from tsmcli.engine.processes import from_slurm, launched
 from tsmcli.errors import EnvironmentProblem
@@ -47,8 +47,14 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def last(run: Path) -> Checkpoint:
+    checkpoint = open_checkpoint(run / "last.pt")
+    assert checkpoint is not None
+    return checkpoint
+
+
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return dict(read_checkpoint(run / "last.pt").model)
+    return dict(last(run).model)
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -75,7 +81,7 @@ def test_stopped_and_resumed_to_the_bit(here: Path, number: int, code: int) -> N
     assert returned == code, err
     assert f"interrupted by {signal.Signals(number).name}" in err
     assert "tsm train --resume --work-dir stopped" in err
-    progress = read_checkpoint(here / "stopped/last.pt").progress
+    progress = last(here / "stopped").progress
     assert progress.epoch < 6
     again = tsm("train", "--resume", "--work-dir", "stopped")
     assert again.code == 0, again.err
@@ -94,7 +100,7 @@ def test_resume_says_what_does_not_fit(here: Path) -> None:
     run = Path(done["run"])
     longer = tsm("train", "--preset", "demo", "--resume", "--set", "train.epochs=2", "train.workers=1")
     assert longer.code == 0, longer.err
-    assert read_checkpoint(run / "last.pt").progress.epoch == 2
+    assert last(run).progress.epoch == 2
     for sets, message in {
         "train.lr=0.5": "train.lr: 0.01 in the run, 0.5 now",
         "train.batch=4": "has 8 videos per step; now it would have 4",
@@ -260,7 +266,7 @@ def test_options_of_the_run(here: Path) -> None:
     assert not (run / "best.pt").exists()
     assert log_of(run)[0]["train/lr"] == 0.01
     assert (run / "curves.png").stat().st_size > 10_000
-    config = read_checkpoint(run / "last.pt").config.train
+    config = last(run).config.train
     assert (config.seed, config.precision, config.deterministic, config.validation) == (3, "bf16", True, False)
     auto = tsm("train", "--preset", "demo", "--batch", "auto", "--dry-run", "--json").json()
     assert {k: v for k, v, _ in auto["values"]}["train.batch"] == 32, "no more than there are videos"

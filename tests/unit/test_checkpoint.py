@@ -24,7 +24,6 @@ from tsmcli.engine.checkpoint import (
     checkpoint_tree,
     load_weights,
     open_checkpoint,
-    read_checkpoint,
     save_checkpoint,
 )
 from tsmcli.engine.weight_file import read_file, read_weights, write_safetensors, write_torch
@@ -183,7 +182,8 @@ def test_a_checkpoint_of_an_older_version_is_read(tmp_path: Path) -> None:
     tree["augment"]["crop"] = "the old way"
     old = {**checkpoint_tree(saved()), "config": json.dumps(tree), "progress": {"epoch": 2, "samples": 7}}
     torch.save(old, tmp_path / "old.pt")
-    back = read_checkpoint(tmp_path / "old.pt")
+    back = open_checkpoint(tmp_path / "old.pt")
+    assert back is not None
     assert (back.config, back.progress) == (Config(model=MODEL), Progress(epoch=2))
     assert [note.split(" in ")[0] for note in back.notes] == [
         "model.attention was False", "model.gate was 'none'", "augment.crop was 'the old way'",

@@ -36,10 +36,8 @@ class NonLocal(nn.Module):
         causal: bool = False,
     ) -> None:
         super().__init__()
-        self.causal = causal
+        self.num_segments, self.mode, self.causal = num_segments, mode, causal
         inner = max(channels // 2, 1)
-        self.num_segments = num_segments
-        self.mode = mode
         self.scale = inner**-0.5 if use_scale else 1.0
         # In this order parameters are met by the optimiser, as in MMAction2.
         self.g = nn.Conv3d(channels, inner, 1)

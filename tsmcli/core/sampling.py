@@ -22,9 +22,10 @@ def sample_train(num_frames: int, num_segments: int, config: AugmentConfig, rng:
     Raises:
         ValueError: the video has no frames.
     """
-    _check(num_frames)
+    last = _last_start(num_frames)
     if config.sampling == "dense":
-        return _dense_train(num_frames, num_segments, rng, last_start=config.dense_last_start)
+        choices = last + 1 if config.dense_last_start else max(1, last)
+        return _window(np.array([rng.integers(choices)]), num_frames, num_segments)
     return _uniform_train(num_frames, num_segments, rng, config)
 
 
@@ -37,13 +38,12 @@ def sample_test(num_frames: int, num_segments: int, views: Views) -> Indices:
     Raises:
         ValueError: the video has no frames.
     """
-    _check(num_frames)
+    last = _last_start(num_frames)
     if views.sampling == "dense":
-        return _dense_test(num_frames, num_segments, views.clips)
+        return _window(np.linspace(0, last, views.clips).astype(np.int64), num_frames, num_segments)
     length = num_frames / num_segments
     starts = np.arange(num_segments) * length
-    passes = [starts + length / 2.0, starts][: views.clips]
-    return np.stack(passes).astype(np.int64)
+    return np.stack([starts + length / 2.0, starts][: views.clips]).astype(np.int64)
 
 
 def _uniform_train(n: int, num_segments: int, rng: np.random.Generator, config: AugmentConfig) -> Indices:
@@ -59,23 +59,14 @@ def _uniform_train(n: int, num_segments: int, rng: np.random.Generator, config: 
     return (np.minimum(spread, n - 1) if config.short_videos == "repeat_last" else spread % n)[None]
 
 
-def _dense_train(n: int, num_segments: int, rng: np.random.Generator, *, last_start: bool) -> Indices:
-    """A random window of 64 frames, T frames at equal distance in it."""
-    starts = max(1, 1 + n - DENSE_WINDOW)
-    choices = starts if last_start else max(1, starts - 1)
-    return _window(np.array([rng.integers(choices)]), n, num_segments)
-
-
-def _dense_test(n: int, num_segments: int, clips: int) -> Indices:
-    starts = max(1, 1 + n - DENSE_WINDOW)
-    return _window(np.linspace(0, starts - 1, clips).astype(np.int64), n, num_segments)
-
-
 def _window(starts: Indices, n: int, num_segments: int) -> Indices:
+    """T frames at equal distance in each window of 64 frames."""
     offsets = np.arange(num_segments) * (DENSE_WINDOW // num_segments)
     return (starts[:, None] + offsets) % n
 
 
-def _check(num_frames: int) -> None:
+def _last_start(num_frames: int) -> int:
+    """Where the last window of 64 frames begins."""
     if num_frames < 1:
         raise ValueError("a video without frames cannot be sampled")
+    return max(0, num_frames - DENSE_WINDOW)

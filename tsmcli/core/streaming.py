@@ -46,11 +46,11 @@ class CachedShift(nn.Module):
 
     def __init__(self, shift: TemporalShift, tape: _Tape) -> None:
         super().__init__()
-        self.shift_div = shift.shift_div
-        self.tape = tape
+        self.shift_div, self.tape = shift.shift_div, tape
 
     def forward(self, x: Tensor) -> Tensor:
-        own, rest = x.split([x.shape[1] // self.shift_div, x.shape[1] - x.shape[1] // self.shift_div], 1)
+        fold = x.shape[1] // self.shift_div
+        own, rest = x.split([fold, x.shape[1] - fold], 1)
         before = self.tape.take(x, own.shape)
         self.tape.keep(own.clone())  # alone, so that it does not hold the rest of the frame in memory
         return torch.cat((before, rest), 1)
@@ -61,8 +61,7 @@ class CachedNonLocal(nn.Module):
 
     def __init__(self, block: NonLocal, tape: _Tape) -> None:
         super().__init__()
-        self.block = block
-        self.tape = tape
+        self.block, self.tape = block, tape
 
     def forward(self, x: Tensor) -> Tensor:
         """[S, C, H, W] -> the same shape."""
@@ -74,8 +73,7 @@ class CachedNonLocal(nn.Module):
 
     def _with_past(self, new: Tensor) -> Tensor:
         """Append a frame to those of the window, [S, C, 1, ...] -> [S, C, T, ...], and keep the last T - 1."""
-        shape = list(new.shape)
-        shape[2] = self.block.num_segments - 1
+        shape = (*new.shape[:2], self.block.num_segments - 1, *new.shape[3:])
         window = torch.cat((self.tape.take(new, shape), new), 2)
         self.tape.keep(window[:, :, 1:].clone())
         return window
@@ -168,11 +166,7 @@ class Stream:
 
 
 def check_streamable(model: TSM) -> None:
-    """Refuse a network that needs frames of the future.
-
-    Raises:
-        ConfigError: saying what needs them, and how to train another one.
-    """
+    """Raise ConfigError for a network that needs frames of the future; it says how to train another one."""
     for module in model.modules():
         if isinstance(module, TemporalShift) and module.direction == "bidirectional":
             what = "a bidirectional shift takes channels from the next frame"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import assert_never
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import Config, ModelConfig
@@ -31,7 +30,7 @@ class TSM(nn.Module):
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         super().__init__()
         self.num_segments = config.num_segments
-        self.backbone = make_trunk(config)
+        self.backbone = MobileNetV2(config) if config.backbone == "mobilenet_v2" else ResNet(config)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = nn.Linear(self.backbone.out_channels, num_classes)
 
@@ -44,11 +43,7 @@ class TSM(nn.Module):
         return self.frame_logits(clips).mean(1)
 
     def frame_logits(self, clips: Tensor) -> Tensor:
-        """[B, T, 3, H, W] -> [B, T, K], before the consensus (T/2 with temporal pooling).
-
-        Raises:
-            ValueError: see `forward`.
-        """
+        """[B, T, 3, H, W] -> [B, T, K], before the consensus (T/2 with temporal pooling)."""
         if clips.ndim != 5 or clips.shape[2] != 3:
             raise ValueError(f"expected clips [B, T, 3, H, W], got {list(clips.shape)}")
         if clips.shape[1] != self.num_segments:
@@ -67,17 +62,6 @@ def normalize(views: Tensor) -> Tensor:
     """uint8 [..., 3, H, W] -> float32 of the same shape, on the tensor's own device."""
     mean, std = (torch.tensor(v, device=views.device).view(3, 1, 1) for v in (MEAN, STD))
     return (views.float() - mean) / std
-
-
-def make_trunk(config: ModelConfig) -> ResNet | MobileNetV2:
-    """The 2D trunk of a configuration, with its shifts in place."""
-    match config.backbone:
-        case "resnet18" | "resnet34" | "resnet50" | "resnet101" | "resnet152":
-            return ResNet(config)
-        case "mobilenet_v2":
-            return MobileNetV2(config)
-        case other:
-            assert_never(other)
 
 
 def build_model(config: Config | ModelConfig, num_classes: int | None = None, *, seed: int | None = None) -> TSM:

@@ -5,8 +5,6 @@ One blend for the whole batch: the same weight, partner order and box for all it
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,14 +12,8 @@ from torch import Tensor
 
 from tsmcli.config import AugmentConfig
 
-
-class PastedArea(NamedTuple):
-    """A box in pixels: [x1, x2) by [y1, y2)."""
-
-    x1: int
-    y1: int
-    x2: int
-    y2: int
+PastedArea = tuple[int, int, int, int]
+"""A box in pixels: x1, y1, x2, y2, of [x1, x2) by [y1, y2)."""
 
 
 def blend(
@@ -45,18 +37,15 @@ def blend(
 
 def mixup(clips: Tensor, soft: Tensor, weight: float, partners: Tensor) -> tuple[Tensor, Tensor]:
     """weight * own + (1 - weight) * partner, pixels and labels alike."""
-    return (
-        weight * clips + (1 - weight) * clips[partners],
-        weight * soft + (1 - weight) * soft[partners],
-    )
+    mixed, labels = (weight * own + (1 - weight) * own[partners] for own in (clips, soft))
+    return mixed, labels
 
 
 def cutmix(clips: Tensor, soft: Tensor, box: PastedArea, partners: Tensor) -> tuple[Tensor, Tensor]:
     """The partner's pixels inside the box; labels by the share of the picture that remains one's own."""
-    mixed = clips.clone()
-    mixed[..., box.y1 : box.y2, box.x1 : box.x2] = clips[partners][..., box.y1 : box.y2, box.x1 : box.x2]
-    area = (box.x2 - box.x1) * (box.y2 - box.y1)
-    own = 1 - area / (clips.shape[-1] * clips.shape[-2])
+    mixed, (x1, y1, x2, y2) = clips.clone(), box
+    mixed[..., y1:y2, x1:x2] = clips[partners][..., y1:y2, x1:x2]
+    own = 1 - (x2 - x1) * (y2 - y1) / (clips.shape[-1] * clips.shape[-2])
     return mixed, own * soft + (1 - own) * soft[partners]
 
 
@@ -67,4 +56,4 @@ def cutmix_box(width: int, height: int, weight: float, x: int, y: int) -> Pasted
     """
     share = (1 - weight) ** 0.5
     half_w, half_h = int(width * share) // 2, int(height * share) // 2
-    return PastedArea(max(x - half_w, 0), max(y - half_h, 0), min(x + half_w, width), min(y + half_h, height))
+    return max(x - half_w, 0), max(y - half_h, 0), min(x + half_w, width), min(y + half_h, height)

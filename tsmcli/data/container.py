@@ -123,6 +123,5 @@ def check_file(path: Path) -> None:
 
 def unreadable(source: Path | str, error: BaseException) -> DataError:
     """One line of the decoder's own words, without its stack."""
-    words = getattr(error, "strerror", None) or str(error)
-    reason = next((line.strip() for line in words.splitlines() if line.strip()), type(error).__name__)
-    return DataError(f"{source}: cannot be decoded: {reason}")
+    words = (getattr(error, "strerror", None) or str(error)).strip() or type(error).__name__
+    return DataError(f"{source}: cannot be decoded: {words.splitlines()[0].strip()}")

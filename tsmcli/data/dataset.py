@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import cv2
@@ -65,6 +64,10 @@ class BatchTask(NamedTuple):
     keys: Sequence[tuple[int, int] | int]
     lost: Mapping[int, str] = {}
 
+    def without(self, position: int, reason: str) -> BatchTask:
+        """The task without one of its videos."""
+        return self._replace(lost={**self.lost, position: reason})
+
 
 class VideoDataset:
     """The videos of a list.
@@ -77,9 +80,7 @@ class VideoDataset:
     """
 
     def __init__(self, split: Split, config: Config, views: Views | None) -> None:
-        self.split = split
-        self.config = config
-        self.views = views
+        self.split, self.config, self.views = split, config, views
         self.flip_map = CATALOG[config.data.dataset].flip_map
         run = config.augment.rand_augment_signs == "run"
         self.signs = draw_signs(np.random.default_rng([config.train.seed, 2])) if run else None
@@ -101,10 +102,10 @@ class VideoDataset:
         items: list[Sample | BadVideo] = []
         for position, key in enumerate(task.keys):
             begin(position)
-            if position in task.lost:
+            if reason := task.lost.get(position):
                 index = key[1] if isinstance(key, tuple) else key
                 path = self.split.records[index].path
-                items.append(BadVideo(index, path, f"{self.split.media / path}: {task.lost[position]}"))
+                items.append(BadVideo(index, path, f"{self.split.media / path}: {reason}"))
             else:
                 items.append(self[key])
         return collate(items)
@@ -177,9 +178,7 @@ class Loader:
     def __enter__(self) -> Loader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.pool.close()
 
     def batches(self, keys: Iterable[Sequence[tuple[int, int] | int]]) -> Iterator[Batch]:
@@ -189,7 +188,7 @@ class Loader:
             EnvironmentProblem: shared memory is full, or a process was killed.
         """
         try:
-            for batch in self.pool.run(map(BatchTask, keys), _without, stop=self.stop):
+            for batch in self.pool.run(map(BatchTask, keys), BatchTask.without, stop=self.stop):
                 yield batch._replace(views=batch.views.pin_memory()) if self.pin else batch
         except RuntimeError as error:
             if "shm" not in str(error) and "shared memory" not in str(error):
@@ -199,10 +198,6 @@ class Loader:
     def videos(self, numbers: Iterable[int]) -> Iterator[Batch]:
         """Videos by their position in the list, one a batch: their views already fill the network."""
         return self.batches([number] for number in numbers)
-
-
-def _without(task: BatchTask, step: int, reason: str) -> BatchTask:
-    return task._replace(lost={**task.lost, step: reason})
 
 
 def check_shared_memory(config: Config, views: Views | None) -> None:
@@ -215,10 +210,10 @@ def check_shared_memory(config: Config, views: Views | None) -> None:
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     needed, free = processes * (AHEAD * workers + 1) * batch, shutil.disk_usage(shared).free
     if needed > free:
+        each = f" in each of {processes} processes" if processes > 1 else ""
         raise EnvironmentProblem(
             f"shared memory ({shared}) has {free / 1e6:.0f} MB free, but {workers} data-loading processes need "
-            f"{needed / 1e6:.0f} MB ({AHEAD * workers + 1} batches of {batch / 1e6:.1f} MB"
-            + (f" in each of {processes} processes)" if processes > 1 else ")"),
+            f"{needed / 1e6:.0f} MB ({AHEAD * workers + 1} batches of {batch / 1e6:.1f} MB{each})",
             hint=SHM_HINT,
         )
 

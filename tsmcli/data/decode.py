@@ -83,11 +83,8 @@ class FrameFolder:
     ) -> None:
         if not path.is_dir():
             raise DataError(f"{path}: no such folder of frames")
-        self.path = path
-        self.num_frames = num_frames
-        self.template = template
-        self.start_index = start_index
-        self._max_pixels = max_pixels
+        self.path, self.num_frames, self._max_pixels = path, num_frames, max_pixels
+        self.template, self.start_index = template, start_index
 
     def read(self, indices: Indices) -> list[Frame]:
         cache = {i: self._frame(i) for i in np.unique(indices).tolist()}
@@ -119,8 +116,7 @@ class DecordReader:
         except (RuntimeError, decord.DECORDError, av.FFmpegError) as error:
             raise unreadable(path, error) from error
         self._errors = (RuntimeError, decord.DECORDError)
-        self.path = path
-        self.num_frames = len(self._video)
+        self.path, self.num_frames = path, len(self._video)
 
     def read(self, indices: Indices) -> list[Frame]:
         unique, where = np.unique(indices, return_inverse=True)

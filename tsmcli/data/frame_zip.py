@@ -33,22 +33,20 @@ class FrameZip:
 
     def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
         check_file(path)
-        self.path = path
-        self._max_pixels = max_pixels
+        self.path, self._max_pixels = path, max_pixels
         self._zip: zipfile.ZipFile | None = None
         try:
             self._file = path.open("rb")
         except OSError as error:
             raise unreadable(path, error) from error
         try:
-            directory = self._directory()
-            if directory is None:
+            if directory := self._directory():
+                self._offsets, self._sizes = directory
+                self.num_frames = len(self._offsets)
+            else:
                 self._zip = zipfile.ZipFile(self._file)
                 self._names = sorted(name for name in self._zip.namelist() if not name.endswith("/"))
                 self.num_frames = len(self._names)
-            else:
-                self._offsets, self._sizes = directory
-                self.num_frames = len(self._offsets)
         except Exception as error:  # the standard library raises errors of many kinds for a damaged file
             self.close()
             raise unreadable(path, error) from error
@@ -105,12 +103,10 @@ class FrameZip:
         name_length = length // count - 46
         if name_length < 1:
             return None
-        fields = {"signature": ("S4", 0), "flags": ("<u2", 8), "method": ("<u2", 10), "size": ("<u4", 24),
-                  "lengths": (("<u2", 3), 28), "offset": ("<u4", 42), "name": (f"S{name_length}", 46)}  # fmt: skip
-        record = np.dtype({
-            "names": list(fields), "formats": [f for f, _ in fields.values()],
-            "offsets": [o for _, o in fields.values()], "itemsize": 46 + name_length,
-        })  # fmt: skip
+        record = np.dtype([
+            ("signature", "S4"), ("", "V4"), ("flags", "<u2"), ("method", "<u2"), ("", "V12"), ("size", "<u4"),
+            ("lengths", "<u2", 3), ("", "V8"), ("offset", "<u4"), ("name", f"S{name_length}"),
+        ])  # fmt: skip
         self._file.seek(offset)
         records = np.frombuffer(self._file.read(length), record)
         plain = (

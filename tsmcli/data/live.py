@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 import time
@@ -26,14 +27,7 @@ _PATIENCE_SEC = 10.0
 
 
 class Shot(NamedTuple):
-    """A frame of a source.
-
-    Attributes:
-        number: from 0, of all frames that the source delivered.
-        time_sec: where in the source it is, in seconds from its start.
-        arrived: when it came, on the clock of `time.perf_counter`.
-        source: what it is of.
-    """
+    """The n-th frame of a source, from 0, its time since the first, and when it came by `time.perf_counter`."""
 
     number: int
     time_sec: float
@@ -77,10 +71,8 @@ def _camera(number: int) -> Generator[Shot, None, None]:
     camera = cv2.VideoCapture(number)
     try:
         if not camera.isOpened():
-            raise EnvironmentProblem(
-                f"no camera {number} can be opened",
-                hint="cameras are numbered from 0; is another program using it?",
-            )
+            hint = "cameras are numbered from 0; is another program using it?"
+            raise EnvironmentProblem(f"no camera {number} can be opened", hint)
         camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         start = time.perf_counter()
         for count in range(1 << 62):
@@ -136,14 +128,10 @@ class InOrder:
     dropped = 0
 
     def __init__(self, shots: Generator[Shot, None, None], stop: Callable[[], bool] = lambda: False) -> None:
-        self._shots = shots
-        self._stop_wanted = stop
+        self._shots, self._stop_wanted = shots, stop
 
     def __iter__(self) -> Iterator[Shot]:
-        for shot in self._shots:
-            if self._stop_wanted():
-                return
-            yield shot
+        return itertools.takewhile(lambda _: not self._stop_wanted(), self._shots)
 
     def close(self) -> None:
         """End the reading."""
@@ -159,7 +147,6 @@ class Newest:
         dropped: frames that made room so far.
 
     Args:
-        shots: read until they end.
         size: how many frames may wait.
         stop: asked again and again, also while no frame comes.
     """
@@ -167,14 +154,12 @@ class Newest:
     def __init__(
         self, shots: Generator[Shot, None, None], size: int = 1, stop: Callable[[], bool] = lambda: False
     ) -> None:
+        self._shots, self._stop_wanted = shots, stop
+        self._waiting: deque[Shot] = deque(maxlen=size)
         self.dropped = 0
-        self._stop_wanted = stop
-        self._waiting: deque[Shot] = deque()
-        self._size = size
         self._ended: Exception | bool = False
         self._stop = False
         self._changed = threading.Condition()
-        self._shots = shots
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -209,10 +194,8 @@ class Newest:
                 if self._stop:
                     break
                 with self._changed:
-                    while len(self._waiting) >= self._size:
-                        self._waiting.popleft()
-                        self.dropped += 1
-                    self._waiting.append(shot)
+                    self.dropped += len(self._waiting) == self._waiting.maxlen
+                    self._waiting.append(shot)  # the oldest gives way
                     self._changed.notify()
         except Exception as error:  # whatever it is, it is raised again where the frames are taken
             ended = error

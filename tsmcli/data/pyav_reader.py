@@ -55,9 +55,7 @@ class PyAVReader:
     """
 
     def __init__(self, path: Path, timeout_sec: float | None = None, max_pixels: int = MAX_PIXELS) -> None:
-        self.path = path
-        self._max_pixels = max_pixels
-        self._timeout_sec = timeout_sec
+        self.path, self._max_pixels, self._timeout_sec = path, max_pixels, timeout_sec
         self._deadline = time.monotonic() + timeout_sec if timeout_sec else None
         self._container: Any = None
         try:
@@ -68,7 +66,8 @@ class PyAVReader:
                 self._packets = self._scan()
                 self._display = sorted(packet.pts for packet in self._packets)
                 self._indexed = self._can_index()
-                self.num_frames = _TRUE_LENGTHS.get(path) or self._count()
+                counted = len(self._display) if self._indexed else None
+                self.num_frames = _TRUE_LENGTHS.get(path) or counted or sum(1 for _ in self._decode_all())
                 if self.num_frames < 1:
                     raise DataError(f"{path}: no frame can be decoded")
         except DataError:
@@ -98,9 +97,6 @@ class PyAVReader:
         """`read` of one batch after the other, which decodes the file once where frames must be counted.
 
         Batches come in the order of their last frames. Frames are held as long as a batch to come needs them.
-
-        Raises:
-            DataError: as of `read`.
         """
         low, high = min(batch.min() for batch in batches), max(batch.max() for batch in batches)
         if low < 0 or high >= self.num_frames:
@@ -115,11 +111,7 @@ class PyAVReader:
                 yield [found[i] for i in batch.tolist()]
 
     def all_bgr(self) -> Iterator[Frame]:
-        """Every frame in order, upright, blue first as OpenCV writes pictures.
-
-        Raises:
-            DataError: a frame in the middle cannot be decoded.
-        """
+        """Every frame in order, upright, blue first as OpenCV writes pictures; DataError in a broken middle."""
         with self._naming_errors():
             for frame in self._decode_all():
                 yield self._to_array(frame, "bgr24")
@@ -208,9 +200,6 @@ class PyAVReader:
         self.num_frames = _TRUE_LENGTHS[self.path] = count
         stand_in = self._to_array(last, "rgb24")
         yield from ([held.get(i, stand_in) for i in batch.tolist()] for batch in todo)
-
-    def _count(self) -> int:
-        return len(self._display) if self._indexed else sum(1 for _ in self._decode_all())
 
     def _decode_all(self) -> Iterator[Any]:
         """All frames in display order, of a fresh decoder: seeking to time 0 is not exact in every container."""

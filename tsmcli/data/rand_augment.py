@@ -61,7 +61,7 @@ def make_operation(index: int, px: int, sign: Literal[-1, 1] | int, place: tuple
     """
     if index < _SIGNED:
         matrix = _matrix(index, px, sign)
-        return lambda image: _warp(image, matrix)
+        return lambda image: cv2.warpAffine(image, matrix, (px, px), flags=cv2.INTER_LINEAR)
     return (
         lambda image: image & np.uint8(0xE0),  # posterise to 3 bits
         lambda image: np.where(image >= 230, 255 - image, image),  # solarise
@@ -82,23 +82,15 @@ def _matrix(index: int, px: int, sign: int) -> NDArray[np.float64]:
     Shears have the form of the scikit-image versions of the time: one side is scaled by the cosine.
     """
     c = px / 2 - 0.5
-    if index == 0:  # shear x
-        a, b = math.sin(sign * _SHEAR), math.cos(sign * _SHEAR)
-        return np.array([[1, -a, a * c], [0, b, c - b * c]])
-    if index == 1:  # shear y
-        a, b = math.sin(sign * _SHEAR), math.cos(sign * _SHEAR)
-        return np.array([[b, 0, c - b * c], [a, 1, -a * c]])
-    if index in (2, 3):  # translate x, y
-        d = sign * _SHIFT * px
-        return np.array([[1, 0, d if index == 2 else 0], [0, 1, d if index == 3 else 0]])
-    a, b = math.sin(sign * _ROTATION), math.cos(sign * _ROTATION)
-    return np.array([[b, -a, c - b * c + a * c], [a, b, c - a * c - b * c]])
-
-
-def _warp(image: Frame, matrix: NDArray[np.float64]) -> Frame:
-    size = (image.shape[1], image.shape[0])
-    warped: Frame = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return warped
+    d, angle = sign * _SHIFT * px, sign * (_ROTATION if index == 4 else _SHEAR)
+    a, b = math.sin(angle), math.cos(angle)
+    return np.array((
+        [[1, -a, a * c], [0, b, c - b * c]],  # shear x
+        [[b, 0, c - b * c], [a, 1, -a * c]],  # shear y
+        [[1, 0, d], [0, 1, 0]],
+        [[1, 0, 0], [0, 1, d]],
+        [[b, -a, c - b * c + a * c], [a, b, c - a * c - b * c]],
+    )[index])  # fmt: skip
 
 
 def _enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance], image: Frame) -> Frame:

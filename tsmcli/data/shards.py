@@ -26,9 +26,6 @@ class TrainOrder:
     the total batch alone, however many processes share it, and an epoch can be entered at any step. Nothing is
     padded: the last step holds what is left, and a process may get an empty batch there.
 
-    Args:
-        batch: videos per forward pass.
-        accumulate: forward passes per step.
     """
 
     def __init__(

@@ -47,7 +47,6 @@ def read_windows(
     Raises:
         DataError: the video cannot be read; the windows before are out by then.
     """
-    path = split.media / record.path
     data = config.data.model_copy(update={"decoder": "pyav", "timeout_sec": 0.0})
     segments = config.model.num_segments
     try:
@@ -57,11 +56,10 @@ def read_windows(
             spans = window_spans(reader.num_frames, length, step)
             indices = [first + sample_test(end - first, segments, views).ravel() for first, end in spans]
             for (first, end), frames in zip(spans, read_each(reader, indices), strict=True):
-                yield WindowViews(
-                    float(first / rate), float(end / rate), len(spans), eval_views(frames, segments, views)
-                )
+                seen = eval_views(frames, segments, views)
+                yield WindowViews(float(first / rate), float(end / rate), len(spans), seen)
     except (OSError, ValueError, cv2.error) as error:
-        raise unreadable(path, error) from error
+        raise unreadable(split.media / record.path, error) from error
 
 
 def window_spans(num_frames: int, length: int, step: int) -> list[tuple[int, int]]:
@@ -71,7 +69,5 @@ def window_spans(num_frames: int, length: int, step: int) -> list[tuple[int, int
     """
     if num_frames <= length:
         return [(0, num_frames)]
-    starts = list(range(0, num_frames - length + 1, step))
-    if starts[-1] + length < num_frames:
-        starts.append(num_frames - length)
-    return [(first, first + length) for first in starts]
+    last = num_frames - length
+    return [(first, first + length) for first in (*range(0, last, step), last)]

@@ -137,8 +137,7 @@ def eval_views(frames: Sequence[Frame], num_segments: int, views: Views) -> NDAr
     Crops are outermost: every clip of the first crop, then every clip of the second.
     """
     frames = resize_short_side(frames, views.resize_px)
-    h, w = frames[0].shape[:2]
-    boxes = eval_boxes(w, h, views)
+    boxes = eval_boxes(frames[0].shape[1], frames[0].shape[0], views)
     out = np.empty((len(boxes), len(frames), views.crop_px, views.crop_px, 3), np.uint8)
     for box, targets in zip(boxes, out, strict=True):
         for frame, target in zip(frames, targets, strict=True):
@@ -153,9 +152,8 @@ def eval_boxes(w: int, h: int, views: Views) -> list[Box]:
         DataError: the picture is smaller than the crop.
     """
     if views.crop_px > min(w, h):
-        raise DataError(
-            f"a crop of {views.crop_px} px does not fit frames of {w}x{h}", hint="--set test.resize_px=256, say"
-        )
+        words = f"a crop of {views.crop_px} px does not fit frames of {w}x{h}"
+        raise DataError(words, hint="--set test.resize_px=256, say")
     crops = {"center": center_crop, "three": three_crops, "ten": ten_crops}[views.crop]
     return crops(w, h, views.crop_px)
 
@@ -165,12 +163,7 @@ def resize_short_side(frames: Sequence[Frame], short_px: int | None) -> Sequence
     h, w = frames[0].shape[:2]
     if short_px is None or (size := short_side_size(w, h, short_px)) == (w, h):
         return frames
-    return [_resize(frame, size) for frame in frames]
-
-
-def _resize(frame: Frame, size: tuple[int, int]) -> Frame:
-    resized: Frame = cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
-    return resized
+    return [cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR) for frame in frames]
 
 
 def cut(frame: Frame, box: Box, target: Frame) -> None:

@@ -34,9 +34,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, rate: Fraction | None = None, **options: str) -> None:
-        self.path = path
-        self._rate = rate
-        self._options = options
+        self.path, self._rate, self._options = path, rate, options
         self._part = part_of(path)
         remove_stale_parts(path)
         self._container = av.open(str(self._part), "w", format="mp4")

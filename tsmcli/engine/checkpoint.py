@@ -64,9 +64,7 @@ class Checkpoint:
 
     Attributes:
         preset: name of the preset it was trained with.
-        config: its complete configuration.
         class_names: K names in index order.
-        progress: where the training stands.
         model: weights, averaged ones where `train.ema` is on.
         training: `Learner.state()`, or None in a file for use only.
         notes: what of the stored configuration this version has no use for, a line each.
@@ -108,21 +106,6 @@ def copy_checkpoint(source: Path, target: Path) -> None:
             shutil.copyfile(source, part)
 
 
-def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Read one of our checkpoints.
-
-    Raises:
-        WeightsError: the file is missing, damaged, not one of ours, or from a newer tsm.
-    """
-    checkpoint = open_checkpoint(path)
-    if checkpoint is None:
-        raise WeightsError(
-            f"{path}: weights without a configuration, not a checkpoint of tsm",
-            hint="say which network it is: --preset NAME",
-        )
-    return checkpoint
-
-
 def open_checkpoint(path: Path | str) -> Checkpoint | None:
     """One of our checkpoints, or None for a readable file that is none: bare weights, say.
 
@@ -157,10 +140,8 @@ def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | Non
         raise WeightsError(f"{path}: the checkpoint is damaged or of another version: {key} {what}") from None
     check_weights(checkpoint.model, path)
     classes = recognise(checkpoint.model).classes
-    if classes not in (None, len(checkpoint.class_names)):
-        raise WeightsError(
-            f"{path}: {len(checkpoint.class_names)} class names for a classifier of {classes} classes"
-        )
+    if classes not in (None, names := len(checkpoint.class_names)):
+        raise WeightsError(f"{path}: {names} class names for a classifier of {classes} classes")
     return checkpoint
 
 
@@ -188,10 +169,8 @@ def _stored_config(text: str) -> tuple[Config, tuple[str, ...]]:
         how = sections and sections[0] in ("data", "augment", "train") and problem["type"] != "value_error"
         if how or (unknown and value in (False, None, "none")):
             (tree[sections[0]] if sections else tree).pop(key, None)
-            name = ".".join([*sections, key])
-            notes.append(
-                f"{name} was {value!r:.60} in the checkpoint's configuration; this version does not know that"
-            )
+            told = f"{'.'.join([*sections, key])} was {value!r:.60}"
+            notes.append(f"{told} in the checkpoint's configuration; this version does not know that")
     return Config.model_validate_json(json.dumps(tree)), tuple(notes)
 
 

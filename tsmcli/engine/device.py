@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import random
+import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -32,20 +33,16 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device: torch.device | None = torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps"):
         raise EnvironmentProblem(f"no device named {name!r}", hint="use auto, cpu, cuda, cuda:N or mps")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise EnvironmentProblem(
-            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices",
-            hint="`tsm doctor` says what torch sees; --device cpu works everywhere",
-        )
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        hint = "`tsm doctor` says what torch sees; --device cpu works everywhere"
+        raise EnvironmentProblem(f"--device {name}: torch sees {count} CUDA devices", hint)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise EnvironmentProblem(
-            f"--device {name}: torch sees no such device", hint="--device cpu works everywhere"
-        )
+        raise EnvironmentProblem(f"--device {name}: torch sees no such device", "--device cpu works everywhere")
     if device.type == "cpu":
         keep_freed_memory()
     if device.type == "cuda":
@@ -104,7 +101,6 @@ def set_determinism(deterministic: bool) -> None:
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
     """Versions and hardware, as written beside every result; `gpu` is the one that `device` names, if any."""
-    gpu = torch.cuda.get_device_name(device) if device and device.type == "cuda" else None
     return {
         "tsm": __version__,
         "python": platform.python_version(),
@@ -113,7 +109,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
-        "gpu": gpu,
+        "gpu": torch.cuda.get_device_name(device) if device and device.type == "cuda" else None,
         "command": sys.argv,
     }
 
@@ -121,11 +117,9 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
 def _processor() -> str:
     """The processor's name, or its kind where the system does not tell."""
     listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    text = listing.read_text() if listing.is_file() else ""
+    named = re.search(r"^model name[ \t]*:[ \t]*(.*\S)", text, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -154,11 +148,7 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type of the numbers of a format on a device.
-
-    Raises:
-        EnvironmentProblem: see `choose_precision`.
-    """
+    """The type of the numbers of a format on a device."""
     return _DTYPES[choose_precision(precision, device)]
 
 

@@ -99,8 +99,7 @@ class _Failure(Exception):
 
     def __init__(self, reason: str, *, final: bool = False, wait: float = 0.0) -> None:
         super().__init__(reason)
-        self.final = final
-        self.wait = wait
+        self.final, self.wait = final, wait
 
 
 def open_client() -> Client:
@@ -188,8 +187,7 @@ def _fetch(remote: Remote, client: Client) -> Iterator[FetchEvent]:
                 furthest = max(furthest, remote.have)
                 if error.final or failures == TRIES:
                     often = "" if error.final else f", {TRIES} times in a row"
-                    shown = re.sub(r"//[^/]*@", "//", url)  # without a password
-                    reasons.append(f"\n  {shown}: {error}{often}")
+                    reasons.append(f"\n  {re.sub(r'//[^/]*@', '//', url)}: {error}{often}")  # without a password
                     break
                 yield Waiting(remote.name, error.wait or pause(failures), str(error))
     hint = f"the same command goes on from the {remote.have:,} bytes that are there\n" if remote.have else ""

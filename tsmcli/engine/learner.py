@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -81,9 +82,7 @@ def make_learner(model: TSM, config: TrainConfig, device: torch.device, world: W
         if device.type != "cuda":
             raise EnvironmentProblem("synchronised batch norm needs GPUs", hint="--set train.sync_bn=false")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    average = None
-    if config.ema:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
     model.backbone.recompute = config.recompute
     network: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
     if world.size > 1:
@@ -116,8 +115,7 @@ class Step(NamedTuple):
     @property
     def finite(self) -> bool:
         """Whether the step was taken, or left out only because an fp16 scale was too high."""
-        finite = torch.isfinite(torch.tensor([self.loss, self.grad_norm]))
-        return bool(finite.all()) or (self.overflow and bool(finite[0]))
+        return math.isfinite(self.loss) and (self.overflow or math.isfinite(self.grad_norm))
 
 
 def take_step(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], videos: int) -> Step:
@@ -144,8 +142,8 @@ def take_step(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], videos
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(learner.model.parameters(), learner.config.clip_norm).item()
     total = world.sum([loss_sum, hits])
-    step = Step(total[0] / videos, int(total[1]), norm, scaler.is_enabled() and not _is_finite(norm))
-    if _is_finite(step.loss) and _is_finite(norm):
+    step = Step(total[0] / videos, int(total[1]), norm, scaler.is_enabled() and not math.isfinite(norm))
+    if math.isfinite(step.loss) and math.isfinite(norm):
         scaler.step(optimizer)
         if learner.average is not None:
             learner.average.update_parameters(learner.model)
@@ -159,9 +157,8 @@ def _forward(learner: Learner, clips: Tensor, labels: Tensor) -> tuple[Tensor, T
     if len(clips):
         with autocast(learner.config.precision, learner.device):
             logits = learner.network(clips)
-        return logits.detach(), F.cross_entropy(
-            logits.to(clips.dtype), labels, reduction="sum", label_smoothing=smoothing
-        )
+        loss = F.cross_entropy(logits.to(clips.dtype), labels, reduction="sum", label_smoothing=smoothing)
+        return logits.detach(), loss
     # Every process must take part in sharing gradients: a black clip that counts for nothing.
     with statistics_kept(learner.model):
         nothing = learner.network(clips.new_zeros(1, *clips.shape[1:]))
@@ -172,7 +169,3 @@ def _gradients_shared(learner: Learner, *, now: bool) -> AbstractContextManager[
     """Gradients go to the other processes with the last batch of a step only."""
     network = learner.network
     return nullcontext() if now or not isinstance(network, DistributedDataParallel) else network.no_sync()
-
-
-def _is_finite(value: float) -> bool:
-    return value - value == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,9 +68,8 @@ def step_bytes(config: Config, num_classes: int, batch: int) -> int:
 
     Weights, gradients, momentum and average, the clips, and the activations kept for the backward pass.
     """
-    parameters = num_parameters(config, num_classes)
     clips = batch * config.model.num_segments * 3 * config.augment.crop_px**2
-    numbers = parameters * (4 if config.train.ema else 3) + clips
+    numbers = num_parameters(config, num_classes) * (4 if config.train.ema else 3) + clips
     return 4 * numbers + activation_bytes(config, num_classes, batch)
 
 
@@ -116,9 +116,8 @@ def peak_memory(device: torch.device) -> PeakMemory:
     Apple's Metal keeps no record of the most: what is in use now stands for it.
     """
     if device.type == "cuda":
-        return PeakMemory(
-            "GPU memory allocated", torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
-        )
+        most, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+        return PeakMemory("GPU memory allocated", most, reserved)
     if device.type == "mps":
         return PeakMemory("Metal memory in use now", torch.mps.driver_allocated_memory())
     return PeakMemory("resident size of the process", _largest_resident())
@@ -127,8 +126,8 @@ def peak_memory(device: torch.device) -> PeakMemory:
 def _largest_resident() -> int | None:
     status = Path("/proc/self/status")
     if status.is_file():  # unlike getrusage, this leaves out the process that started this one
-        line = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
-        return 1024 * int(line.split()[1]) if line else None
+        most = re.search(r"^VmHWM:\s*(\d+)", status.read_text(), re.MULTILINE)
+        return 1024 * int(most[1]) if most else None
     try:
         import resource
     except ImportError:  # Windows

@@ -52,7 +52,6 @@ def average_views(logits: Tensor, how: Literal["prob", "score"]) -> Tensor:
     """
     scores = (logits.softmax(-1) if how == "prob" else logits).mean(0)
     if not torch.isfinite(scores).all():
-        raise WeightsError(
-            "the network's scores are not finite", hint="its weights are damaged, or its training diverged"
-        )
+        hint = "its weights are damaged, or its training diverged"
+        raise WeightsError("the network's scores are not finite", hint)
     return scores

@@ -55,9 +55,9 @@ def read_file(path: Path | str) -> dict[str, Any]:
                 f"{path}: wants {named[1]}, which weights do not need and which could run code; nothing was loaded",
                 hint="get the file from its publisher: tsm zoo download fetches and verifies published ones",
             ) from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if isinstance(error, pickle.UnpicklingError | LookupError):  # torch's words advise to run what is in it
-            raise WeightsError(f"{path}: cannot be read as a checkpoint: no file of weights") from None
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = "no file of weights"
         raise WeightsError(f"{path}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(tree, dict):
         raise WeightsError(f"{path}: holds a {type(tree).__name__}, not a checkpoint")
@@ -65,11 +65,7 @@ def read_file(path: Path | str) -> dict[str, Any]:
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a file, wherever in it their dictionary is.
-
-    Raises:
-        WeightsError: it cannot be read, or see `check_weights`.
-    """
+    """The tensors of a file, wherever in it their dictionary is; checked."""
     state = weights_of(read_file(path))
     check_weights(state, path)
     return state
@@ -104,11 +100,7 @@ def check_weights(state: Mapping[str, Any], where: Path | str) -> None:
 
 
 def write_torch(path: Path, tree: Mapping[str, Any]) -> None:
-    """Save a dictionary, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Save a dictionary, whole or not at all; OSError where that cannot be."""
     with replacing(path) as part, _Watched(io.FileIO(part, "w")) as file:
         try:
             torch.save(tree, file)
@@ -132,11 +124,7 @@ class _Watched(io.BufferedWriter):
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
-    """Save tensors, and facts about them as the file's metadata with a checksum, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Save tensors, and facts about them as the file's metadata with a checksum, whole or not at all."""
     state = {name: tensor.contiguous() for name, tensor in state.items()}
     write_bytes(path, safetensors.torch.save(state, {**facts, "crc32": _checksum(state, facts)}))
 
@@ -164,10 +152,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         state = {name: file.get_tensor(name) for name in names}
     if facts.get("crc32", crc := _checksum(state, facts)) != crc:
         raise WeightsError(f"{path}: {_DAMAGED}", hint=_AGAIN)
-    if "tsm" not in facts:
-        return {"state_dict": state}
-    tree: dict[str, Any] = json.loads(facts["tsm"])
-    return {**tree, "model": state}
+    return {**json.loads(facts["tsm"]), "model": state} if "tsm" in facts else {"state_dict": state}
 
 
 def _read_torch(path: Path) -> Any:
