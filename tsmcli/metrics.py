@@ -33,11 +33,7 @@ def ranks(scores: Scores, labels: Labels) -> NDArray[np.int64]:
 
 
 def top_k(scores: Scores, labels: Labels, k: int = 1) -> float:
-    """Share of videos whose label is among the k highest scores; see `ranks` for equal ones.
-
-    Raises:
-        ValueError: no videos, or k is not in 1..K.
-    """
+    """Share of videos whose label is among the k highest scores, k in 1..K; see `ranks` for equal ones."""
     if not 1 <= k <= scores.shape[-1]:
         raise ValueError(f"top-{k} of {scores.shape[-1]} classes")
     return float((ranks(scores, labels) < k).mean())

@@ -85,31 +85,19 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
-    """A configuration with some values replaced.
-
-    Raises:
-        ConfigError: with one line per problem.
-    """
+    """A configuration with some values replaced; see `resolve`."""
     return _overridden(config.model_dump(mode="json"), overrides, {}, "configuration")
 
 
 def check_name(name: str) -> str:
-    """A preset's name, which also names folders of runs.
-
-    Raises:
-        ValueError: it could lead to another folder, or cannot be printed.
-    """
+    """A preset's name, which also names folders of runs; ValueError for one that cannot."""
     if not re.fullmatch(r"[^/\\:]{1,150}", name) or not name.isprintable() or not name.strip(". "):
         raise ValueError(f"{name!r:.100} is no name of a preset: 1 to 150 printable characters without / \\ :")
     return name
 
 
 def find(name: str) -> Path:
-    """The file of a preset given by name, by MMAction2 config name, or by path.
-
-    Raises:
-        ConfigError: there is none; the message names the nearest ones.
-    """
+    """The file of a preset given by name, by MMAction2 config name, or by path; or ConfigError."""
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():

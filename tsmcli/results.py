@@ -172,11 +172,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _matrix(rows: list[list[float]]) -> NDArray[np.float32]:
-    """Rows of numbers as float32 [N, K].
-
-    Raises:
-        ValueError: they are not of one length, or something else.
-    """
+    """Rows of numbers as float32 [N, K]; ValueError where they are not of one length, or something else."""
     if not all(isinstance(row, list) for row in rows):
         raise ValueError("it holds other things than lists of scores, too")
     odd = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)

@@ -143,11 +143,7 @@ def extras() -> list[Extra]:
 
 
 def find(name: str) -> Model | Extra:
-    """The entry with an id; a preset's name will do where it has one row only.
-
-    Raises:
-        UsageError: there is none, or several; the message names the nearest ones.
-    """
+    """The entry with an id; a preset's name will do where it has one row only. UsageError names the nearest."""
     if name in (entries := _entries()):
         return entries[name]
     rows = [model for model in models() if model.preset == name]

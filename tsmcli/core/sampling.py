@@ -17,11 +17,7 @@ DENSE_WINDOW = 64
 
 
 def sample_train(num_frames: int, num_segments: int, config: AugmentConfig, rng: np.random.Generator) -> Indices:
-    """Draw one training clip: int64 [1, T] of 0-based frame indices.
-
-    Raises:
-        ValueError: the video has no frames.
-    """
+    """Draw one training clip: int64 [1, T] of 0-based frame indices; ValueError for a video without frames."""
     last = _last_start(num_frames)
     if config.sampling == "dense":
         choices = last + 1 if config.dense_last_start else max(1, last)
@@ -34,9 +30,6 @@ def sample_test(num_frames: int, num_segments: int, views: Views) -> Indices:
 
     Uniform: the middle frame of each of T equal segments; a second clip takes each segment's first frame.
     Dense: windows whose starts are spread evenly, frames wrapping around in a video shorter than the window.
-
-    Raises:
-        ValueError: the video has no frames.
     """
     last = _last_start(num_frames)
     if views.sampling == "dense":

@@ -59,15 +59,12 @@ class LoadReport:
 
 
 def load_state(model: TSM, state: Mapping[str, Tensor], *, new_classifier: bool = False) -> LoadReport:
-    """Copy a state dict in any known layout into a network, all of it or none.
+    """Copy a state dict in any known layout into a network, all of it or none; see `match_all`.
 
     Args:
         new_classifier: leave the classifier at its initialisation and ignore the checkpoint's (starting from
             ImageNet, or fine-tuning on other classes). The checkpoint may then be of a plain 2D network: shifts
             have no weights, and non-local blocks start as identities.
-
-    Raises:
-        WeightsError: see `match_all`; the network is then unchanged.
     """
     report, translated = match_all(model, state, new_classifier=new_classifier)
     model.load_state_dict(translated, strict=False)
@@ -77,11 +74,7 @@ def load_state(model: TSM, state: Mapping[str, Tensor], *, new_classifier: bool 
 def match_all(
     model: TSM, state: Mapping[str, Tensor], *, new_classifier: bool = False
 ) -> tuple[LoadReport, dict[str, Tensor]]:
-    """`match_state`, strictly.
-
-    Raises:
-        WeightsError: a tensor is missing, left over, or of another shape.
-    """
+    """`match_state`; WeightsError where a tensor is missing, left over, or of another shape."""
     report, translated = match_state(model, state, new_classifier=new_classifier)
     if not report.complete:
         raise WeightsError(

@@ -111,11 +111,7 @@ class VideoDataset:
         return collate(items)
 
     def load(self, record: VideoRecord, rng: np.random.Generator) -> tuple[Any, int]:
-        """One video's views, uint8 [V, T, h, w, 3], and its label, which a flip may have changed.
-
-        Raises:
-            DataError: the video cannot be read.
-        """
+        """One video's views, uint8 [V, T, h, w, 3], and its label, which a flip may have changed."""
         try:
             return self._load(record, rng)
         except (OSError, ValueError, cv2.error) as error:  # whatever a library says of a strange file
@@ -182,11 +178,7 @@ class Loader:
         self.pool.close()
 
     def batches(self, keys: Iterable[Sequence[tuple[int, int] | int]]) -> Iterator[Batch]:
-        """The batches with these keys, in this order.
-
-        Raises:
-            EnvironmentProblem: shared memory is full, or a process was killed.
-        """
+        """The batches with these keys, in this order; EnvironmentProblem where a process was killed."""
         try:
             for batch in self.pool.run(map(BatchTask, keys), BatchTask.without, stop=self.stop):
                 yield batch._replace(views=batch.views.pin_memory()) if self.pin else batch

@@ -40,11 +40,7 @@ class FrameReader(Protocol):
 
 @contextmanager
 def open_reader(split: Split, record: VideoRecord, data: DataConfig) -> Iterator[FrameReader]:
-    """Open the video of a list line.
-
-    Raises:
-        DataError: it is in quarantine, missing, no video, or cannot be decoded.
-    """
+    """Open the video of a list line; DataError where it is in quarantine, missing, no video, or not decodable."""
     if record.path in split.quarantine:
         raise DataError(f"{record.path}: {split.quarantine[record.path]}")
     path, store = split.media / record.path, record.store or data.store

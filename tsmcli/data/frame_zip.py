@@ -55,11 +55,7 @@ class FrameZip:
             raise DataError(f"{path}: holds no frames")
 
     def read(self, indices: Indices) -> list[Frame]:
-        """Frames uint8 [H, W, 3] in the order of the indices; repeated indices share one decode.
-
-        Raises:
-            DataError: there is no such frame, or it is damaged, or too large.
-        """
+        """Frames uint8 [H, W, 3] in the order of the indices; repeated indices share one decode."""
         cache = {i: self._frame(i) for i in np.unique(indices).tolist()}
         return [cache[i] for i in indices.tolist()]
 
@@ -120,11 +116,7 @@ class FrameZip:
 
 
 def decode_picture(data: bytes, where: Path | str, max_pixels: int) -> Frame:
-    """A picture [H, W, 3], RGB, from the bytes of an image file.
-
-    Raises:
-        DataError: it is none, or its header asks for more than `max_pixels`.
-    """
+    """A picture [H, W, 3], RGB, from an image file; DataError where it is none, or larger than `max_pixels`."""
     if not data:
         raise DataError(f"{where}: the image is empty (0 bytes)")
     file = io.BytesIO(data)

@@ -164,11 +164,7 @@ class Newest:
         self._thread.start()
 
     def __iter__(self) -> Iterator[Shot]:
-        """Frames as they are wanted, until the source ends or `stop` says so.
-
-        Raises:
-            TsmError: the one that the source raised.
-        """
+        """Frames as they are wanted, until the source ends or `stop` says so; what the source raises is raised."""
         while True:
             with self._changed:
                 while not self._waiting and not self._ended and not self._stop_wanted():

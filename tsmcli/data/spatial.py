@@ -88,11 +88,7 @@ def center_crop(w: int, h: int, crop_px: int) -> list[Box]:
 
 
 def three_crops(w: int, h: int, crop_px: int) -> list[Box]:
-    """Left (or top), right (or bottom), middle; the crop must be as large as the short side.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Left (or top), right (or bottom), middle; ValueError unless the crop is as large as the short side."""
     if crop_px not in (w, h):
         raise ValueError(f"three crops of {crop_px} px need a side of that length, not {w}x{h}")
     if crop_px == h:
@@ -146,11 +142,7 @@ def eval_views(frames: Sequence[Frame], num_segments: int, views: Views) -> NDAr
 
 
 def eval_boxes(w: int, h: int, views: Views) -> list[Box]:
-    """The crops of a test protocol in a w x h picture.
-
-    Raises:
-        DataError: the picture is smaller than the crop.
-    """
+    """The crops of a test protocol in a w x h picture; DataError where it is smaller than a crop."""
     if views.crop_px > min(w, h):
         words = f"a crop of {views.crop_px} px does not fit frames of {w}x{h}"
         raise DataError(words, hint="--set test.resize_px=256, say")

@@ -91,11 +91,7 @@ class VideoWriter:
 
 
 def annotated_video(path: Path) -> VideoWriter:
-    """A video for frames that come with their times and words.
-
-    Raises:
-        DataError: it cannot be written.
-    """
+    """A video for frames that come with their times and words; DataError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return VideoWriter(path, crf="20", preset="veryfast")

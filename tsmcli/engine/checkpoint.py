@@ -107,11 +107,7 @@ def copy_checkpoint(source: Path, target: Path) -> None:
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint | None:
-    """One of our checkpoints, or None for a readable file that is none: bare weights, say.
-
-    Raises:
-        WeightsError: the file is missing, damaged, or from a newer tsm.
-    """
+    """One of our checkpoints, or None for a readable file that is none: bare weights, say; see `checkpoint_of`."""
     return checkpoint_of(read_file(path), path)
 
 
@@ -152,9 +148,7 @@ def _stored_config(text: str) -> tuple[Config, tuple[str, ...]]:
     """A stored configuration, and notes of what was left out because this version does not know it.
 
     How a network was trained may be left out. What it is, and how it is tested, may not, unless it is switched off.
-
-    Raises:
-        ValidationError: something else is wrong with it.
+    Anything else that is wrong is a ValidationError.
     """
     try:
         return Config.model_validate_json(text), ()

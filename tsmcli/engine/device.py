@@ -126,11 +126,7 @@ _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16,
 
 
 def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "tf32", "bf16", "fp16"]:
-    """What `auto` means on a device: bf16 where a GPU computes in it, else fp32.
-
-    Raises:
-        EnvironmentProblem: fp16 or tf32 without a GPU.
-    """
+    """What `auto` means on a device: bf16 where a GPU computes in it, else fp32. fp16 and tf32 need a GPU."""
     gpu = device.type == "cuda"
     if name == "auto":
         return "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

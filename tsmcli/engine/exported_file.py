@@ -52,11 +52,7 @@ def write_program(path: Path, program: torch.export.ExportedProgram) -> Runner:
 
 
 def write_onnx(path: Path, program: torch.export.ExportedProgram, signature: Signature) -> Runner:
-    """Save a program as one ONNX file with its weights inside, and open the file again.
-
-    Raises:
-        EnvironmentProblem: a package for it is not installed.
-    """
+    """Save a program as one ONNX file with its weights inside, and open the file again."""
     need("onnx", "onnxscript", "onnxruntime")
     with _quiet():
         written: Any = torch.onnx.export(

@@ -80,12 +80,9 @@ def launch(processes: int, device_name: str, args: Sequence[str]) -> int:
 
 
 def wait_for(children: Sequence[subprocess.Popen[bytes]]) -> int:
-    """The exit code of all: 0, or that of the process that failed by itself.
+    """The exit code of all: 0, or that of the process that failed by itself; Killed where one was killed.
 
     Once one has failed, the others have a while to end: long enough to save after a signal, else a moment.
-
-    Raises:
-        EnvironmentProblem: a process was killed.
     """
     deadline = float("inf")
     while True:
@@ -117,11 +114,8 @@ def _ended_by(code: int) -> str:
 def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function of a module in a fresh process, and return what it returns or raise what it raises.
 
-    Its memory can be measured, and running out of it ends nobody else. The process ends with this call, and with
-    this process, however that ends.
-
-    Raises:
-        Killed: the process died.
+    Its memory can be measured, and running out of it ends nobody else: that raises Killed. The process ends with
+    this call, and with this process, however that ends.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)

@@ -96,11 +96,7 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def freeze(model: TSM, config: TrainConfig) -> None:
-    """Take out of training what `frozen_stages` and `freeze_bn: partial` name. Once, before the optimiser is made.
-
-    Raises:
-        ConfigError: the trunk has fewer stages.
-    """
+    """Take out of training what `frozen_stages` and `freeze_bn: partial` name. Before the optimiser is made."""
     stages = model.backbone.stages
     if config.frozen_stages >= len(stages):
         raise ConfigError(f"train.frozen_stages is {config.frozen_stages}; this trunk has {len(stages) - 1} stages")

@@ -129,9 +129,6 @@ def from_slurm(env: Mapping[str, str]) -> dict[str, str]:
 
     The first node of the job is the meeting place, at a port that depends on the job, so that two jobs on one
     machine don't meet.
-
-    Raises:
-        EnvironmentProblem: the node list cannot be read.
     """
     nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST", "")
     first = nodes

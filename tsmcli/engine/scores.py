@@ -45,11 +45,7 @@ def view_logits(model: TSM, views: Tensor, device: torch.device) -> Tensor:
 
 
 def average_views(logits: Tensor, how: Literal["prob", "score"]) -> Tensor:
-    """[V, K] -> [K]: the mean of softmax probabilities, or of the raw scores (MMAction2's `average_clips`).
-
-    Raises:
-        WeightsError: the scores are not finite, which would be no prediction.
-    """
+    """[V, K] -> [K]: the mean of softmax probabilities, or of the raw scores (MMAction2's `average_clips`)."""
     scores = (logits.softmax(-1) if how == "prob" else logits).mean(0)
     if not torch.isfinite(scores).all():
         hint = "its weights are damaged, or its training diverged"

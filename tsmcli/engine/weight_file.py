@@ -78,11 +78,7 @@ def weights_of(tree: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def check_weights(state: Mapping[str, Any], where: Path | str) -> None:
-    """Refuse what is no network's: complex or whole numbers, sparse, quantised or empty tensors, NaN and infinity.
-
-    Raises:
-        WeightsError: naming the tensor; or there is none at all.
-    """
+    """WeightsError for what is no network's: complex or whole numbers, sparse, quantised or no tensors, NaN."""
     if not state:
         raise WeightsError(f"{where}: no weights in this file")
     for name, tensor in state.items():
