@@ -119,9 +119,8 @@ def load_results(path: Path) -> Results:
             videos = head["videos"]
             paths, labels = [video["path"] for video in videos], np.array([video["label"] for video in videos])
             scores = _matrix([video["scores"] for video in videos])
-        results = Results(
-            paths, labels, scores, head["num_listed"], [(p, r) for p, r in head["bad"]], dict(head.get("meta", {}))
-        )
+        bad, meta = [(video, reason) for video, reason in head["bad"]], dict(head.get("meta", {}))
+        results = Results(paths, labels, scores, head["num_listed"], bad, meta)
     except Exception as error:  # nearly any, on bytes that are something else, cut short, or lie about a size
         what = f"there is no {error} in it" if isinstance(error, KeyError) else error or type(error).__name__
         raise DataError(f"{path}: not a results file: {what}", hint=_HINT) from None
@@ -175,9 +174,9 @@ def _matrix(rows: list[list[float]]) -> NDArray[np.float32]:
     """Rows of numbers as float32 [N, K]; ValueError where they are not of one length, or something else."""
     if not all(isinstance(row, list) for row in rows):
         raise ValueError("it holds other things than lists of scores, too")
-    odd = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
-    if odd is not None:
-        raise ValueError(f"row {odd + 1} has {len(rows[odd])} scores, row 1 has {len(rows[0])}")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(rows[0]):
+            raise ValueError(f"row {number} has {len(row)} scores, row 1 has {len(rows[0])}")
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and a message says so
         matrix = np.array(rows, dtype=np.float32)
     if rows and matrix.ndim != 2:
@@ -187,27 +186,19 @@ def _matrix(rows: list[list[float]]) -> NDArray[np.float32]:
 
 def check_results(path: Path, results: Results) -> None:
     """Raise DataError unless the numbers fit together, are finite, and every label has a score and a name."""
-    n = len(results.paths)
-    if n and (results.scores.dtype.kind != "f" or results.labels.dtype.kind not in "iu"):
-        raise DataError(
-            f"{path}: scores of type {results.scores.dtype} and labels of type {results.labels.dtype}; expected "
-            "numbers and whole numbers"
-        )
-    if results.scores.ndim != 2 or len(results.scores) != n or results.labels.shape != (n,) or n == 0:
-        raise DataError(
-            f"{path}: {n} videos, scores {list(results.scores.shape)} and labels {list(results.labels.shape)} "
-            "do not fit together"
-        )
-    if not np.isfinite(results.scores).all():
-        row = int(np.flatnonzero(~np.isfinite(results.scores).all(axis=1))[0])
-        raise DataError(f"{path}: the scores of {results.paths[row]} are not finite")
-    classes = results.scores.shape[1]
-    wrong = np.flatnonzero((results.labels < 0) | (results.labels >= classes))
-    if len(wrong):
-        raise DataError(
-            f"{path}: {results.paths[wrong[0]]} has label {results.labels[wrong[0]]}, but the scores are of "
-            f"{classes} classes, 0 to {classes - 1}"
-        )
+    n, scores, labels = len(results.paths), results.scores, results.labels
+    if n and (scores.dtype.kind != "f" or labels.dtype.kind not in "iu"):
+        types = f"scores of type {scores.dtype} and labels of type {labels.dtype}"
+        raise DataError(f"{path}: {types}; expected numbers and whole numbers")
+    if scores.ndim != 2 or len(scores) != n or labels.shape != (n,) or n == 0:
+        shapes = f"scores {list(scores.shape)} and labels {list(labels.shape)}"
+        raise DataError(f"{path}: {n} videos, {shapes} do not fit together")
+    if len(odd := np.flatnonzero(~np.isfinite(scores).all(axis=1))):
+        raise DataError(f"{path}: the scores of {results.paths[odd[0]]} are not finite")
+    classes = scores.shape[1]
+    if len(wrong := np.flatnonzero((labels < 0) | (labels >= classes))):
+        label = f"{results.paths[wrong[0]]} has label {labels[wrong[0]]}"
+        raise DataError(f"{path}: {label}, but the scores are of {classes} classes, 0 to {classes - 1}")
     names = results.meta.get("class_names") or []
     words = [*results.paths, *(names if isinstance(names, list) else [None]), *(w for b in results.bad for w in b)]
     if not all(isinstance(word, str) for word in words) or not isinstance(results.num_listed, int):

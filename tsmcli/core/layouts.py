@@ -67,8 +67,9 @@ def _mmaction(key: str, places: _Places) -> str:
     if name.startswith("features."):
         return "backbone." + _mmaction_mobilenet(name, places)
     block, rest = _split_block(name)
-    if block and rest.startswith("non_local."):
-        return f"backbone.{_block_path(block, places)}.{_mmaction_non_local(rest)}"
+    if rest.startswith("non_local."):
+        unit, tail = rest.split(".")[1:]
+        return f"backbone.{_block_path(block, places)}.non_local_block.{_NON_LOCAL_UNITS[unit][0]}.{tail}"
     rest = re.sub(r"^bn(\d)\.", r"conv\1.bn.", rest)
     rest = re.sub(r"^conv(\d)\.weight$", r"conv\1.conv.weight", rest)
     rest = rest.replace("downsample.0.", "downsample.conv.").replace("downsample.1.", "downsample.bn.")
@@ -103,9 +104,8 @@ def _mit(key: str, places: _Places) -> str:
         return "base_model." + _mit_mobilenet(name, places)
     block, rest = _split_block(name)
     if rest.startswith("non_local."):
-        unit, _, tail = rest.removeprefix("non_local.").partition(".")
-        unit = {"g": "g.0", "theta": "theta", "phi": "phi.0", "out": "W.0", "norm": "W.1"}[unit]
-        return f"base_model.{_block_path(block, places)}.nl.{unit}.{tail}"
+        unit, tail = rest.split(".")[1:]
+        return f"base_model.{_block_path(block, places)}.nl.{_NON_LOCAL_UNITS[unit][1]}.{tail}"
     return "base_model." + _plain_resnet(name, places)
 
 
@@ -125,12 +125,9 @@ def _block_path(block: str, places: _Places, *, inner: bool = False) -> str:
     return path
 
 
-def _mmaction_non_local(rest: str) -> str:
-    unit, _, tail = rest.removeprefix("non_local.").partition(".")
-    unit = {"g": "g.0.conv", "theta": "theta.conv", "phi": "phi.0.conv", "out": "conv_out.conv",
-            "norm": "conv_out.bn"}[unit]  # fmt: skip
-    return f"non_local_block.{unit}.{tail}"
-
+_NON_LOCAL_UNITS = {"g": ("g.0.conv", "g.0"), "theta": ("theta.conv", "theta"), "phi": ("phi.0.conv", "phi.0"),
+                    "out": ("conv_out.conv", "W.0"), "norm": ("conv_out.bn", "W.1")}  # fmt: skip
+"""Our layer of a non-local block -> MMAction2's and the authors' names."""
 
 _MOBILENET_STARTS = (1, 2, 4, 7, 11, 14, 17)
 """`features.{i}` at which MMAction2's layer1 ... layer7 start."""

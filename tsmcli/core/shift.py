@@ -74,9 +74,6 @@ class TemporalShift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return temporal_shift(x, self.num_segments, self.shift_div, self.direction)
 
-    def extra_repr(self) -> str:
-        return f"T={self.num_segments}, 1/{self.shift_div}, {self.direction}"
-
 
 class TemporalPool(nn.Module):
     """Max pooling over time, kernel 3, stride 2, padding 1: [B*T, C, H, W] -> [B*(T/2), C, H, W].

@@ -120,10 +120,8 @@ def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | Non
     if not isinstance(tree.get("format"), int):
         return None
     if tree["format"] > FORMAT:
-        raise WeightsError(
-            f"{path}: checkpoint format {tree['format']}; this tsm reads up to {FORMAT}",
-            hint="pip install --upgrade tsmcli",
-        )
+        message = f"{path}: checkpoint format {tree['format']}; this tsm reads up to {FORMAT}"
+        raise WeightsError(message, hint="pip install --upgrade tsmcli")
     try:
         config, notes = _stored_config(tree["config"])
         checkpoint = _CHECKPOINT.validate_python({**tree, "config": config, "notes": notes})
@@ -131,8 +129,10 @@ def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | Non
         raise WeightsError(f"{path}: the checkpoint is incomplete: there is no {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        key, what = (
+            ".".join(map(str, first["loc"])),
+            first["msg"].removeprefix("Value error, ").removeprefix("Input "),
+        )
         raise WeightsError(f"{path}: the checkpoint is damaged or of another version: {key} {what}") from None
     check_weights(checkpoint.model, path)
     classes = recognise(checkpoint.model).classes

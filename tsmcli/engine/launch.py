@@ -44,14 +44,11 @@ def launch(processes: int, device_name: str, args: Sequence[str]) -> int:
     """
     there = torch.cuda.device_count()
     if device_name != "cpu" and there < processes:
-        raise EnvironmentProblem(
-            f"--gpus {processes}: torch sees {there} CUDA devices",
-            hint="`tsm doctor` says what torch sees; with --device cpu the processes share the CPU",
-        )
+        hint = "`tsm doctor` says what torch sees; with --device cpu the processes share the CPU"
+        raise EnvironmentProblem(f"--gpus {processes}: torch sees {there} CUDA devices", hint)
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
-    threads = max(1, (os.cpu_count() or 1) // processes)
     shared = {
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
         **os.environ,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),
