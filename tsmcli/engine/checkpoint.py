@@ -129,10 +129,8 @@ def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | Non
         raise WeightsError(f"{path}: the checkpoint is incomplete: there is no {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key, what = (
-            ".".join(map(str, first["loc"])),
-            first["msg"].removeprefix("Value error, ").removeprefix("Input "),
-        )
+        key = ".".join(map(str, first["loc"]))
+        what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         raise WeightsError(f"{path}: the checkpoint is damaged or of another version: {key} {what}") from None
     check_weights(checkpoint.model, path)
     classes = recognise(checkpoint.model).classes
