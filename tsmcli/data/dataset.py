@@ -109,25 +109,32 @@ class VideoDataset:
                 items.append(self[key])
         return collate(items)
 
-    def load(self, record: VideoRecord, rng: np.random.Generator) -> tuple[Any, int]:
+    def load(
+        self, record: VideoRecord, rng: np.random.Generator, mark: Callable[[], object] = lambda: None
+    ) -> tuple[Any, int]:
         """One video's views, uint8 [V, T, h, w, 3], and its label, which a flip may have changed.
+
+        Args:
+            mark: called when the video is open, and when its frames are there.
 
         Raises:
             DataError: the video cannot be read.
         """
         try:
-            return self._load(record, rng)
+            return self._load(record, rng, mark)
         except (OSError, ValueError, cv2.error) as error:  # whatever a library says of a strange file
             raise unreadable(self.split.media / record.path, error) from error
 
-    def _load(self, record: VideoRecord, rng: np.random.Generator) -> tuple[Any, int]:
+    def _load(self, record: VideoRecord, rng: np.random.Generator, mark: Callable[[], object]) -> tuple[Any, int]:
         segments, augment = self.config.model.num_segments, self.config.augment
         with open_reader(self.split, record, self.config.data) as reader:
+            mark()
             if self.views is None:
                 indices = sample_train(reader.num_frames, segments, augment, rng)
             else:
                 indices = sample_test(reader.num_frames, segments, self.views)
             frames = reader.read(indices.ravel())
+        mark()
         if len({frame.shape for frame in frames}) > 1:
             raise DataError(f"{self.split.media / record.path}: its frames change size")
         if self.views is None:
