@@ -31,8 +31,9 @@ ONE_LAYER = ["model.width=0.125", "train.workers=0", "train.batch=16", "train.ep
 class Faults:
     """Counts the writes below a folder and lets one of them fail, as if the disk were full."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, number: int = errno.ENOSPC) -> None:
         self.folder, self.count, self.fails, self.failed = folder.resolve(), 0, 0, ""
+        self.number = number
 
     def operation(self, path: object, *names: str) -> None:
         """Fail where it is this one's turn; `names` are what the system's own error would name."""
@@ -43,7 +44,7 @@ class Faults:
         self.count += 1
         if self.count == self.fails:
             self.failed = str(path)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *names)
+            raise OSError(self.number, os.strerror(self.number), *names)
 
     @contextmanager
     def injected(self, fails: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -188,7 +189,9 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:8]
 
 
-def fail_at(case: str, at: Path, chosen: Callable[[int], range], monkeypatch: pytest.MonkeyPatch) -> int:
+def fail_at(
+    case: str, at: Path, chosen: Callable[[int], range], monkeypatch: pytest.MonkeyPatch, number: int = errno.ENOSPC
+) -> int:
     """Let chosen writes of a command fail, each from the same beginning; returns how many did."""
     command, before, check = CASES[case]
     before_dir = Path.cwd()
@@ -196,20 +199,20 @@ def fail_at(case: str, at: Path, chosen: Callable[[int], range], monkeypatch: py
     before(at)
     start = at.with_name("start")
     shutil.copytree(at, start, symlinks=True)
-    faults = Faults(at)
+    faults = Faults(at, number)
     with faults.injected(0, monkeypatch):
         assert command(at).code == 0
     total, failed = faults.count, 0
     assert total > 3
-    for number in chosen(total):
+    for turn in chosen(total):
         monkeypatch.chdir(before_dir)
         shutil.rmtree(at)
         shutil.copytree(start, at, symlinks=True)
         monkeypatch.chdir(at)
         there = {path: sha256(path) for path in at.rglob("*.pt")}
-        with faults.injected(number, monkeypatch):
+        with faults.injected(turn, monkeypatch):
             done = command(at)
-        where = f"{case}, write {number} of {total}: {faults.failed}"
+        where = f"{case}, write {turn} of {total}: {faults.failed}"
         assert faults.failed, where
         failed += 1
         assert not list(at.rglob("*.part-*")), where
@@ -217,7 +220,7 @@ def fail_at(case: str, at: Path, chosen: Callable[[int], range], monkeypatch: py
             assert "was not drawn" in done.err, where
         else:
             assert done.code == 5, f"{where}: {done.err}"
-            assert "No space left on device" in done.err, f"{where}: {done.err}"
+            assert os.strerror(number) in done.err, f"{where}: {done.err}"
             names = [
                 name.partition(".part")[0] for name in Path(faults.failed).parts[-2:]
             ]  # a folder, too, is whole
@@ -236,7 +239,11 @@ def test_some_writes_fail(case: str, here: Path, published: None, monkeypatch: p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS], ids=["full", "quota", "read-only"])
 @pytest.mark.parametrize("case", list(CASES))
-def test_every_write_fails_once(case: str, here: Path, published: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_write_fails_once(
+    case: str, number: int, here: Path, published: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TSM_ZOO", str(here / "cache"))
-    print(case, fail_at(case, here, lambda total: range(1, total + 1), monkeypatch), "writes failed")  # noqa: T201
+    failed = fail_at(case, here, lambda total: range(1, total + 1), monkeypatch, number)
+    print(case, failed, "writes failed")  # noqa: T201
