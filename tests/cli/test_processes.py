@@ -226,7 +226,9 @@ HANG_IN_C = "import ctypes; [ctypes.CDLL(None).sleep(1000) for _ in range(9)]"  
 
 
 @pytest.mark.parametrize(("action", "why"), [(CRASH, "crashed the process that read it (SIGSEGV)"),
-                                             (HANG, "took longer than 1 s to decode")], ids=["crash", "hang"])  # fmt: skip
+                                             (HANG, "took longer than 1 s to decode"),
+                                             ("os.kill(os.getpid(), 19)", "took longer than 1 s to decode")],
+                         ids=["crash", "hang", "stopped"])  # fmt: skip
 def test_a_video_that_breaks_its_worker_is_unreadable_and_the_test_goes_on(
     here: Path, mark: str, action: str, why: str
 ) -> None:
@@ -246,6 +248,15 @@ def test_a_video_that_breaks_its_worker_is_skipped_in_training(here: Path, mark:
         assert "skipped: " in ended.err
         assert why in ended.err
         assert "1 times a video could not be read" in ended.out
+
+
+def test_a_check_names_the_video_that_breaks_its_worker(here: Path, mark: str) -> None:
+    args = ["prepare-data", "demo", "--check", "--out", "data/demo", "--workers", "2"]
+    ended = end(start(args, "tsmcli.prepare.verify", ONE_VIDEO.format(CRASH)), mark)
+    assert ended.code == 3, ended.err
+    assert "val/down_001.mp4: crashed the process that read it (SIGSEGV)" in ended.out
+    assert "1 problems, 1 of them broken videos" in ended.err
+    assert ended.seconds < LIMIT_SEC
 
 
 def test_predictions_go_on_too(here: Path, mark: str) -> None:

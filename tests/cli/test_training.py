@@ -17,12 +17,15 @@ import pytest
 import torch
 from support import tsm
 
+from tsmcli.cli.train import finish as finish_training
+from tsmcli.data.location import Places
 from tsmcli.engine.checkpoint import Progress, read_checkpoint
 from tsmcli.engine.launch import launch
 from tsmcli.engine.processes import World, from_slurm, launched, local_device
 from tsmcli.errors import EnvironmentProblem
 from tsmcli.presets import resolve
 from tsmcli.recipes.run_folder import check_same
+from tsmcli.recipes.train import Trained
 
 SMALL = ["train.lr_steps=[]", "train.val_every=1", "model.width=0.125", "train.workers=0", "train.batch=8",
          "model.dropout=0.3", "train.lr=0.01", "train.log_every=1"]  # fmt: skip
@@ -321,6 +324,14 @@ def test_quick_looks(here: Path) -> None:
     few = tsm("train", "--preset", "demo", "--overfit", 3, "--set", *SMALL, "train.epochs=1")
     assert "3 training videos" in few.err
     assert "3 of 3 videos" in few.err
+
+
+def test_files_that_are_not_there_are_not_named(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path("run")
+    finish_training(Trained(run, run / "last.pt", run / "last.pt", None, None, 0, 1.0), Places(), {}, as_json=False)
+    out = capsys.readouterr().out
+    assert "last.pt" in out
+    assert "best.pt" not in out
 
 
 def test_options_of_the_run(here: Path) -> None:
