@@ -37,8 +37,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             remove(part)
-        if isinstance(error, OSError) and error.errno and error.filename in (None, str(part), os.fspath(part)):
-            raise type(error)(error.errno, error.strerror, str(path)) from error
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(part)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -80,6 +80,19 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Write at the end of a text file.
+
+    Raises:
+        OSError: it cannot be written; `filename` is `path`.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -261,9 +261,9 @@ def test_a_function_in_a_process_of_its_own() -> None:
     assert in_child(os.getpid) != os.getpid()
     with pytest.raises(ConfigError, match="no preset named 'nothing'"):
         in_child(resolve, "nothing")
-    with pytest.raises(Killed, match="ended: with exit code 9"):
+    with pytest.raises(Killed, match="the process that measured ended with exit code 9"):
         in_child(os._exit, 9)
-    with pytest.raises(Killed, match="killed, most likely because there was no memory left"):
+    with pytest.raises(Killed, match="was killed by SIGKILL, most likely because there was no memory left"):
         in_child(signal.raise_signal, signal.SIGKILL)
     with pytest.raises(FileNotFoundError, match="/none"):
         in_child(Path.read_text, Path("/none"))

@@ -40,6 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, demo_data: Path) -> Path:
 
 def test_train_writes_a_run(trained: Path) -> None:
     assert {p.name.partition(".tfevents")[0] for p in trained.iterdir()} == {
+        ".lock",
         "events.out",
         "curves.png",
         "config.yaml",

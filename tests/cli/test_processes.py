@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,13 +76,19 @@ def living(word: str) -> list[int]:
 
 
 def start(
-    args: list[str], module: str = "", code: str = "", *, program: str = "-m tsmcli", **env: str
+    args: list[str],
+    module: str = "",
+    code: str = "",
+    *,
+    program: str = "-m tsmcli",
+    outside: Sequence[str] = (),
+    **env: str,
 ) -> subprocess.Popen[str]:
     """A command in which `code` runs once `module` is there; it may call `fault()` when it breaks something."""
     broken = {"TSM_TEST_FAULT": code, "TSM_TEST_FAULT_IN": module} if code else {}
     path = os.pathsep.join([str(FAULTS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     return subprocess.Popen(
-        [sys.executable, *program.split(), *args],
+        [*outside, sys.executable, *program.split(), *args],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "TSM_TEST_FAULT_AT": "fault", **broken, **env},
     )  # fmt: skip
@@ -147,42 +153,32 @@ def test_an_exception_in_the_loop(
     assert ended.seconds < LIMIT_SEC
 
 
-def test_an_exception_while_converting(here: Path, mark: str) -> None:
+def test_faults_while_converting(here: Path, mark: str) -> None:
     make_folder_dataset(here / "clips")
-    (here / "t.csv").write_text(
-        "path,label\n"
-        + "".join(
-            f"{p.relative_to(here / 'clips')},{p.parent.name}\n" for p in sorted((here / "clips").rglob("*.mp4"))
-        )
-    )
-    args = [
-        "prepare-data",
-        "csv",
-        "--source",
-        "clips",
-        "--annotations",
-        "t.csv",
-        "--out",
-        "out",
-        "--store",
-        "frames",
-        "--workers",
-        "2",
-    ]
-    in_a_worker = end(start(args, "tsmcli.prepare.extract", nth("_write_frames", 1, BOOM)), mark)
-    assert (in_a_worker.code, "boom" in in_a_worker.err) == (1, True)
-    in_the_owner = end(start(args, "tsmcli.prepare.official", nth("_write_facts", 1, BOOM)), mark)
-    assert (in_the_owner.code, "boom" in in_the_owner.err) == (1, True)
-    killed = end(
-        start(
-            [*args[:-5], "again", *args[-4:]],
-            "tsmcli.prepare.extract",
-            nth("_write_frames", 1, "os.kill(os.getpid(), 9)"),
-        ),
-        mark,
-    )
-    assert (killed.code, "SIGKILL" in killed.err) == (5, True), killed.err
-    assert max(in_a_worker.seconds, in_the_owner.seconds, killed.seconds) < LIMIT_SEC
+    clips = sorted(path.relative_to(here / "clips") for path in (here / "clips").rglob("*.mp4"))
+    (here / "t.csv").write_text("path,label\n" + "".join(f"{clip},{clip.parent}\n" for clip in clips))
+    faults = {
+        "worker": ("tsmcli.prepare.extract", nth("_write_frames", 1, BOOM), 1, "boom"),
+        "owner": ("tsmcli.prepare.official", nth("_write_lists", 1, BOOM), 1, "boom"),
+        "killed": ("tsmcli.prepare.extract", nth("_write_frames", 1, "os.kill(os.getpid(), 9)"), 5, "SIGKILL"),
+    }
+    for out, (module, code, exit_code, words) in faults.items():
+        args = [
+            "prepare-data",
+            "csv",
+            "--source",
+            "clips",
+            "--annotations",
+            "t.csv",
+            "--store",
+            "frames",
+            "--workers",
+            "2",
+        ]
+        ended = end(start([*args, "--out", out], module, code), mark)
+        assert (ended.code, words in ended.err) == (exit_code, True), ended.err
+        assert ended.seconds < LIMIT_SEC
+        assert not list((here / out).rglob("*.part-*"))
 
 
 # What happens in a worker.
@@ -226,7 +222,9 @@ HANG_IN_C = "import ctypes; [ctypes.CDLL(None).sleep(1000) for _ in range(9)]"  
 
 
 @pytest.mark.parametrize(("action", "why"), [(CRASH, "crashed the process that read it (SIGSEGV)"),
-                                             (HANG, "took longer than 1 s to decode")], ids=["crash", "hang"])  # fmt: skip
+                                             (HANG, "took longer than 1 s to decode"),
+                                             ("os.kill(os.getpid(), 19)", "took longer than 1 s to decode")],
+                         ids=["crash", "hang", "stopped"])  # fmt: skip
 def test_a_video_that_breaks_its_worker_is_unreadable_and_the_test_goes_on(
     here: Path, mark: str, action: str, why: str
 ) -> None:
@@ -246,6 +244,15 @@ def test_a_video_that_breaks_its_worker_is_skipped_in_training(here: Path, mark:
         assert "skipped: " in ended.err
         assert why in ended.err
         assert "1 times a video could not be read" in ended.out
+
+
+def test_a_check_names_the_video_that_breaks_its_worker(here: Path, mark: str) -> None:
+    args = ["prepare-data", "demo", "--check", "--out", "data/demo", "--workers", "2"]
+    ended = end(start(args, "tsmcli.prepare.verify", ONE_VIDEO.format(CRASH)), mark)
+    assert ended.code == 3, ended.err
+    assert "val/down_001.mp4: crashed the process that read it (SIGSEGV)" in ended.out
+    assert "1 problems, 1 of them broken videos" in ended.err
+    assert ended.seconds < LIMIT_SEC
 
 
 def test_predictions_go_on_too(here: Path, mark: str) -> None:
@@ -323,19 +330,13 @@ def test_too_little_shared_memory_is_told_before_the_first_step(
 
 
 def test_shared_memory_that_fills_all_the_same(here: Path, mark: str) -> None:
-    outside = small_shm("1m")
     code = "module.check_shared_memory = lambda *args: fault()"
-    process = start(
-        [*TRAIN, "augment.crop_px=224", "augment.resize_px=256"],
-        WORKER,
-        code,
-        program=f"{FAULTS / 'run.py'}",
-        RUN=" ".join(outside[:2]),
-    )
-    ended = end(process, mark)
+    args = [*TRAIN, "augment.crop_px=224", "augment.resize_px=256", "train.validation=false"]
+    ended = end(start(args, WORKER, code, outside=small_shm("1m")), mark)
     assert ended.code == 5, ended.err
-    assert "shared memory (/dev/shm)" in ended.err
-    assert ended.seconds < LIMIT_SEC + 15
+    assert "error: shared memory (/dev/shm) is full" in ended.err
+    assert "--shm-size" in ended.err
+    assert ended.seconds < LIMIT_SEC
 
 
 # Two processes.

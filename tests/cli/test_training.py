@@ -17,10 +17,15 @@ import pytest
 import torch
 from support import tsm
 
-from tsmcli.engine.checkpoint import Checkpoint, open_checkpoint
+from tsmcli.cli.train import finish as finish_training
+from tsmcli.data.location import Places
+from tsmcli.engine.checkpoint import Checkpoint, Progress, open_checkpoint
 from tsmcli.engine.launch import launch
-from tsmcli.engine.processes import from_slurm, launched
+from tsmcli.engine.processes import World, from_slurm, launched, local_device
 from tsmcli.errors import EnvironmentProblem
+from tsmcli.presets import resolve
+from tsmcli.recipes.run_folder import check_same
+from tsmcli.recipes.train import Trained
 
 SMALL = ["train.lr_steps=[]", "train.val_every=1", "model.width=0.125", "train.workers=0", "train.batch=8",
          "model.dropout=0.3", "train.lr=0.01", "train.log_every=1"]  # fmt: skip
@@ -181,17 +186,89 @@ def test_torchrun_starts_the_processes_and_resumes_after_a_failure(here: Path) -
     assert "random weights" in finish(new)[2]
 
 
-def test_a_failing_process_ends_the_others(here: Path) -> None:
-    Path("data/demo/videos").resolve()
-    process = start("--preset", "demo", "--gpus", 2, "--device", "cpu", "--init", "gone.pt", "--set", *SMALL)
-    code, _, err = finish(process)
-    assert code == 4
-    assert "no checkpoint gone.pt" in err
-
-
 def test_too_many_gpus_is_an_error() -> None:
     with pytest.raises(EnvironmentProblem, match="--gpus 99: torch sees"):
         launch(99, "auto", [])
+
+
+def test_what_a_launcher_may_leave_out() -> None:
+    assert not launched({"RANK": "0"}), "a stray RANK"
+    assert local_device("auto", {"RANK": "5"}, gpus=4) == "cuda:1", "no LOCAL_RANK, as of PyTorchJob"
+    assert local_device("cuda", {"RANK": "5", "LOCAL_RANK": "3"}, gpus=4) == "cuda:3"
+    assert local_device("cuda", {"RANK": "5", "LOCAL_RANK": "3"}, gpus=1) == "cuda:0", (
+        "srun shows each task its own"
+    )
+    assert local_device("cpu", {"RANK": "5"}, gpus=4) == "cpu"
+    assert local_device("auto", {"RANK": "5"}, gpus=0) == "auto"
+
+
+def test_processes_that_see_different_things_do_not_train() -> None:
+    class Two(World):
+        def gather(self, value: Any) -> list[Any]:
+            return [value, (None, 32)]
+
+    check_same(Two(0, 2), None, 32)
+    with pytest.raises(EnvironmentProblem, match="process 0 has 32 training videos and a checkpoint after 2 epochs and "
+                       "1 steps; process 1 has 32 training videos and no checkpoint"):  # fmt: skip
+        check_same(Two(0, 2), Progress(epoch=2, step=1), 32)
+    with pytest.raises(EnvironmentProblem, match="process 0 has 31 training videos"):
+        check_same(Two(0, 2), None, 31)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(here: Path) -> None:
+    process = start("--preset", "demo", "--work-dir", "run", "--set", *SMALL, "train.epochs=50")
+    while len(log_lines(here / "run")) < 1:
+        assert process.poll() is None
+        time.sleep(0.02)
+    before = (here / "run/config.yaml").read_bytes()
+    second = tsm("train", "--resume", "--work-dir", "run")
+    assert second.code == 2
+    assert "run is being trained by another process" in second.err
+    assert (here / "run/config.yaml").read_bytes() == before
+    process.kill()
+    process.communicate()
+    assert tsm("train", "--resume", "--work-dir", "run", "--set", "train.epochs=1").code == 0
+
+
+def test_a_resumed_run_keeps_its_batch_and_its_first_weights(here: Path) -> None:
+    """What `--batch auto` found, and `--init` where there is no checkpoint yet."""
+    done = tsm(
+        "train", "--preset", "demo", "--work-dir", "auto", "--batch", "auto", "--set", *SMALL[:-1], "train.epochs=1"
+    )
+    assert done.code == 0, done.err
+    batch = resolve(str(here / "auto/config.yaml")).config.train.batch
+    again = tsm("train", "--resume", "--work-dir", "auto", "--batch", "auto", "--set", "train.epochs=2")
+    assert again.code == 0, again.err
+    assert resolve(str(here / "auto/config.yaml")).config.train.batch == batch
+    first = tsm(
+        "train",
+        "--preset",
+        "demo",
+        "--work-dir",
+        "one",
+        "--init",
+        "auto/last.pt",
+        "--set",
+        *SMALL,
+        "train.epochs=1",
+    )
+    assert first.code == 0, first.err
+    (here / "one/last.pt").unlink()
+    (here / "one/best.pt").unlink()
+    assert "starting from auto/last.pt" in tsm("train", "--resume", "--work-dir", "one").err
+
+
+def test_the_log_goes_on_in_the_middle_of_a_window(here: Path) -> None:
+    sets = [*SMALL[:-1], "train.log_every=4", "train.epochs=1", "train.save_every_minutes=0.0001"]
+    assert tsm("train", "--preset", "demo", "--work-dir", "whole", "--set", *sets).code == 0
+    process = start("--preset", "demo", "--work-dir", "cut", "--set", *sets)
+    while not (here / "cut/last.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert tsm("train", "--resume", "--work-dir", "cut").code == 0
+    assert losses(here / "cut") == losses(here / "whole")
 
 
 def test_slurm_tells_who_is_who() -> None:
@@ -255,6 +332,14 @@ def test_quick_looks(here: Path) -> None:
     assert "3 of 3 videos" in few.err
 
 
+def test_files_that_are_not_there_are_not_named(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path("run")
+    finish_training(Trained(run, run / "last.pt", run / "last.pt", None, None, 0, 1.0), Places(), {}, as_json=False)
+    out = capsys.readouterr().out
+    assert "last.pt" in out
+    assert "best.pt" not in out
+
+
 def test_options_of_the_run(here: Path) -> None:
     done = tsm("train", "--preset", "demo", "--set", *SMALL, "train.epochs=1", "--no-scale-lr", "--precision", "bf16",
                "--seed", 3, "--deterministic", "--no-validate", "--test-last", "--json")  # fmt: skip
@@ -276,7 +361,7 @@ def test_options_of_the_run(here: Path) -> None:
     ("args", "code", "message"),
     [
         (["--precision", "fp16"], 5, "fp16 needs a GPU"),
-        (["--precision", "fp8"], 2, "train.precision should be 'auto', 'fp32', 'bf16' or 'fp16'"),
+        (["--precision", "fp8"], 2, "train.precision should be 'auto', 'fp32', 'tf32', 'bf16' or 'fp16'"),
         (["--set", "train.recompute=block", "--compile"], 2, "compile and recompute cannot be combined"),
         (["--media", "."], 3, "none of 32 videos looked for are there"),
         (["--gpus", "2"], 5, "--gpus 2: torch sees"),

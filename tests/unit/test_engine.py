@@ -126,6 +126,21 @@ def test_every_preset_takes_a_step(name: str) -> None:
     assert not torch.equal(model.fc.weight, before)
 
 
+def test_fp16_that_never_finds_a_finite_gradient_is_told() -> None:
+    learner = learner_of(TrainConfig())
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
+    learner.model.fc.weight.register_hook(lambda gradient: gradient * float("inf"))
+    before = learner.model.fc.weight.clone()
+    events: list[object] = []
+    order = TrainOrder(9, 1, seed=0)
+    order.start(0)
+    with pytest.raises(
+        ConfigError, match="fp16 trains nothing: at epoch 1, step 5 the gradient is still out of range"
+    ):
+        events.extend(train_epoch(learner, [batch([0, 1])] * 9, order, Config()))
+    assert torch.equal(learner.model.fc.weight, before)
+
+
 def test_bad_videos_are_skipped_counted_and_bounded() -> None:
     learner = learner_of(TrainConfig(max_bad_videos=2))
     broken = [BadVideo(i, f"{i}.mp4", f"{i}.mp4: broken") for i in range(3)]

@@ -21,6 +21,7 @@ from tsmcli.data.find_videos import find_videos
 from tsmcli.data.listfile import read_list
 from tsmcli.data.location import Places, find_classes, find_split
 from tsmcli.data.media import scan
+from tsmcli.data.workers import Begin
 from tsmcli.errors import DataError
 from tsmcli.prepare import extract
 from tsmcli.prepare.extract import Job, Size, do_job, stored_frames
@@ -135,8 +136,8 @@ def test_frames_that_vanish_while_they_are_written_are_missed(
 ) -> None:
     made, write = job(tmp_path), extract._write_frames
 
-    def and_lose_one(job: Job, part: Path) -> int:
-        count = write(job, part)
+    def and_lose_one(job: Job, part: Path, begin: Begin) -> int:
+        count = write(job, part, begin)
         (part / "img_00001.jpg").unlink()
         return count
 

@@ -49,7 +49,7 @@ def make_sthv1(source: Path, prefix: str = "something-something-v1", dataset: st
 
 def lists(folder: Path, dataset: str, store: str) -> dict[str, list[tuple[Any, ...]]]:
     return {
-        split: [tuple(r) for r in read_list(folder / CATALOG[dataset].list_name(store, split), store)]  # type: ignore[arg-type]
+        split: [tuple(r[:3]) for r in read_list(folder / CATALOG[dataset].list_name(store, split), store)]  # type: ignore[arg-type]
         for split in ("train", "val")
     }
 

@@ -15,13 +15,15 @@ from PIL import Image
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import PROTOCOLS
+from tsmcli.core.tsm import build_model
+from tsmcli.engine.device import environment
 from tsmcli.metrics import interval
 from tsmcli.presets import load_preset
+from tsmcli.recipes.network import Opened
 from tsmcli.recipes.study.logs import Curves
 from tsmcli.recipes.study.mistakes import ClipGroup, ShownClip
 from tsmcli.recipes.study.shuffled import compare_orders
 from tsmcli.recipes.study.study import Study, read_study
-from tsmcli.recipes.test import describe_network
 from tsmcli.report.page import write_report
 from tsmcli.results import Results, save_results
 
@@ -38,8 +40,10 @@ def make_study(folder: Path, names: list[str], videos: int) -> Study:
     scores /= scores.sum(1, keepdims=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "best.pt").write_bytes(b"weights")
+    config = load_preset("demo", ["model.width=0.125"])
+    made_up = Opened(folder / "best.pt", "0" * 64, "made-up", config, names, build_model(config, 2), None)
     meta = {
-        **describe_network(folder / "best.pt", load_preset("demo"), "made-up"),  # as tests do
+        **made_up.describe(), "environment": environment(),  # as tests do
         "protocol_name": "efficient", "protocol": PROTOCOLS["efficient"].model_dump(), "class_names": names,
     }  # fmt: skip
     paths = [f"{i}.mp4" for i in range(videos)]

@@ -226,7 +226,8 @@ def finish(done: Trained, where: Places, tests: dict[str, dict[str, Any]], as_js
         print_line(f"val/top1 {percent(done.top1)} after the last epoch, {percent(done.best_top1)} at best")
     if done.skipped:
         print_line(f"{done.skipped} times a video could not be read and was skipped; log.jsonl names them")
-    files = "config.yaml, log.jsonl, curves.png, TensorBoard events, last.pt, best.pt"
+    best = ", best.pt" if done.best_top1 is not None else ""
+    files = f"config.yaml, log.jsonl, curves.png, TensorBoard events, last.pt{best}"
     print_line(f"{done.run}: {files} ({done.seconds:.0f} s)")
     for name, result in tests.items():
         accuracy = f"top-1 {percent(result['top1'])}, mean class {percent(result['mean_class'])}"

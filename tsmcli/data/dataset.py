@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tsmcli.catalog import CATALOG
@@ -20,9 +20,10 @@ from tsmcli.data.container import unreadable
 from tsmcli.data.decode import open_reader
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
+from tsmcli.data.messages import SHARED, SHM_HINT
 from tsmcli.data.rand_augment import draw_signs, rand_augment
 from tsmcli.data.spatial import eval_views, train_view
-from tsmcli.data.workers import AHEAD, SHM_HINT, Begin, WorkerPool, start_worker
+from tsmcli.data.workers import AHEAD, Begin, WorkerPool, start_worker
 from tsmcli.errors import DataError, EnvironmentProblem
 
 
@@ -30,7 +31,7 @@ class Sample(NamedTuple):
     """One video, ready: its position in the list, its views uint8 [V, T, h, w, 3], its label."""
 
     number: int
-    views: Tensor
+    views: NDArray[np.uint8]
     label: int
 
 
@@ -55,6 +56,15 @@ class Batch(NamedTuple):
     numbers: Tensor
     views: Tensor
     labels: Tensor
+    bad: list[BadVideo]
+
+
+class Stacked(NamedTuple):
+    """A batch as arrays, which is how it goes from process to process: views [N, V, T, h, w, 3]."""
+
+    numbers: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    views: NDArray[np.uint8]
     bad: list[BadVideo]
 
 
@@ -95,9 +105,9 @@ class VideoDataset:
             views, label = self.load(record, np.random.default_rng([self.config.train.seed, epoch, index, 1]))
         except DataError as error:
             return BadVideo(index, record.path, str(error))
-        return Sample(index, torch.from_numpy(views), label)
+        return Sample(index, views, label)
 
-    def read_batch(self, task: BatchTask, begin: Begin) -> Batch:
+    def read_batch(self, task: BatchTask, begin: Begin) -> Stacked:
         """A batch of samples; `begin` is told the position of each video before it is opened."""
         items: list[Sample | BadVideo] = []
         for position, key in enumerate(task.keys):
@@ -108,23 +118,30 @@ class VideoDataset:
                 items.append(BadVideo(index, path, f"{self.split.media / path}: {reason}"))
             else:
                 items.append(self[key])
-        return collate(items)
+        return stack(items)
 
-    def load(self, record: VideoRecord, rng: np.random.Generator) -> tuple[Any, int]:
-        """One video's views, uint8 [V, T, h, w, 3], and its label, which a flip may have changed."""
+    def load(
+        self, record: VideoRecord, rng: np.random.Generator, mark: Callable[[], object] = lambda: None
+    ) -> tuple[Any, int]:
+        """One video's views, uint8 [V, T, h, w, 3], and its label, which a flip may have changed.
+
+        `mark` is called when the video is open, and when its frames are there.
+        """
         try:
-            return self._load(record, rng)
+            return self._load(record, rng, mark)
         except (OSError, ValueError, cv2.error) as error:  # whatever a library says of a strange file
             raise unreadable(self.split.media / record.path, error) from error
 
-    def _load(self, record: VideoRecord, rng: np.random.Generator) -> tuple[Any, int]:
+    def _load(self, record: VideoRecord, rng: np.random.Generator, mark: Callable[[], object]) -> tuple[Any, int]:
         segments, augment = self.config.model.num_segments, self.config.augment
         with open_reader(self.split, record, self.config.data) as reader:
+            mark()
             if self.views is None:
                 indices = sample_train(reader.num_frames, segments, augment, rng)
             else:
                 indices = sample_test(reader.num_frames, segments, self.views)
             frames = reader.read(indices.ravel())
+        mark()
         if len({frame.shape for frame in frames}) > 1:
             raise DataError(f"{self.split.media / record.path}: its frames change size")
         if self.views is None:
@@ -135,17 +152,25 @@ class VideoDataset:
         return eval_views(frames, segments, self.views), record.label
 
 
-def collate(items: Iterable[Sample | BadVideo]) -> Batch:
-    """Stack what was read, and list what was not."""
-    items = list(items)
+def stack(items: Sequence[Sample | BadVideo]) -> Stacked:
+    """Put the pixels of what was read into one array, and list what was not."""
     samples = [item for item in items if isinstance(item, Sample)]
-    views = torch.stack([s.views for s in samples]) if samples else torch.empty(0, 1, 1, 1, 1, 3, dtype=torch.uint8)
-    return Batch(
-        numbers=torch.tensor([s.number for s in samples], dtype=torch.int64),
-        views=views.movedim(-1, 3),  # [N, V, T, h, w, 3] seen as [N, V, T, 3, h, w]
-        labels=torch.tensor([s.label for s in samples], dtype=torch.int64),
-        bad=[item for item in items if isinstance(item, BadVideo)],
+    return Stacked(
+        np.array([sample.number for sample in samples], np.int64),
+        np.array([sample.label for sample in samples], np.int64),
+        np.stack([sample.views for sample in samples]) if samples else np.empty((0, 1, 1, 1, 1, 3), np.uint8),
+        [item for item in items if isinstance(item, BadVideo)],
     )
+
+
+def collate(items: Sequence[Sample | BadVideo]) -> Batch:
+    """Samples as a batch."""
+    return _as_tensors(stack(items))
+
+
+def _as_tensors(s: Stacked) -> Batch:
+    views = torch.from_numpy(s.views).movedim(-1, 3)  # [N, V, T, h, w, 3] seen as [N, V, T, 3, h, w]
+    return Batch(torch.from_numpy(s.numbers), views, torch.from_numpy(s.labels), s.bad)
 
 
 class Loader:
@@ -167,7 +192,7 @@ class Loader:
         self.dataset, self.stop, self.pin = dataset, stop, pin
         config = dataset.config
         check_shared_memory(config, dataset.views)
-        self.pool: WorkerPool[BatchTask, Batch] = WorkerPool(
+        self.pool: WorkerPool[BatchTask, Stacked] = WorkerPool(
             dataset.read_batch, config.train.workers, timeout_sec=config.data.timeout_sec, prepare=_start_worker
         )
 
@@ -179,13 +204,9 @@ class Loader:
 
     def batches(self, keys: Iterable[Sequence[tuple[int, int] | int]]) -> Iterator[Batch]:
         """The batches with these keys, in this order; EnvironmentProblem where a process was killed."""
-        try:
-            for batch in self.pool.run(map(BatchTask, keys), BatchTask.without, stop=self.stop):
-                yield batch._replace(views=batch.views.pin_memory()) if self.pin else batch
-        except RuntimeError as error:
-            if "shm" not in str(error) and "shared memory" not in str(error):
-                raise
-            raise EnvironmentProblem(f"shared memory (/dev/shm) is full: {error}", SHM_HINT) from error
+        for stacked in self.pool.run(map(BatchTask, keys), BatchTask.without, stop=self.stop):
+            batch = _as_tensors(stacked)
+            yield batch._replace(views=batch.views.pin_memory()) if self.pin else batch
 
     def videos(self, numbers: Iterable[int]) -> Iterator[Batch]:
         """Videos by their position in the list, one a batch: their views already fill the network."""
@@ -194,17 +215,17 @@ class Loader:
 
 def check_shared_memory(config: Config, views: Views | None) -> None:
     """Raise EnvironmentProblem where batches on their way between processes do not fit into /dev/shm."""
-    shared, workers = Path("/dev/shm"), config.train.workers
-    if not workers or not shared.is_dir():
+    workers = config.train.workers
+    if not workers or not SHARED.is_dir():
         return
     clips, px = (views.views, views.crop_px) if views else (config.train.batch, config.augment.crop_px)
     batch = clips * config.model.num_segments * 3 * px**2
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    needed, free = processes * (AHEAD * workers + 1) * batch, shutil.disk_usage(shared).free
+    needed, free = processes * (AHEAD * workers + 1) * batch, shutil.disk_usage(SHARED).free
     if needed > free:
         each = f" in each of {processes} processes" if processes > 1 else ""
         raise EnvironmentProblem(
-            f"shared memory ({shared}) has {free / 1e6:.0f} MB free, but {workers} data-loading processes need "
+            f"shared memory ({SHARED}) has {free / 1e6:.0f} MB free, but {workers} data-loading processes need "
             f"{needed / 1e6:.0f} MB ({AHEAD * workers + 1} batches of {batch / 1e6:.1f} MB{each})",
             hint=SHM_HINT,
         )

@@ -20,10 +20,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.util import Finalize
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import cv2
 
+from tsmcli.data.messages import Told, receive, send
 from tsmcli.errors import EnvironmentProblem
 
 Task = TypeVar("Task")
@@ -36,7 +37,7 @@ AHEAD = 2
 GRACE_SEC = 3.0
 """How much longer than its own limit a step may take: functions that keep the limit themselves say more."""
 _LOOK_SEC = 0.2
-_CRASHES = {"SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE"}
+_CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE"}
 """Signals by which a decoder ends its process over a broken file."""
 
 
@@ -53,7 +54,6 @@ class _Worker:
         # Before multiprocessing waits at exit for its children, which ignore its signal.
         Finalize(self, self.process.kill, exitpriority=10)
         self.tasks: deque[tuple[int, Any]] = deque()
-        self.lost: list[tuple[int, Any]] = []  # done, but the answer did not arrive
         self.step: tuple[int, float] | None = None
 
     def give(self, number: int, task: Any) -> None:
@@ -71,14 +71,6 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
-
-
-class Told(NamedTuple):
-    """What a worker says: that it began a step, its answer, or an error with where it came from."""
-
-    kind: str
-    value: Any
-    at: float = 0.0
 
 
 class WorkerPool(Generic[Task, Answer]):
@@ -167,7 +159,7 @@ class WorkerPool(Generic[Task, Answer]):
             if gone or worker.pipe in ready:
                 self._listen(worker, answers)
             _, began = worker.step or (-1, float("inf"))
-            if gone and (worker.tasks or worker.lost):
+            if gone and worker.tasks:
                 self._replace(worker, recover, self._crash(worker))
             elif self.timeout_sec and time.monotonic() - began > self.timeout_sec + GRACE_SEC:
                 self._replace(worker, recover, f"took longer than {self.timeout_sec:g} s to decode")
@@ -175,18 +167,9 @@ class WorkerPool(Generic[Task, Answer]):
     def _listen(self, worker: _Worker, answers: dict[int, Answer]) -> None:
         while worker.pipe.poll():
             try:
-                message = worker.pipe.recv_bytes()
-            except (EOFError, OSError):
+                told = receive(worker.pipe)
+            except (EOFError, ConnectionError):
                 return  # it is gone
-            try:
-                told: Told = pickle.loads(message)
-            except (EOFError, OSError):  # the pixels of an answer go with the process that made them
-                worker.process.join(1)
-                if worker.process.is_alive():
-                    raise
-                worker.lost.append(worker.tasks.popleft())
-                worker.step = None
-                continue
             if told.kind == "step":
                 worker.step = (told.value, told.at)
                 continue
@@ -209,8 +192,6 @@ class WorkerPool(Generic[Task, Answer]):
         if name in _CRASHES and worker.step:
             return f"crashed the process that read it ({name})"
         fewer = f"--set {self.setting}=N" if "." in self.setting else f"{self.setting} N"
-        if name == "SIGBUS":
-            raise EnvironmentProblem(f"a process for {self.what} ended: shared memory (/dev/shm) is full", SHM_HINT)
         why = "most likely because there was no memory left" if name == "SIGKILL" else "which no video explains"
         raise EnvironmentProblem(
             f"a process for {self.what} was ended by {name}, {why}", hint=f"use fewer of them: {fewer}"
@@ -218,22 +199,20 @@ class WorkerPool(Generic[Task, Answer]):
 
     def _replace(self, worker: _Worker, recover: Callable[[Task, int, str], Task], reason: str) -> None:
         """Let a new process do the tasks of one that is stuck or gone, the first without the step at fault."""
-        tasks = [*worker.lost, *worker.tasks]
-        if worker.step:
-            number, task = worker.tasks[0]
-            tasks[len(worker.lost)] = (number, recover(task, worker.step[0], reason))
+        (number, task), *others = worker.tasks
+        step = worker.step[0] if worker.step else 0
         self._end(worker)
         fresh = _Worker(self.function, self.prepare)
         self.workers.append(fresh)
-        for number, task in tasks:
-            fresh.give(number, task)
+        fresh.give(number, recover(task, step, reason))
+        for other in others:
+            fresh.give(*other)
 
     def _end(self, worker: _Worker) -> None:
         self.workers.remove(worker)
         worker.end()
 
 
-SHM_HINT = "give it more (docker run --shm-size=2g), or use fewer processes: --set train.workers=1, or 0 for none"
 _NOTHING: Any = object()
 
 
@@ -245,16 +224,16 @@ def _work(pipe: Connection, owners: Connection, function: Callable[[Any, Begin],
     """The life of a worker: take a task, answer, until there is none or the owner is gone."""
 
     def begin(step: int) -> None:
-        pipe.send(Told("step", step, time.monotonic()))
+        send(pipe, Told("step", step, time.monotonic()))
 
     owners.close()
     prepare()
     with contextlib.suppress(EOFError, OSError):  # the owner is gone
         while (message := pipe.recv()) is not None:
             try:
-                pipe.send(Told("answer", function(message[1], begin)))
+                send(pipe, Told("answer", function(message[1], begin)))
             except Exception as error:  # whatever it is, the owner raises it
-                pipe.send(Told("error", (_sendable(error), traceback.format_exc())))
+                send(pipe, Told("error", (_sendable(error), traceback.format_exc())))
 
 
 def _sendable(error: Exception) -> Exception:

@@ -43,6 +43,7 @@ class Progress:
         top1, best_top1: last and best validation accuracy, or None before the first.
         skipped, bad: unreadable videos so far, and those of the epoch at work.
         log_bytes: length of the log at this point.
+        window: what was measured in the steps after the log's last line.
         seconds: spent so far.
     """
 
@@ -55,6 +56,7 @@ class Progress:
     skipped: _Count = 0
     bad: _Count = 0
     log_bytes: _Count = 0
+    window: tuple[dict[str, float | None], ...] = ()
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 

@@ -93,7 +93,7 @@ def wait_for(children: Sequence[subprocess.Popen[bytes]]) -> int:
         time.sleep(0.05)
     for rank, code in enumerate(codes):
         if code and code < 0 and code not in (-signal.SIGINT, -signal.SIGTERM):
-            raise Killed(f"process {rank} of {len(children)} was {_ended_by(code)}")
+            raise Killed(f"process {rank} of {len(children)} {_ended_by(code)}")
     failed = [code if code > 0 else 128 - code for code in failed]
     own = [code for code in failed if code != PeerLost.exit_code]
     return next(iter(own or failed), 0)
@@ -105,7 +105,7 @@ def _ended_by(code: int) -> str:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name
     why = ", most likely because there was no memory left" if name == "SIGKILL" else ""
-    return f"killed by {name}{why}"
+    return f"was killed by {name}{why}"
 
 
 def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -125,7 +125,7 @@ def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         process.join(_ANSWERED_SEC)  # it has said all, and a signal would only disturb how it ends
     except EOFError:
         process.join()
-        raise Killed(f"the process that measured was {_ended_by(process.exitcode or 0)}") from None
+        raise Killed(f"the process that measured {_ended_by(process.exitcode or 0)}") from None
     finally:
         if process.pid:
             process.kill()

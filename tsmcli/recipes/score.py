@@ -21,6 +21,7 @@ from tsmcli.data.shards import eval_shard
 from tsmcli.engine.processes import ALONE, StopSignals, World, interrupted
 from tsmcli.engine.scores import VideoScored, score_videos
 from tsmcli.errors import DataError, TsmError
+from tsmcli.files import append_text, write_text
 from tsmcli.recipes.events import Scoring
 from tsmcli.results import Results
 
@@ -117,14 +118,11 @@ class PartialScores:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / f"{target.name}.partial-{world.rank}"
         lines = [self.key, *(_line(scored) for scored in self.scored.values() if world.is_main)]
-        part = self.path.with_name(self.path.name + ".part")
-        part.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
-        part.replace(self.path)
+        write_text(self.path, "".join(f"{line}\n" for line in lines))
 
     def add(self, scored: VideoScored) -> None:
         """Keep the scores of a video."""
-        with self.path.open("a", encoding="ascii") as file:
-            file.write(_line(scored) + "\n")
+        append_text(self.path, _line(scored) + "\n")
 
     def remove(self) -> None:
         """Forget everything: the test is done."""

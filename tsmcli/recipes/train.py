@@ -108,7 +108,7 @@ def train(
     keeper = _Keeper(plan, learner, run, progress)
     if world.is_main:
         done = progress.epoch * order.steps + progress.step
-        keeper.log = RunLog(run, at=progress.log_bytes, step=done)
+        keeper.log = RunLog(run, at=progress.log_bytes, step=done, window=progress.window)
     facts = (*describe(plan), f"starting from {started_from}", *(f"damaged, not used: {name}" for name in damaged))
     facts += before.notes if before else ()
     yield Stage(f"training {plan.preset.name} in {run}", facts)
@@ -200,7 +200,8 @@ class _Keeper:
         """Write `last.pt`, and give it the name `best.pt` too when validation improved."""
         seconds = time.monotonic() - self.started
         if self.log:
-            self.progress = replace(self.progress, seconds=seconds, log_bytes=self.log.bytes)
+            window = tuple(self.log.window)
+            self.progress = replace(self.progress, seconds=seconds, log_bytes=self.log.bytes, window=window)
             plan, learner = self.plan, self.learner
             weights = learner.trained.state_dict()
             checkpoint = Checkpoint(

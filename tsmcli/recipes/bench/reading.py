@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsmcli.config import Config, Views
-from tsmcli.core.sampling import sample_test, sample_train
+from tsmcli.config import Config
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.data.dataset import Batch, Loader, VideoDataset
-from tsmcli.data.decode import check_decoder, open_reader
+from tsmcli.data.decode import check_decoder
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Places, Split, find_split
-from tsmcli.data.spatial import eval_views, train_view
 from tsmcli.engine.device import choose_device, environment, for_inference
 from tsmcli.engine.scores import view_logits
 from tsmcli.errors import DataError
@@ -85,12 +84,12 @@ def measure_data(case: Case, places: Places, videos: int = 64) -> DataMeasuremen
     split = _sample(find_split(config.data, places, "train" if training else "val", None), videos)
     views = None if training else case.views
     reasons: list[str] = []
-    timed = (_time_steps(split, record, config, views, reasons) for record in split.records[:_STAGED])
+    dataset = VideoDataset(split, config, views)
+    timed = (_time_steps(dataset, record, reasons) for record in split.records[:_STAGED])
     steps = [step for step in timed if step]
     if not steps:
         raise DataError(f"none of {len(reasons)} videos of {split.list_file} could be read; {reasons[0]}")
     opened, decoded, transformed = np.median(steps, axis=0).tolist()
-    dataset = VideoDataset(split, config, views)
     with Loader(dataset) as loader:
         rate, bad, resident = _loader_rate(loader)
         found = DataMeasurement(
@@ -120,27 +119,20 @@ def _sample(split: Split, videos: int) -> Split:
     return replace(split, records=[split.records[i] for i in np.resize(order, videos)])
 
 
-def _time_steps(
-    split: Split, record: VideoRecord, config: Config, views: Views | None, reasons: list[str]
-) -> tuple[float, float, float] | None:
+def _time_steps(dataset: VideoDataset, record: VideoRecord, reasons: list[str]) -> tuple[float, ...] | None:
     """Seconds of opening, decoding and cropping a video; for one that cannot be read None, and a reason more."""
-    rng, segments = np.random.default_rng(0), config.model.num_segments
-    start = time.perf_counter()
+    times = [time.perf_counter()]
+
+    def mark() -> None:
+        times.append(time.perf_counter())
+
     try:
-        with open_reader(split, record, config.data) as reader:
-            opened = time.perf_counter()
-            n = reader.num_frames
-            indices = sample_test(n, segments, views) if views else sample_train(n, segments, config.augment, rng)
-            frames = reader.read(indices.ravel())
+        dataset.load(record, np.random.default_rng(0), mark)
     except DataError as error:
         reasons.append(str(error))
         return None
-    decoded = time.perf_counter()
-    if views:
-        eval_views(frames, segments, views)
-    else:
-        train_view(frames, record.label, config.augment, {}, rng)
-    return opened - start, decoded - opened, time.perf_counter() - decoded
+    mark()
+    return tuple(later - earlier for earlier, later in pairwise(times))
 
 
 def _loader_rate(loader: Loader) -> tuple[float, int, tuple[int, int] | None]:
