@@ -51,8 +51,7 @@ def check_list_used(parts: Sequence[Results], list_file: Path | None) -> None:
     """Raise UsageError for a list that no file needs: it would not choose videos."""
     if list_file and all(part.meta.get("protocol_name") != _NOT_STATED for part in parts):
         raise UsageError(
-            "--list names the videos of files that do not: these do",
-            hint="to test other videos: tsm test --list",
+            "--list names the videos of files that do not: these do", hint="to test other videos: tsm test --list"
         )
 
 

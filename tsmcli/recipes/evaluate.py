@@ -16,11 +16,7 @@ from tsmcli.recipes.zoo.against import AgainstZoo, against_zoo
 from tsmcli.results import Results
 
 METRICS = ("top_k", "mean_class", "per_class", "confusion", "map")
-ALIASES = {
-    "top_k_accuracy": "top_k",
-    "mean_class_accuracy": "mean_class",
-    "mean_average_precision": "map",
-}
+ALIASES = {"top_k_accuracy": "top_k", "mean_class_accuracy": "mean_class", "mean_average_precision": "map"}
 """MMAction2's names."""
 
 

@@ -60,13 +60,7 @@ class TrainPlan:
 
 
 def make_train_plan(
-    preset: Preset,
-    places: Places,
-    device: torch.device,
-    world: World,
-    *,
-    overfit: int = 0,
-    quick: bool = False,
+    preset: Preset, places: Places, device: torch.device, world: World, *, overfit: int = 0, quick: bool = False
 ) -> TrainPlan:
     """Check everything that can fail: lists, labels, class names, some paths, decoder, device, precision.
 
