@@ -99,7 +99,10 @@ def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int] | No
     for metric in check_metrics(metrics):
         match metric:
             case "top_k":
-                found.values.update(_top_k(results, topk))
+                check_topk(topk or (), len(names))
+                ranked = ranks(scores, labels)
+                ks = topk or [k for k in (1, 5) if k <= len(names)]
+                found.values.update({f"top{k}": float((ranked < k).mean()) for k in ks})
             case "mean_class":
                 found.values["mean_class"] = mean_class(scores, labels)
             case "map":
@@ -109,12 +112,6 @@ def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int] | No
             case "confusion":
                 found = replace(found, matrix=confusion(scores, labels))
     return replace(found, published=against_zoo(meta, found.values, len(labels)))
-
-
-def _top_k(results: Results, topk: Sequence[int] | None) -> dict[str, float]:
-    classes, ranked = results.scores.shape[1], ranks(results.scores, results.labels)
-    check_topk(topk or (), classes)
-    return {f"top{k}": float((ranked < k).mean()) for k in topk or [k for k in (1, 5) if k <= classes]}
 
 
 def check_topk(topk: Sequence[int], classes: int) -> None:
@@ -175,11 +172,8 @@ def newest_results(root: Path = Path("runs")) -> Path:
     """
     pointer = root / LATEST
     pointed = [Path(pointer.read_text(encoding="utf-8").strip())] if pointer.is_file() else []
-    candidates = [*root.glob("**/scores*.npz"), *(path for path in pointed if path.is_file())]
-    files = sorted(candidates, key=lambda path: path.stat().st_mtime)
+    files = [*root.glob("**/scores*.npz"), *(path for path in pointed if path.is_file())]
     if not files:
-        raise DataError(
-            f"no saved scores below {root.resolve()}: nothing was tested yet",
-            hint="tsm test --checkpoint runs/.../best.pt, then again tsm eval; or name a results file",
-        )
-    return files[-1]
+        hint = "tsm test --checkpoint runs/.../best.pt, then again tsm eval; or name a results file"
+        raise DataError(f"no saved scores below {root.resolve()}: nothing was tested yet", hint)
+    return sorted(files, key=lambda path: path.stat().st_mtime)[-1]

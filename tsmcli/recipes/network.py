@@ -95,11 +95,7 @@ def open_network(
 
 
 def load_checkpoint(name: Path | str) -> tuple[TSM, Config]:
-    """The network of a checkpoint or of a name of the zoo, in evaluation mode, and its configuration.
-
-    Raises:
-        WeightsError, DataError, UsageError: see `open_network`.
-    """
+    """The network of a checkpoint or of a name of the zoo, in evaluation mode, and its configuration."""
     opened = result_of(open_network(Path(name)))
     return opened.model, opened.config
 
@@ -152,13 +148,10 @@ def choose_config(file: ReadFile, overrides: Sequence[str] = ()) -> tuple[Config
         return preset.config, preset.name
     config, name = (preset.config, preset.name) if preset else (override(own.config, overrides), own.preset)
     ours, theirs = own.config.model.identity(), config.model.identity()
-    wrong = [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]
-    if wrong:
+    if wrong := [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]:
         asked = f"preset {name}" if preset else "--set"
-        raise WeightsError(
-            f"{file.path} is of another network than {asked} says: it has {', '.join(wrong)}",
-            hint="leave that out: the checkpoint knows its own network",
-        )
+        hint = "leave that out: the checkpoint knows its own network"
+        raise WeightsError(f"{file.path} is of another network than {asked} says: it has {', '.join(wrong)}", hint)
     return config, name
 
 
@@ -177,22 +170,20 @@ def choose_classes(config: Config, own: Checkpoint | None, classes: Path | None,
     if classes or (data and there.is_file()):
         names = find_classes(config.data, places)
         if names != own.class_names:
-            pairs = zip(names, own.class_names, strict=False)
-            other = next((f"class {i} is {a!r}, not {b!r}" for i, (a, b) in enumerate(pairs) if a != b), None)
-            raise DataError(
-                f"{there}: not the {len(own.class_names)} classes the checkpoint was trained on: "
-                + (other or f"{len(names)} classes"),
-                hint="labels would mean other things; prepare the data with the same classes",
+            pairs = enumerate(zip(names, own.class_names, strict=False))
+            first = next(
+                (f"class {i} is {a!r}, not {b!r}" for i, (a, b) in pairs if a != b), f"{len(names)} classes"
             )
+            wrong = f"{there}: not the {len(own.class_names)} classes the checkpoint was trained on: {odd}"
+            raise DataError(wrong, "labels would mean other things; prepare the data with the same classes")
     return own.class_names
 
 
 def check_classes(config: Config, classes: list[str]) -> None:
     """Raise ConfigError where the preset and the class names disagree about K."""
-    if config.model.num_classes not in (None, len(classes)):
-        raise ConfigError(
-            f"model.num_classes is {config.model.num_classes}, but there are {len(classes)} class names"
-        )
+    said = config.model.num_classes
+    if said not in (None, len(classes)):
+        raise ConfigError(f"model.num_classes is {said}, but there are {len(classes)} class names")
 
 
 def choose_protocol(config: Config, name: str | None) -> Views:
@@ -205,7 +196,6 @@ def choose_protocol(config: Config, name: str | None) -> Views:
     if name in own:
         return own[name]
     if name not in PROTOCOLS:
-        raise UsageError(
-            f"no protocol named {name!r}", hint=f"choose from {', '.join([*PROTOCOLS, 'val', 'test'])}"
-        )
+        hint = f"choose from {', '.join([*PROTOCOLS, 'val', 'test'])}"
+        raise UsageError(f"no protocol named {name!r}", hint)
     return PROTOCOLS[name]
