@@ -135,8 +135,8 @@ def test_frames_that_vanish_while_they_are_written_are_missed(
 ) -> None:
     made, write = job(tmp_path), extract._write_frames
 
-    def and_lose_one(job: Job, part: Path) -> int:
-        count = write(job, part)
+    def and_lose_one(job: Job, part: Path, begin: Any) -> int:
+        count = write(job, part, begin)
         (part / "img_00001.jpg").unlink()
         return count
 

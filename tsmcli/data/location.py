@@ -83,9 +83,8 @@ def find_split(data: DataConfig, places: Places, split: str, num_classes: int | 
     given = places.train_list if split == "train" else places.val_list
     list_file = given or folder / facts.list_name(data.store, split)
     if not list_file.exists():
-        raise DataError(
-            f"no list file {list_file} for the {split} videos of {facts.title}", _how_to_make(data, folder)
-        )
+        wrong = f"no list file {list_file} for the {split} videos of {facts.title}"
+        raise DataError(wrong, _how_to_make(data, folder))
     records = read_list(list_file, data.store, num_classes)
     try:
         stored = read_manifest(folder)["stores"].get(data.store, {})
@@ -98,10 +97,8 @@ def find_split(data: DataConfig, places: Places, split: str, num_classes: int | 
                         hint=_MANIFEST_HINT) from None  # fmt: skip
     media = places.media or told
     if not media.is_dir():
-        raise DataError(
-            f"no media folder {media}, which the paths in {list_file} are relative to",
-            hint=f"--media DIR says where it is\n{_how_to_make(data, folder)}",
-        )
+        hint = f"--media DIR says where it is\n{_how_to_make(data, folder)}"
+        raise DataError(f"no media folder {media}, which the paths in {list_file} are relative to", hint)
     return Split(records, media, list_file, template, start, read_quarantine(folder))
 
 

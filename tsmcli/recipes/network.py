@@ -171,10 +171,9 @@ def choose_classes(config: Config, own: Checkpoint | None, classes: Path | None,
         names = find_classes(config.data, places)
         if names != own.class_names:
             pairs = enumerate(zip(names, own.class_names, strict=False))
-            first = next(
-                (f"class {i} is {a!r}, not {b!r}" for i, (a, b) in pairs if a != b), f"{len(names)} classes"
-            )
-            wrong = f"{there}: not the {len(own.class_names)} classes the checkpoint was trained on: {odd}"
+            other = (f"class {i} is {a!r}, not {b!r}" for i, (a, b) in pairs if a != b)
+            wrong = f"{there}: not the {len(own.class_names)} classes the checkpoint was trained on: "
+            wrong += next(other, f"{len(names)} classes")
             raise DataError(wrong, "labels would mean other things; prepare the data with the same classes")
     return own.class_names
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +124,6 @@ def stream(
 
     Raises:
         ConfigError: the network needs frames of the future.
-        ConfigError, DataError, WeightsError, EnvironmentProblem, UsageError: see the functions called.
     """
     opened = yield from open_network(checkpoint, preset, overrides, classes)
     config, names = opened.config, opened.class_names
@@ -191,30 +190,26 @@ def _look(
     memory = Stream(network, smooth=settings.smooth)
     latencies: deque[float] = deque(maxlen=_REMEMBERED)
     start, count, seen = time.perf_counter(), 0, None
-    failures: list[DataError] = []
+    failure = None
     with annotated_video(settings.video) if settings.video else nullcontext() as video:
-        for shot in _until_failure(frames, failures):
-            logits = memory.push(_prepare(shot.frame, views, device))[0]
-            probabilities = average_views(logits[None].float(), "prob").cpu().numpy()
-            now, count = time.perf_counter(), count + 1
-            latencies.append(now - shot.arrived)
-            seen = _seen(shot, probabilities, latencies, count / (now - start), frames.dropped, memory.cache_bytes)
-            yield seen
-            if video:
-                video.write(shot.frame, shot.time_sec, f"{names[seen.label]} {seen.probability:.0%}")
+        try:
+            for shot in frames:
+                logits = memory.push(_prepare(shot.frame, views, device))[0]
+                probabilities = average_views(logits[None].float(), "prob").cpu().numpy()
+                now, count = time.perf_counter(), count + 1
+                latencies.append(now - shot.arrived)
+                rate = count / (now - start)
+                seen = _seen(shot, probabilities, latencies, rate, frames.dropped, memory.cache_bytes)
+                yield seen
+                if video:
+                    video.write(shot.frame, shot.time_sec, f"{names[seen.label]} {seen.probability:.0%}")
+        except DataError as error:  # of the source; it is raised when what came before is told and written
+            failure = error
     done = Streamed(count, seen, settings.video if count else None)
     yield done
-    if failures:
-        raise failures[0]
+    if failure:
+        raise failure
     return done
-
-
-def _until_failure(frames: Iterable[Shot], failures: list[DataError]) -> Iterator[Shot]:
-    """The frames of a source until it fails; why is kept for when what came until then is told and written."""
-    try:
-        yield from frames
-    except DataError as error:
-        failures.append(error)
 
 
 def _prepare(frame: Frame, views: Views, device: torch.device) -> torch.Tensor:
@@ -228,17 +223,6 @@ def _seen(
 ) -> Seen:
     order = np.argsort(-probabilities, kind="stable")[:5].tolist()
     p50, p95 = np.percentile(latencies, (50, 95)).tolist()
-    return Seen(
-        video=shot.source,
-        frame=shot.number,
-        time_sec=shot.time_sec,
-        label=order[0],
-        probability=float(probabilities[order[0]]),
-        top=[(i, float(probabilities[i])) for i in order],
-        latency_sec=latencies[-1],
-        p50_sec=p50,
-        p95_sec=p95,
-        frames_per_sec=rate,
-        dropped=dropped,
-        cache_bytes=cache_bytes,
-    )
+    top = [(i, float(probabilities[i])) for i in order]
+    times = (latencies[-1], p50, p95)
+    return Seen(shot.source, shot.number, shot.time_sec, *top[0], top, *times, rate, dropped, cache_bytes)

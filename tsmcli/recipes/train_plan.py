@@ -106,10 +106,9 @@ def check_paths(split: Split) -> None:
     paths = [split.media / split.records[i].path for i in chosen]
     missing = [path for path in paths if not path.exists()]
     if len(missing) == len(paths):
-        raise DataError(
-            f"none of {len(paths)} videos looked for are there: {split.list_file} names {missing[0]}",
-            hint="--media DIR says which folder the paths of the list are relative to",
-        )
+        hint = "--media DIR says which folder the paths of the list are relative to"
+        wrong = f"none of {len(paths)} videos looked for are there: {split.list_file} names {missing[0]}"
+        raise DataError(wrong, hint)
 
 
 def check_disk(folder: Path, config: Config, num_classes: int) -> None:
@@ -118,10 +117,8 @@ def check_disk(folder: Path, config: Config, num_classes: int) -> None:
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
-        raise EnvironmentProblem(
-            f"{there}: {free / 1e6:.0f} MB free, but the checkpoints of this run need {needed / 1e6:.0f} MB",
-            hint="make room, or choose another --work-dir",
-        )
+        wrong = f"{there}: {free / 1e6:.0f} MB free, but the checkpoints of this run need {needed / 1e6:.0f} MB"
+        raise EnvironmentProblem(wrong, "make room, or choose another --work-dir")
 
 
 def describe(plan: TrainPlan) -> tuple[str, ...]:

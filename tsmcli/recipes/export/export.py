@@ -19,7 +19,7 @@ from tsmcli.core.exportable import ClipNetwork, Signature, StreamNetwork, exampl
 from tsmcli.core.inference import fold_batch_norms
 from tsmcli.core.tsm import MEAN, STD, TSM
 from tsmcli.data.location import Places, Split, find_split
-from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree
+from tsmcli.engine.checkpoint import Checkpoint, Progress, safetensors_facts
 from tsmcli.engine.exported_file import need, trace, write_onnx, write_program
 from tsmcli.engine.weight_file import write_safetensors
 from tsmcli.errors import EnvironmentProblem, UsageError
@@ -96,7 +96,6 @@ def export(
     Raises:
         ConfigError: a stream of a network that needs frames of the future.
         EnvironmentProblem: a package is missing, or the file computes something else.
-        UsageError, DataError, WeightsError: see the functions called.
     """
     check_target(target, wanted, force=force)
     if wanted.format == "onnx":
@@ -106,9 +105,8 @@ def export(
     if target.resolve() == opened.path.resolve():
         raise UsageError(f"{target} is the checkpoint itself", hint="choose another name for OUT")
     check_space(target, model)
-    split = find_videos_to_try(config, places, "val")
-    for needed in ("train", "val") if wanted.int8 else ():
-        find_split(config.data, places, needed, len(names))
+    split = find_videos_to_try(config, places)
+    lists = [find_split(config.data, places, name, len(names)) for name in ("train", "val") if wanted.int8]
     yield Stage(f"writing {opened.name} as {wanted.format} and comparing it with PyTorch")
     quantised, signature, sidecar = None, None, sidecar_of(target)
     with replacing(target) as draft:
@@ -119,9 +117,7 @@ def export(
             (difference, videos), signature = _write_network(draft, model, config, wanted, split)
         if wanted.int8:
             yield Stage(f"quantising with {wanted.int8} training videos and testing on the validation list")
-            quantised = quantise(
-                draft, config, places, len(names), wanted.int8, pixels=wanted.pixels, softmax=wanted.softmax
-            )
+            quantised = quantise(draft, config, lists, wanted.int8, pixels=wanted.pixels, softmax=wanted.softmax)
         facts = describe(opened, wanted, signature)
         facts |= {"sha256": sha256(draft), "largest_difference": difference, "tolerance": wanted.tolerance,
                   "largest_difference_of": "the float32 network, before quantising" if quantised else "this file",
@@ -159,8 +155,7 @@ def check_space(target: Path, model: TSM) -> None:
 
 def _write_weights(draft: Path, checkpoint: Checkpoint, model: TSM) -> tuple[float, int]:
     """A checkpoint of ours as safetensors, read back: weights to the bit, and the same logits."""
-    tree = {key: value for key, value in checkpoint_tree(checkpoint).items() if key not in ("model", "training")}
-    write_safetensors(draft, model.state_dict(), {"tsm": json.dumps(tree)})
+    write_safetensors(draft, model.state_dict(), safetensors_facts(checkpoint))
     again, config = load_checkpoint(draft)
     same = all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
     clips = example_input([1, config.model.num_segments], config.test.crop_px, pixels=False)
@@ -186,28 +181,26 @@ def _write_network(
     signature = folded.signature(size)
     program = trace(folded, signature)
     run = write_onnx(draft, program, signature) if wanted.format == "onnx" else write_program(draft, program)
-    clips = list(real_clips(split, config)) if split else []
+    clips = real_clips(split, config) if split else []
     if isinstance(plain, StreamNetwork):
         difference = compare_streams(plain, run, signature, size, clips)
     else:
         difference = compare_clips(plain, run, size, clips)
     if not difference <= wanted.tolerance:
-        raise EnvironmentProblem(
-            f"the {wanted.format} file differs from PyTorch by {difference:.2g}, more than {wanted.tolerance:g}",
-            hint="nothing was written; another version of torch or onnxruntime may help, or --tolerance",
-        )
+        wrong = f"the {wanted.format} file differs from PyTorch by {difference:.2g}, more than {wanted.tolerance:g}"
+        hint = "nothing was written; another version of torch or onnxruntime may help, or --tolerance"
+        raise EnvironmentProblem(wrong, hint)
     return (difference, len(clips)), signature
 
 
 def describe(opened: Opened, wanted: Wanted, signature: Signature | None) -> dict[str, Any]:
     """Everything that a program needs to feed the file and to read its answers."""
     config, names, test = opened.config, opened.class_names, opened.config.test
+    of = f", {'stream' if wanted.stream else 'clips'}" if signature else ""
     facts: dict[str, Any] = {
         "format": 1,
         "written_by": f"tsmcli {__version__}",
-        "kind": wanted.format
-        if signature is None
-        else f"{wanted.format}, {'stream' if wanted.stream else 'clips'}",
+        "kind": f"{wanted.format}{of}",
         "checkpoint": {"file": opened.path.name, "sha256": opened.sha256},
         "preset": opened.name,
         "network": config.model.identity(),

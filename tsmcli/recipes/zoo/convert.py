@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from tsmcli.core.layouts import Layout
 from tsmcli.core.recognise import recognise, strip_prefix
 from tsmcli.core.tsm import TSM
 from tsmcli.core.weights import authors_class_order, match_all, rename_state
-from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree
+from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree, safetensors_facts
 from tsmcli.engine.weight_file import read_weights, weights_of, write_safetensors, write_torch
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.files import replacing
@@ -105,11 +104,7 @@ def check_target(target: Path, to: Target, *, force: bool) -> None:
 
 
 def read(file: ReadFile, dataset: str | None, classes: Sequence[str] | None) -> _Weights:
-    """Find out what network the tensors of a file are of, in whatever layout they are.
-
-    Raises:
-        UsageError, WeightsError: see `convert`.
-    """
+    """Find out what network the tensors of a file are of, in whatever layout they are."""
     own, preset, source = file.own, file.preset, file.path
     state = dict(own.model) if own else weights_of(file.tree)
     found = recognise(state)
@@ -157,20 +152,15 @@ def write(path: Path, to: Target, state: dict[str, Tensor], weights: _Weights) -
     Raises:
         UsageError: a checkpoint of ours needs to know T and the class names.
     """
-    known = checkpoint_tree(weights.checkpoint) if weights.checkpoint else None
     match to:
         case "tsm":
-            if known is None:
-                raise UsageError(
-                    "a checkpoint of tsm knows how many frames it takes and what its classes are called",
-                    hint="the file does not say: --preset NAME, and --classes FILE where the dataset is your own",
-                )
-            write_torch(path, {**known, "model": state, "training": None})
+            if weights.checkpoint is None:
+                hint = "the file does not say: --preset NAME, and --classes FILE where the dataset is your own"
+                needed = "a checkpoint of tsm knows how many frames it takes and what its classes are called"
+                raise UsageError(needed, hint)
+            write_torch(path, {**checkpoint_tree(weights.checkpoint), "model": state, "training": None})
         case "safetensors":
-            facts = (
-                {key: value for key, value in known.items() if key not in ("model", "training")} if known else None
-            )
-            write_safetensors(path, state, {"tsm": json.dumps(facts)} if facts else {})
+            write_safetensors(path, state, safetensors_facts(weights.checkpoint))
         case "mmaction":
             write_torch(path, {"meta": {"written_by": f"tsmcli {__version__}"}, "state_dict": state})
         case "mit":

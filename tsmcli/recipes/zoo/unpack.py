@@ -23,11 +23,10 @@ def unpack(archive: Path, folder: Path) -> Path:
     try:
         libarchive: Any = importlib.import_module("libarchive")
     except (ImportError, OSError, AttributeError, TypeError):  # the last two: no shared library was found
-        raise EnvironmentProblem(
-            f"{archive} is there, but libarchive, which unpacks it, is not installed",
-            hint="pip install 'tsmcli[rar]', and the library itself: apt install libarchive13, or brew install "
-            "libarchive; then the same command again",
-        ) from None
+        library = "apt install libarchive13, or brew install libarchive"
+        hint = f"pip install 'tsmcli[rar]', and the library itself: {library}; then the same command again"
+        problem = f"{archive} is there, but libarchive, which unpacks it, is not installed"
+        raise EnvironmentProblem(problem, hint) from None
     try:
         needed = 0
         with libarchive.file_reader(str(archive)) as entries:
