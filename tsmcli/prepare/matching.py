@@ -142,11 +142,7 @@ def stored_path(plan: MediaPlan, found: MatchedVideo) -> Path:
 
 
 def make_jobs(plan: MediaPlan) -> list[Job]:
-    """One conversion per found video; a video that is annotated twice is converted once.
-
-    Raises:
-        DataError: two different videos would get the same name.
-    """
+    """One conversion per video, however often it is annotated; DataError if two would get the same name."""
     assert plan.target
     facts = CATALOG[plan.dataset]
     jobs: dict[Path, Job] = {}

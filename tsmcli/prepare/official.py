@@ -143,11 +143,11 @@ def differences(plan: MediaPlan, counts: dict[str, int]) -> list[str]:
     return [*lines, *plan.annotations.notes]
 
 
-def estimate_bytes(plan: MediaPlan, samples: int = 3) -> int:
-    """About how much disk a conversion will take, from converting the first frames of a few videos in memory."""
+def estimate_bytes(plan: MediaPlan) -> int:
+    """About how much disk a conversion will take, from converting the first frames of three videos in memory."""
     sizes = []
     videos = [found.path for found in plan.found]
-    for video in videos[:: max(1, len(videos) // samples)][:samples]:
+    for video in videos[:: max(1, len(videos) // 3)][:3]:
         with contextlib.suppress(DataError, StopIteration, cv2.error), PyAVReader(plan.source / video) as reader:
             frame = next(reader.all_bgr())
             frame = cv2.resize(frame, plan.size.of(frame.shape[1], frame.shape[0]))

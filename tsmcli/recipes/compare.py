@@ -51,14 +51,9 @@ class Comparison:
 
 
 def compare(
-    a: Results,
-    b: Results,
-    sources: tuple[Path, Path],
-    metrics: Sequence[str],
-    topk: Sequence[int] | None = None,
-    *,
-    seed: int = 0,
-) -> Comparison:
+    a: Results, b: Results, sources: tuple[Path, Path], metrics: Sequence[str], topk: Sequence[int] | None = None,
+    *, seed: int = 0,
+) -> Comparison:  # fmt: skip
     """Compare two tests, video by video.
 
     The intervals are of the paired bootstrap: videos are drawn with replacement, the same ones for both.

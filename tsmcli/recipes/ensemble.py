@@ -88,11 +88,7 @@ def average(parts: Sequence[Results], sources: Sequence[Path], weights: Sequence
 
 
 def align(first: Results, other: Results, first_name: Path | str, other_name: Path | str) -> Results:
-    """`other` in the order of `first`, matched by path.
-
-    Raises:
-        DataError: they differ in their videos, labels or classes.
-    """
+    """`other` in the order of `first`, matched by path; DataError where videos, labels or classes differ."""
     classes, others = first.scores.shape[1], other.scores.shape[1]
     if classes != others:
         raise DataError(f"{other_name}: scores of {others} classes, but {first_name} has {classes}")

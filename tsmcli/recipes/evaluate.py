@@ -61,14 +61,9 @@ class Evaluation:
 
 
 def evaluate(
-    files: Sequence[Path],
-    metrics: Sequence[str],
-    topk: Sequence[int] | None = None,
-    *,
-    weights: Sequence[float] | None = None,
-    list_file: Path | None = None,
-    softmax: bool = False,
-) -> Evaluation:
+    files: Sequence[Path], metrics: Sequence[str], topk: Sequence[int] | None = None,
+    *, weights: Sequence[float] | None = None, list_file: Path | None = None, softmax: bool = False,
+) -> Evaluation:  # fmt: skip
     """Metrics of score files; of the newest test where none is named; of their weighted mean where several are.
 
     Args:
@@ -147,11 +142,7 @@ def most_confused(matrix: NDArray[np.int64], count: int) -> list[tuple[int, int,
 
 
 def check_metrics(metrics: Sequence[str]) -> list[str]:
-    """Our names of the metrics asked for.
-
-    Raises:
-        UsageError: one of them is unknown.
-    """
+    """Our names of the metrics asked for; UsageError for an unknown one."""
     names = [ALIASES.get(metric, metric) for metric in metrics]
     for name in names:
         if name not in METRICS:
@@ -165,11 +156,7 @@ LATEST = "latest-scores"
 
 
 def newest_results(root: Path = Path("runs")) -> Path:
-    """The results file that was written last, below `runs/` or where `runs/latest-scores` points.
-
-    Raises:
-        DataError: there is none.
-    """
+    """The newest results file below `runs/` or where `runs/latest-scores` points; DataError without one."""
     pointer = root / LATEST
     pointed = [Path(pointer.read_text(encoding="utf-8").strip())] if pointer.is_file() else []
     files = [*root.glob("**/scores*.npz"), *(path for path in pointed if path.is_file())]

@@ -67,12 +67,9 @@ class Opened:
 
 
 def open_network(
-    name: Path,
-    preset: Preset | None = None,
-    overrides: Sequence[str] = (),
-    classes: Path | None = None,
+    name: Path, preset: Preset | None = None, overrides: Sequence[str] = (), classes: Path | None = None,
     data: Places | None = None,
-) -> Generator[Any, None, Opened]:
+) -> Generator[Any, None, Opened]:  # fmt: skip
     """Find a file, fetch it if it is of the zoo, read and hash it once, and build its network.
 
     Args:
@@ -125,11 +122,7 @@ def read_weight_file(
 
 
 def load_network(file: ReadFile, config: Config, num_classes: int) -> TSM:
-    """The network of a configuration with the weights of a file, in evaluation mode.
-
-    Raises:
-        WeightsError: the file holds another network.
-    """
+    """The network of a configuration with the weights of a file, in evaluation mode; see `load_weights`."""
     model = build_model(config, num_classes)
     load_weights(model, file.own.model if file.own else weights_of(file.tree), of=file.path)
     return model.eval()
@@ -156,11 +149,7 @@ def choose_config(file: ReadFile, overrides: Sequence[str] = ()) -> tuple[Config
 
 
 def choose_classes(config: Config, own: Checkpoint | None, classes: Path | None, data: Places | None) -> list[str]:
-    """The class names: the checkpoint's, which must be those of the data and of the file that is given.
-
-    Raises:
-        DataError: they differ, or there are none.
-    """
+    """The checkpoint's class names; DataError if those of the data or of a given file differ, or there are none."""
     places = replace(data or Places(), classes=classes)
     if own is None:
         names = find_classes(config.data, places)
@@ -186,11 +175,7 @@ def check_classes(config: Config, classes: list[str]) -> None:
 
 
 def choose_protocol(config: Config, name: str | None) -> Views:
-    """The views of a protocol name; `val`, `test` and None are the preset's own.
-
-    Raises:
-        UsageError: no such protocol.
-    """
+    """The views of a protocol; `val`, `test` and None are the preset's own. UsageError for any other name."""
     own = {None: config.test, "test": config.test, "val": config.val}
     if name in own:
         return own[name]

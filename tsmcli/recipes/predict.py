@@ -70,16 +70,10 @@ def predict(model: TSM, config: Config, videos: Sequence[Path | str]) -> NDArray
 
 
 def predict_videos(
-    checkpoint: Path,
-    preset: Preset | None,
-    sources: Sequence[str],
-    *,
-    overrides: Sequence[str] = (),
-    protocol: str | None = None,
-    sliding: Sliding | None = None,
-    device_name: str = "auto",
-    classes: Path | None = None,
-) -> Generator[Stage | Scoring | VideoScored | BadVideo, None, Predictions]:
+    checkpoint: Path, preset: Preset | None, sources: Sequence[str],
+    *, overrides: Sequence[str] = (), protocol: str | None = None, sliding: Sliding | None = None,
+    device_name: str = "auto", classes: Path | None = None,
+) -> Generator[Stage | Scoring | VideoScored | BadVideo, None, Predictions]:  # fmt: skip
     """Probabilities of every video that the sources name; what cannot be read is counted and named.
 
     Args:

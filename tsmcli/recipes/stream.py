@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from tsmcli.engine.scores import average_views
 from tsmcli.errors import DataError
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.network import open_network
+from tsmcli.recipes.network import Opened, open_network
 
 _REMEMBERED = 1000
 """Frames whose latency counts for the percentiles: the last ones, so that memory does not grow."""
@@ -106,15 +106,9 @@ class Streamed:
 
 
 def stream(
-    checkpoint: Path,
-    preset: Preset | None,
-    source: str,
-    settings: Settings,
-    *,
-    overrides: Sequence[str] = (),
-    device_name: str = "auto",
-    classes: Path | None = None,
-) -> Generator[Any, None, Streamed]:
+    checkpoint: Path, preset: Preset | None, source: str, settings: Settings,
+    *, overrides: Sequence[str] = (), device_name: str = "auto", classes: Path | None = None,
+) -> Generator[Any, None, Streamed]:  # fmt: skip
     """Let a unidirectional network look at a camera, an address, or videos one after the other.
 
     Yields `StreamStarted`, a `Seen` a frame, and `Streamed`, also where the source then turns out to have failed.
@@ -126,13 +120,12 @@ def stream(
         ConfigError: the network needs frames of the future.
     """
     opened = yield from open_network(checkpoint, preset, overrides, classes)
-    config, names = opened.config, opened.class_names
     device = choose_device(device_name)
     network = for_inference(StreamingTSM(opened.model), device)
     live = settings.live or is_live(source)
     yield Stage(f"streaming {source} through {opened.path} ({opened.name}), device {device}")
-    yield StreamStarted(names, live)
-    shots = (shot for shot in _open(source, config, settings.fps) if shot.number % settings.every == 0)
+    yield StreamStarted(opened.class_names, live)
+    shots = (shot for shot in _open(source, opened.config, settings.fps) if shot.number % settings.every == 0)
     if live and not is_live(source):
         shots = at_their_time(shots)
     with StopSignals() as signals:
@@ -143,7 +136,7 @@ def stream(
 
         with closing(Newest(shots, settings.queue, stop) if live else InOrder(shots, stop)) as frames:
             try:
-                done = yield from _look(frames, network, config, settings, device, names)
+                done = yield from _look(frames, network, opened, settings, device)
             except DataError:
                 if not signals.number:  # FFmpeg ends what it waits for when a signal comes
                     raise
@@ -179,37 +172,37 @@ def _frames_of(split: Split, record: VideoRecord, config: Config, fps: float) ->
 
 
 def _look(
-    frames: Newest | InOrder,
-    network: StreamingTSM,
-    config: Config,
-    settings: Settings,
-    device: torch.device,
-    names: list[str],
+    frames: Newest | InOrder, network: StreamingTSM, opened: Opened, settings: Settings, device: torch.device
 ) -> Generator[Seen | Streamed, None, Streamed]:
-    views = Views(crop_px=config.test.crop_px, resize_px=config.test.resize_px)
+    test, names = opened.config.test, opened.class_names
+    views = Views(crop_px=test.crop_px, resize_px=test.resize_px)
     memory = Stream(network, smooth=settings.smooth)
     latencies: deque[float] = deque(maxlen=_REMEMBERED)
     start, count, seen = time.perf_counter(), 0, None
-    failure = None
+    failures: list[DataError] = []
     with annotated_video(settings.video) if settings.video else nullcontext() as video:
-        try:
-            for shot in frames:
-                logits = memory.push(_prepare(shot.frame, views, device))[0]
-                probabilities = average_views(logits[None].float(), "prob").cpu().numpy()
-                now, count = time.perf_counter(), count + 1
-                latencies.append(now - shot.arrived)
-                rate = count / (now - start)
-                seen = _seen(shot, probabilities, latencies, rate, frames.dropped, memory.cache_bytes)
-                yield seen
-                if video:
-                    video.write(shot.frame, shot.time_sec, f"{names[seen.label]} {seen.probability:.0%}")
-        except DataError as error:  # of the source; it is raised when what came before is told and written
-            failure = error
+        for shot in _until_failure(frames, failures):
+            logits = memory.push(_prepare(shot.frame, views, device))[0]
+            probabilities = average_views(logits[None].float(), "prob").cpu().numpy()
+            now, count = time.perf_counter(), count + 1
+            latencies.append(now - shot.arrived)
+            seen = _seen(shot, probabilities, latencies, count / (now - start), frames.dropped, memory.cache_bytes)
+            yield seen
+            if video:
+                video.write(shot.frame, shot.time_sec, f"{names[seen.label]} {seen.probability:.0%}")
     done = Streamed(count, seen, settings.video if count else None)
     yield done
-    if failure:
-        raise failure
+    if failures:
+        raise failures[0]
     return done
+
+
+def _until_failure(frames: Iterable[Shot], failures: list[DataError]) -> Iterator[Shot]:
+    """The frames of a source until it fails; why is kept for when what came until then is told and written."""
+    try:
+        yield from frames
+    except DataError as error:
+        failures.append(error)
 
 
 def _prepare(frame: Frame, views: Views, device: torch.device) -> torch.Tensor:

@@ -34,18 +34,11 @@ class Tested:
 
 
 def test(
-    checkpoint: Path,
-    preset: Preset | None,
-    places: Places,
-    *,
-    overrides: Sequence[str] = (),
-    protocol: str | None = None,
-    device_name: str = "auto",
-    out: Path | None = None,
-    average: Literal["prob", "score"] | None = None,
-    topk: Sequence[int] = (),
+    checkpoint: Path, preset: Preset | None, places: Places,
+    *, overrides: Sequence[str] = (), protocol: str | None = None, device_name: str = "auto",
+    out: Path | None = None, average: Literal["prob", "score"] | None = None, topk: Sequence[int] = (),
     world: World = ALONE,
-) -> Generator[Stage | ScoreEvent, None, Tested]:
+) -> Generator[Stage | ScoreEvent, None, Tested]:  # fmt: skip
     """Score every video of the validation list and save the scores.
 
     Scores are kept video by video on the way; the same test, started again after it was stopped, goes on from them.

@@ -97,11 +97,7 @@ def make_train_plan(
 
 
 def check_paths(split: Split) -> None:
-    """Look for a sample of the videos of a list.
-
-    Raises:
-        DataError: not one of them is there.
-    """
+    """Look for a sample of the videos of a list; DataError where not one of them is there."""
     chosen = np.random.default_rng(0).permutation(len(split.records))[:SAMPLED_PATHS]
     paths = [split.media / split.records[i].path for i in chosen]
     missing = [path for path in paths if not path.exists()]

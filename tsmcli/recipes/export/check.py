@@ -70,11 +70,7 @@ def relative(expected: Tensor, found: Tensor) -> float:
 
 
 def find_videos_to_try(config: Config, places: Places) -> Split | None:
-    """The validation videos, or None where there is no list and nobody named one: an export needs no data.
-
-    Raises:
-        DataError: the list that was named is not there.
-    """
+    """The validation videos; None where none are there or named, as an export needs no data."""
     try:
         return find_split(config.data, places, "val", None)
     except DataError:

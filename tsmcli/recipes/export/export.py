@@ -78,16 +78,9 @@ class Exported:
 
 
 def export(
-    checkpoint: Path,
-    preset: Preset | None,
-    target: Path,
-    wanted: Wanted,
-    places: Places,
-    *,
-    overrides: Sequence[str] = (),
-    classes: Path | None = None,
-    force: bool = False,
-) -> Generator[Any, None, Exported]:
+    checkpoint: Path, preset: Preset | None, target: Path, wanted: Wanted, places: Places,
+    *, overrides: Sequence[str] = (), classes: Path | None = None, force: bool = False,
+) -> Generator[Any, None, Exported]:  # fmt: skip
     """Write a network to a file, run the file, compare it with PyTorch, and describe it in a JSON file beside it.
 
     The comparison is on random pixels with batches of 1, 2 and 5, and on videos of the validation list where that
@@ -108,13 +101,13 @@ def export(
     split = find_videos_to_try(config, places)
     lists = [find_split(config.data, places, name, len(names)) for name in ("train", "val") if wanted.int8]
     yield Stage(f"writing {opened.name} as {wanted.format} and comparing it with PyTorch")
-    quantised, signature, sidecar = None, None, sidecar_of(target)
+    quantised, sidecar = None, sidecar_of(target)
     with replacing(target) as draft:
         if wanted.format == "safetensors":
-            own = opened.own or Checkpoint(opened.name, config, names, Progress(), {})
-            difference, videos = _write_weights(draft, own, model)
+            difference, videos, signature = 0.0, 0, None
+            _write_weights(draft, opened.own or Checkpoint(opened.name, config, names, Progress(), {}), model)
         else:
-            (difference, videos), signature = _write_network(draft, model, config, wanted, split)
+            difference, videos, signature = _write_network(draft, model, config, wanted, split)
         if wanted.int8:
             yield Stage(f"quantising with {wanted.int8} training videos and testing on the validation list")
             quantised = quantise(draft, config, lists, wanted.int8, pixels=wanted.pixels, softmax=wanted.softmax)
@@ -153,27 +146,22 @@ def check_space(target: Path, model: TSM) -> None:
         raise EnvironmentProblem(f"{target.parent}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB may be needed")
 
 
-def _write_weights(draft: Path, checkpoint: Checkpoint, model: TSM) -> tuple[float, int]:
+def _write_weights(draft: Path, checkpoint: Checkpoint, model: TSM) -> None:
     """A checkpoint of ours as safetensors, read back: weights to the bit, and the same logits."""
     write_safetensors(draft, model.state_dict(), safetensors_facts(checkpoint))
     again, config = load_checkpoint(draft)
     same = all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
     clips = example_input([1, config.model.num_segments], config.test.crop_px, pixels=False)
     with torch.no_grad():
-        difference = (model(clips) - again(clips)).abs().max().item()
-    if not same or difference:
+        same = same and torch.equal(model(clips), again(clips))
+    if not same:
         raise EnvironmentProblem("the weights do not read back as they were written")
-    return difference, 0
 
 
 def _write_network(
     draft: Path, model: TSM, config: Config, wanted: Wanted, split: Split | None
-) -> tuple[tuple[float, int], Signature]:
-    """Write the network and compare it: ((largest difference, number of videos), its tensors).
-
-    Raises:
-        EnvironmentProblem: it computes something else.
-    """
+) -> tuple[float, int, Signature]:
+    """Write the network and compare it: (largest difference, number of videos, its tensors)."""
     kind = StreamNetwork if wanted.stream else ClipNetwork
     plain = kind(model, pixels=wanted.pixels, softmax=wanted.softmax)
     folded = kind(fold_batch_norms(copy.deepcopy(model)), pixels=wanted.pixels, softmax=wanted.softmax)
@@ -190,7 +178,7 @@ def _write_network(
         wrong = f"the {wanted.format} file differs from PyTorch by {difference:.2g}, more than {wanted.tolerance:g}"
         hint = "nothing was written; another version of torch or onnxruntime may help, or --tolerance"
         raise EnvironmentProblem(wrong, hint)
-    return (difference, len(clips)), signature
+    return difference, len(clips), signature
 
 
 def describe(opened: Opened, wanted: Wanted, signature: Signature | None) -> dict[str, Any]:

@@ -59,15 +59,10 @@ class _Weights:
 
 
 def convert(
-    source: Path,
-    target: Path,
-    to: Target,
-    *,
-    preset: Preset | None = None,
-    dataset: str | None = None,
-    classes: Sequence[str] | None = None,
+    source: Path, target: Path, to: Target,
+    *, preset: Preset | None = None, dataset: str | None = None, classes: Sequence[str] | None = None,
     force: bool = False,
-) -> Generator[Any, None, Converted]:
+) -> Generator[Any, None, Converted]:  # fmt: skip
     """Write the weights of a file, or of a name of the zoo, in another layout; read them back and compare.
 
     Args:
@@ -135,9 +130,8 @@ def in_class_order(weights: _Weights, to: Target) -> tuple[dict[str, Tensor], bo
     Raises:
         UsageError: the number of classes is that of a dataset whose order differs, and nobody says which it is.
     """
-    if (weights.layout == "mit") == (to == "mit"):
-        return weights.tensors, False
-    rows = authors_class_order(weights.dataset, weights.tensors["fc.bias"].shape[0])
+    same = (weights.layout == "mit") == (to == "mit")
+    rows = None if same else authors_class_order(weights.dataset, weights.tensors["fc.bias"].shape[0])
     if rows is None:
         return weights.tensors, False
     if to == "mit":
@@ -147,11 +141,7 @@ def in_class_order(weights: _Weights, to: Target) -> tuple[dict[str, Tensor], bo
 
 
 def write(path: Path, to: Target, state: dict[str, Tensor], weights: _Weights) -> None:
-    """Write a state dict the way its users expect it.
-
-    Raises:
-        UsageError: a checkpoint of ours needs to know T and the class names.
-    """
+    """Write a state dict as its users expect it; UsageError where T or class names are needed and not known."""
     match to:
         case "tsm":
             if weights.checkpoint is None:
@@ -172,11 +162,7 @@ def write(path: Path, to: Target, state: dict[str, Tensor], weights: _Weights) -
 
 
 def compare(path: Path, tensors: dict[str, Tensor], model: TSM) -> None:
-    """Read a written file and match it back to our names: every tensor must be the same to the bit.
-
-    Raises:
-        WeightsError: one is not.
-    """
+    """Read a file and match it back to our names: WeightsError unless every tensor is the same to the bit."""
     _, back = match_all(model, read_weights(path))
     wrong = [key for key in tensors if key not in back or not same_bits(back[key], tensors[key])]
     if wrong or len(back) != len(tensors):

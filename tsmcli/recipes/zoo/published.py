@@ -50,11 +50,7 @@ def find_init(name: str, config: Config) -> Generator[Any, None, str]:
 
 
 def fetch(entry: zoo.Model | zoo.Extra) -> Generator[Any, None, tuple[Path, str]]:
-    """The file of an entry, and its SHA-256; what torch.hub fetched before will do.
-
-    Raises:
-        WeightsError, EnvironmentProblem: it cannot be fetched.
-    """
+    """The file of an entry, fetched if neither we nor torch.hub did so before, and its SHA-256; see `download`."""
     supply = Supply.of_environment()
     remote = remote_of(entry, supply)
     by_torch = Path(torch.hub.get_dir()) / "checkpoints" / remote.path.name
@@ -66,11 +62,7 @@ def fetch(entry: zoo.Model | zoo.Extra) -> Generator[Any, None, tuple[Path, str]
 
 
 def check_network(model: zoo.Model, preset: Preset, state: dict[str, torch.Tensor]) -> None:
-    """Refuse a file that holds another network than its preset builds.
-
-    Raises:
-        WeightsError: saying what it holds instead, and what to do.
-    """
+    """Raise WeightsError for a file of another network than its preset builds; say which, and what to do."""
     found = recognise(state)
     wanted = described(preset.config.model, found)
     if wanted == found:
@@ -100,11 +92,7 @@ def described(config: ModelConfig, found: Recognised) -> Recognised:
 
 
 def check_unseen(model: zoo.Model, preset: Preset) -> None:
-    """Refuse a preset that differs from the row's in what weights do not show: T, and how embeddings are compared.
-
-    Raises:
-        WeightsError: naming the difference.
-    """
+    """Raise WeightsError for a preset that differs from the row's in what weights do not show, such as T."""
     own, given = (c.model.model_dump(include={"num_segments", "non_local", "shift", "shift_div"})
                   for c in (resolve(model.preset).config, preset.config))  # fmt: skip
     if wrong := [f"{key} {own[key]}, not {given[key]}" for key in own if own[key] != given[key]]:

@@ -48,11 +48,7 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 
 def check_member(name: str, archive: Path, *, plain: bool) -> None:
-    """Refuse a member that is no plain file or folder, or whose name leads out of the folder on any system.
-
-    Raises:
-        WeightsError: naming the member.
-    """
+    """Raise WeightsError for a member that is no file or folder, or leads out of the folder on any system."""
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     outside = posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts or "\0" in name
     if outside or not windows.parts:
