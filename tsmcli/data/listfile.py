@@ -70,21 +70,15 @@ def read_list(path: Path, store: Store, num_classes: int | None = None) -> list[
 
 
 def write_list(path: Path, records: Iterable[VideoRecord]) -> None:
-    """Write a list file, whole or not at all.
-
-    Raises:
-        DataError: a path that could not be read back: it starts with # or a blank, or holds a line break.
-    """
-    records = list(records)
-    for record in records:
-        if record.path != record.path.strip() or record.path.startswith("#") or len(record.path.splitlines()) != 1:
-            raise DataError(f"{record.path!r} cannot stand in a list: # or a blank first, or a line break",
-                            hint="rename the file or folder")  # fmt: skip
-    lines = [
-        f"{r.path} {r.label}" if r.num_frames is None else f"{r.path} {r.num_frames} {r.label}" for r in records
-    ]
+    """Write a list file, whole or not at all; DataError for a path that could not be read back."""
+    lines = []
+    for video, frames, label, *_ in records:
+        if video != video.strip() or video.startswith("#") or len(video.splitlines()) != 1:
+            wrong = f"{video!r} cannot stand in a list: # or a blank first, or a line break"
+            raise DataError(wrong, "rename the file or folder")
+        lines.append(f"{video} {label}\n" if frames is None else f"{video} {frames} {label}\n")
     try:
-        write_text(path, "".join(f"{line}\n" for line in lines))
+        write_text(path, "".join(lines))
     except UnicodeEncodeError as error:
         raise DataError(f"{path}: a file name is not valid UTF-8: {error}", hint="rename the file") from None
 
@@ -106,11 +100,7 @@ def read_lines(path: Path, what: str) -> list[tuple[int, str]]:
 
 
 def read_json(path: Path, kind: type[T], hint: str = "") -> T:
-    """The content of a JSON file, a dict or a list.
-
-    Raises:
-        DataError: it is missing, damaged or something else.
-    """
+    """The dict or list in a JSON file; DataError if it is missing, damaged or something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:

@@ -83,9 +83,8 @@ def find_split(data: DataConfig, places: Places, split: str, num_classes: int | 
     given = places.train_list if split == "train" else places.val_list
     list_file = given or folder / facts.list_name(data.store, split)
     if not list_file.exists():
-        raise DataError(
-            f"no list file {list_file} for the {split} videos of {facts.title}", _how_to_make(data, folder)
-        )
+        wrong = f"no list file {list_file} for the {split} videos of {facts.title}"
+        raise DataError(wrong, _how_to_make(data, folder))
     records = read_list(list_file, data.store, num_classes)
     try:
         stored = read_manifest(folder)["stores"].get(data.store, {})
@@ -94,33 +93,24 @@ def find_split(data: DataConfig, places: Places, split: str, num_classes: int | 
         start = int(stored.get("start_index", facts.start_index))
         template.format(start)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        raise DataError(f"{folder / 'manifest.json'}: damaged where it tells of the {data.store} store",
-                        hint=_MANIFEST_HINT) from None  # fmt: skip
+        where = f"{folder / 'manifest.json'}: damaged where it tells of the {data.store} store"
+        raise DataError(where, _MANIFEST_HINT) from None
     media = places.media or told
     if not media.is_dir():
-        raise DataError(
-            f"no media folder {media}, which the paths in {list_file} are relative to",
-            hint=f"--media DIR says where it is\n{_how_to_make(data, folder)}",
-        )
+        hint = f"--media DIR says where it is\n{_how_to_make(data, folder)}"
+        raise DataError(f"no media folder {media}, which the paths in {list_file} are relative to", hint)
     return Split(records, media, list_file, template, start, read_quarantine(folder))
 
 
 def find_classes(data: DataConfig, places: Places) -> list[str]:
-    """Class names in index order.
-
-    Raises:
-        DataError: there are none, or not as many as the dataset has.
-    """
+    """Class names in index order; DataError if there are none, or not as many as the dataset has."""
     facts, folder = CATALOG[data.dataset], dataset_folder(data, places)
     path = places.classes or folder / "classes.txt"
+    names = None if places.classes else facts.class_names()
     if path.is_file():
         names = [line for _, line in read_lines(path, "class names")]
-    elif places.classes:
-        raise DataError(f"no file of class names {path}")
-    elif (known := facts.class_names()) is not None:
-        names = known
-    else:
-        raise DataError(f"no file of class names {path}", hint=_how_to_make(data, folder))
+    if names is None:
+        raise DataError(f"no file of class names {path}", "" if places.classes else _how_to_make(data, folder))
     if facts.num_classes is not None and len(names) != facts.num_classes:
         raise DataError(f"{path}: {len(names)} class names, but {facts.title} has {facts.num_classes} classes")
     if len(names) < 2:
@@ -129,11 +119,7 @@ def find_classes(data: DataConfig, places: Places) -> list[str]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """`manifest.json` of a prepared dataset, or one without stores.
-
-    Raises:
-        DataError: it is damaged.
-    """
+    """`manifest.json` of a prepared dataset, or one without stores; DataError if it is damaged."""
     path = folder / "manifest.json"
     tree = read_json(path, dict, _MANIFEST_HINT) if path.exists() else {}
     if not isinstance(tree.setdefault("stores", {}), dict):
@@ -180,11 +166,7 @@ def path_from(folder: Path, other: Path) -> str:
 
 
 def read_quarantine(folder: Path) -> dict[str, str]:
-    """`quarantine.txt`: a path and a reason a line, with a tab between them.
-
-    Raises:
-        DataError: it is damaged.
-    """
+    """`quarantine.txt`: a path, a tab and a reason a line; DataError if it is damaged."""
     path = folder / "quarantine.txt"
     lines = (line.partition("\t") for _, line in (read_lines(path, "a quarantine") if path.exists() else ()))
     return {video: f"in quarantine ({path}): {reason or 'no reason given'}" for video, _, reason in lines}
@@ -204,8 +186,5 @@ def _how_to_make(data: DataConfig, folder: Path) -> str:
         return "tsm prepare-data makes it"
     if data.dataset == "folder":
         return "tsm prepare-data folder --source DIR makes it from a folder of class folders"
-    home = CATALOG[data.dataset].home
-    return (
-        f"tsm prepare-data {data.dataset} --source DIR --store {data.store} makes it "
-        f"from the videos or frames and the official label files in DIR (get them at {home})"
-    )
+    source = f"the videos or frames and the official label files in DIR (get them at {CATALOG[data.dataset].home})"
+    return f"tsm prepare-data {data.dataset} --source DIR --store {data.store} makes it from {source}"

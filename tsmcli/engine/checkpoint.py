@@ -99,6 +99,13 @@ def checkpoint_tree(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
+def safetensors_facts(checkpoint: Checkpoint | None) -> dict[str, str]:
+    """What a safetensors file of ours holds beside the weights: everything but those."""
+    tree = checkpoint_tree(checkpoint) if checkpoint else {}
+    facts = {key: value for key, value in tree.items() if key not in ("model", "training")}
+    return {"tsm": json.dumps(facts)} if facts else {}
+
+
 def copy_checkpoint(source: Path, target: Path) -> None:
     """Give a checkpoint a second name; it costs no space where the file system has hard links."""
     with replacing(target) as part:

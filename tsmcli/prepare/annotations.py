@@ -62,11 +62,7 @@ class LabelFiles:
                     self._by_name.setdefault(name.lower(), []).append(Path(where) / name)
 
     def find(self, names: Sequence[str]) -> Path | None:
-        """The file with one of these names (case does not matter), the first name first, or None.
-
-        Raises:
-            DataError: there are several with different contents.
-        """
+        """The file of these names, in any case, the first name first; DataError where copies of it differ."""
         for name in names:
             found = self._by_name.get(name.lower(), [])
             if len({path.read_bytes() for path in found}) > 1:
@@ -78,11 +74,7 @@ class LabelFiles:
         return None
 
     def need(self, names: Sequence[str], what: str) -> Path:
-        """The same file.
-
-        Raises:
-            DataError: there is none.
-        """
+        """The same file; DataError where there is none."""
         if path := self.find(names):
             return path
         seen = ", ".join(sorted(self._by_name)[:8]) or "no .csv, .json or .txt at all"
@@ -91,11 +83,7 @@ class LabelFiles:
 
 
 def read_entries(path: Path, name: str, label: str) -> Iterator[tuple[str, str, str]]:
-    """Where it stands, the video's name and the label of each object in a JSON array, under these two keys.
-
-    Raises:
-        DataError: it is something else.
-    """
+    """Where it stands, video name and label of each object of a JSON array; DataError without these keys."""
     for number, entry in enumerate(read_json(path, list)):
         where = f"{path}: entry {number}"
         if not isinstance(entry, dict) or name not in entry or label not in entry:
@@ -104,11 +92,7 @@ def read_entries(path: Path, name: str, label: str) -> Iterator[tuple[str, str, 
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a CSV or TSV file with a header, each with its `file:line`.
-
-    Raises:
-        DataError: a column is missing, or a row cannot be read.
-    """
+    """The rows of a CSV or TSV file with a header, each with its `file:line`; DataError where one is wrong."""
     numbered = read_lines(path, "a table")
     lines = [f"{line}\n" for _, line in numbered]
     delimiter = "\t" if lines and "\t" in lines[0] else ","

@@ -9,15 +9,7 @@ from tsmcli.catalog import CATALOG
 from tsmcli.data.listfile import read_json, read_lines, whole_number
 from tsmcli.data.media import Media
 from tsmcli.errors import DataError
-from tsmcli.prepare.annotations import (
-    Annotations,
-    Item,
-    LabelFiles,
-    look_up,
-    read_csv,
-    read_entries,
-    zoo_order,
-)
+from tsmcli.prepare.annotations import Annotations, Item, LabelFiles, look_up, read_csv, read_entries, zoo_order
 from tsmcli.prepare.own import read_folder, read_table
 
 _K400_FILES = {

@@ -109,11 +109,7 @@ def run_jobs(jobs: list[Job], workers: int) -> Iterator[Extracted]:
             yield Extracted(job, frames, fresh=False)
     pool = WorkerPool(do_job, workers, timeout_sec=FRAME_SEC, what="converting", setting="--workers")
     with contextlib.closing(pool):
-        yield from pool.run(todo, _given_up, in_order=False)
-
-
-def _given_up(job: Job, _frame: int, reason: str) -> Job:
-    return replace(job, problem=f"{job.source}: {reason}")
+        yield from pool.run(todo, lambda job, _, why: replace(job, problem=f"{job.source}: {why}"), in_order=False)
 
 
 def stored_frames(job: Job) -> int | None:

@@ -14,6 +14,12 @@ from tsmcli.prepare.annotations import Annotations, Item
 from tsmcli.prepare.datasets import read_annotations
 from tsmcli.prepare.extract import Job, Size, Target
 
+_KINDS: dict[str, tuple[Target, Store]] = {
+    "frames": ("frames", "frames"), "zip": ("zip", "zip"), "seekable": ("seekable", "video"),
+    "video": ("seekable", "video"),
+}  # fmt: skip
+"""What `--store` makes of videos, and how that is read."""
+
 
 @dataclass(frozen=True)
 class MatchedVideo:
@@ -72,35 +78,26 @@ def plan_media(
     name = "folder" if dataset == "csv" else dataset
     media = scan(source, _made_here(name, out))
     labels = read_annotations(dataset, media, annotations, val_share=val_share, group=group, seed=seed)
-    good: list[MatchedVideo] = []
-    lost: list[Item] = []
-    for item in labels.items:
-        here = _find(item, source, media, want_video=store in ("video", "zip", "seekable") or size != Size())
-        if here:
-            good.append(here)
-        else:
-            lost.append(item)
-    good, unusable = _one_naming(good)
+    want_video = store in ("video", "zip", "seekable") or size != Size()
+    places = [(item, _find(item, source, media, want_video=want_video)) for item in labels.items]
+    lost = [item for item, here in places if not here]
+    good, unusable = _one_naming([here for _, here in places if here])
     annotated = {name.lower() for item in lost for name in item.names}
     unusable += [(str(p), reason) for p, reason in media.gaps.items() if p.name.lower() in annotated]
     if not good:
-        wanted = ", ".join(labels.items[0].names) if labels.items else "nothing"
-        raise DataError(
-            f"{source}: none of the {len(labels.items)} annotated videos is there; looked for names such as "
-            f"{wanted}; found {media.summary()}",
-            hint=f"--source DIR is the folder of the downloaded media ({CATALOG[name].home or 'yours'})",
-        )
+        names = ", ".join(labels.items[0].names) if labels.items else "nothing"
+        wrong = f"{source}: none of the {len(labels.items)} annotated videos is there"
+        hint = f"--source DIR is the folder of the downloaded media ({CATALOG[name].home or 'yours'})"
+        raise DataError(f"{wrong}; looked for names such as {names}; found {media.summary()}", hint)
     as_videos = sum(not f.frames for f in good) * 2 >= len(good)
     store = store or ("video" if as_videos else "frames")
     if store == "video" and not as_videos:
         raise DataError(f"{source}: holds folders of frames, not videos", hint="--store frames")
-    target: Target | None = None
-    if store in ("zip", "seekable") or size != Size() or (store == "frames" and as_videos):
-        target = "frames" if store == "frames" else "zip" if store == "zip" else "seekable"
+    kind, read_as = _KINDS[store]
+    target = kind if store in ("zip", "seekable") or size != Size() or (store == "frames" and as_videos) else None
     if target and not as_videos:
-        raise DataError(f"{source}: holds folders of frames; --store {store} and sizes are for videos",
-                        hint="--store frames uses the frames as they are")  # fmt: skip
-    read_as: Store = "frames" if store == "frames" else "zip" if store == "zip" else "video"
+        hint = "--store frames uses the frames as they are"
+        raise DataError(f"{source}: holds folders of frames; --store {store} and sizes are for videos", hint)
     kept = [f for f in good if (not f.frames) == as_videos]
     lost += [f.item for f in good if (not f.frames) != as_videos]
     return MediaPlan(name, source, out, read_as, target, size, labels, kept, lost, unusable)
@@ -145,11 +142,7 @@ def stored_path(plan: MediaPlan, found: MatchedVideo) -> Path:
 
 
 def make_jobs(plan: MediaPlan) -> list[Job]:
-    """One conversion per found video; a video that is annotated twice is converted once.
-
-    Raises:
-        DataError: two different videos would get the same name.
-    """
+    """One conversion per video, however often it is annotated; DataError if two would get the same name."""
     assert plan.target
     facts = CATALOG[plan.dataset]
     jobs: dict[Path, Job] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -54,16 +55,12 @@ def prepare(plan: MediaPlan, *, workers: int, shard: tuple[int, int] = (1, 1)) -
         UsageError: another process is at work in this folder, or it holds media of another size.
     """
     plan.out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(plan.out / f".prepare-{shard[0]}-of-{shard[1]}.lock")
     try:
-        lock.acquire(timeout=0)
+        with FileLock(plan.out / f".prepare-{shard[0]}-of-{shard[1]}.lock", timeout=0):
+            return (yield from _prepare(plan, workers, shard))
     except Timeout:
-        raise UsageError(f"another process is preparing {plan.out}",
-                         hint="let it end, or choose another --out") from None  # fmt: skip
-    try:
-        return (yield from _prepare(plan, workers, shard))
-    finally:
-        lock.release()
+        hint = "let it end, or choose another --out"
+        raise UsageError(f"another process is preparing {plan.out}", hint) from None
 
 
 def _prepare(plan: MediaPlan, workers: int, shard: tuple[int, int]) -> Preparing:
@@ -82,10 +79,8 @@ def _prepare(plan: MediaPlan, workers: int, shard: tuple[int, int]) -> Preparing
             remove_parts(jobs)  # of processes that were ended in their work
     failures = [(str(r.job.source), r.error) for r in done.values() if r.error] + plan.unusable
     missing = [(item.split, item.names[0]) for item in plan.missing]
-    for name, header, rows in (
-        ("failures.csv", ("video", "reason"), failures),
-        ("missing.csv", ("split", "video"), missing),
-    ):
+    tables = {"failures.csv": [("video", "reason"), *failures], "missing.csv": [("split", "video"), *missing]}
+    for name, (header, *rows) in tables.items():
         if rows:
             write_csv(plan.out / name, header, rows)
         else:
@@ -100,17 +95,15 @@ def _claim(plan: MediaPlan) -> None:
     facts = {"conversion": plan.target, "size": str(plan.size)}
     there = read_json(path, dict, "remove it if the media are of the size you want") if path.exists() else facts
     if there != facts:
-        raise UsageError(f"{plan.out} already holds {plan.target} of size: {there.get('size')}, not {plan.size}",
-                         hint="choose another --out")  # fmt: skip
+        wrong = f"{plan.out} already holds {plan.target} of size: {there.get('size')}, not {plan.size}"
+        raise UsageError(wrong, "choose another --out")
     write_text(path, json.dumps(facts) + "\n")
 
 
 def _write_lists(plan: MediaPlan, done: dict[Path, Extracted]) -> dict[str, int]:
     facts = CATALOG[plan.dataset]
-    records: dict[str, list[VideoRecord]] = {"train": [], "val": []}
-    for found in plan.found:
-        if record := _record(plan, found, done):
-            records[found.item.split].append(record)
+    pairs = [(found.item.split, _record(plan, found, done)) for found in plan.found]
+    records = {name: [record for split, record in pairs if record and split == name] for name in ("train", "val")}
     if not any(records.values()):
         raise DataError("no video could be converted", hint=f"{plan.out / 'failures.csv'} says why")
     namings = (found.frames.naming for found in plan.found if found.frames)
@@ -150,16 +143,13 @@ def differences(plan: MediaPlan, counts: dict[str, int]) -> list[str]:
     return [*lines, *plan.annotations.notes]
 
 
-def estimate_bytes(plan: MediaPlan, samples: int = 3) -> int:
-    """About how much disk a conversion will take, from converting the first frames of a few videos in memory."""
+def estimate_bytes(plan: MediaPlan) -> int:
+    """About how much disk a conversion will take, from converting the first frames of three videos in memory."""
     sizes = []
     videos = [found.path for found in plan.found]
-    for video in videos[:: max(1, len(videos) // samples)][:samples]:
-        try:
-            with PyAVReader(plan.source / video) as reader:
-                frame = next(reader.all_bgr())
-                frame = cv2.resize(frame, plan.size.of(frame.shape[1], frame.shape[0]))
-                sizes.append(len(cv2.imencode(".jpg", frame)[1]) * reader.num_frames)
-        except (DataError, StopIteration, cv2.error):
-            continue
+    for video in videos[:: max(1, len(videos) // 3)][:3]:
+        with contextlib.suppress(DataError, StopIteration, cv2.error), PyAVReader(plan.source / video) as reader:
+            frame = next(reader.all_bgr())
+            frame = cv2.resize(frame, plan.size.of(frame.shape[1], frame.shape[0]))
+            sizes.append(len(cv2.imencode(".jpg", frame)[1]) * reader.num_frames)
     return int(sum(sizes) / len(sizes) * len(videos)) if sizes else 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,20 +39,15 @@ def read_folder(media: Media, val_share: float, group: str | None, seed: int) ->
     """
     ready = all((media.root / split).is_dir() for split in ("train", "val"))
     depth = 1 if ready else 0
-    paths = [
-        path
-        for path in sorted(path for paths in media.videos.values() for path in paths)
-        if len(path.parts) > depth + 1 and (not ready or path.parts[0] in ("train", "val"))
-    ]
+    paths = [path for path in sorted(chain(*media.videos.values())) if len(path.parts) > depth + 1]
+    paths = [path for path in paths if not ready or path.parts[0] in ("train", "val")]
     labels = [path.parts[depth] for path in paths]
     classes = sorted(set(labels))
     if len(classes) < 2:
-        raise DataError(
-            f"{media.root}: {len(classes)} class folders with videos; at least 2 are needed. "
-            f"Found {media.summary()}",
-            hint=f"expected {media.root}/<class name>/<video>, with videos ending in "
-            f"{' '.join(sorted(VIDEO_SUFFIXES))}",
-        )
+        wrong = f"{media.root}: {len(classes)} class folders with videos; at least 2 are needed"
+        endings = " ".join(sorted(VIDEO_SUFFIXES))
+        hint = f"expected {media.root}/<class name>/<video>, with videos ending in {endings}"
+        raise DataError(f"{wrong}. Found {media.summary()}", hint)
     index = {name: i for i, name in enumerate(classes)}
     drawn: set[int] = set()
     if not ready:
@@ -62,8 +58,7 @@ def read_folder(media: Media, val_share: float, group: str | None, seed: int) ->
         items.append(Item(split, (path.as_posix(),), index[label], path.parent.as_posix()))
     for split in ("train", "val"):
         for absent in sorted({*range(len(classes))} - {item.label for item in items if item.split == split}):
-            raise DataError(f"class {classes[absent]!r} has no {split} video",
-                            hint="add videos, or change --val-share")  # fmt: skip
+            raise DataError(f"class {classes[absent]!r} has no {split} video", "add videos, or change --val-share")
     return Annotations(classes, items, [], facts={"seed": seed})
 
 

@@ -98,8 +98,7 @@ def _check_lists(splits: dict[str, Split], classes: list[str]) -> list[Problem]:
             Problem(name, path, "duplicate", f"{n} times in the list") for path, n in seen.items() if n > 1
         ]
         labels = {record.label for record in split.records}
-        empty = [classes[i] for i in range(len(classes)) if i not in labels]
-        if empty:
+        if empty := [name for i, name in enumerate(classes) if i not in labels]:
             shown = ", ".join(empty[:5]) + ", ..." * (len(empty) > 5)
             problems.append(Problem(name, "", "empty class", f"{len(empty)} of {len(classes)} classes: {shown}"))
     if splits["train"].media.resolve() == splits["val"].media.resolve():
@@ -132,10 +131,8 @@ def _check_video(task: _Task, begin: Begin) -> Problem | None:
     try:
         with open_reader(split, record, data) as reader:
             promised = reader.num_frames
-            if full:
-                indices = np.arange(promised)
-            else:
-                indices = np.unique(np.linspace(0, promised - 1, min(_PROBES, promised)).astype(np.int64))
+            probes = promised if full else min(_PROBES, promised)
+            indices = np.unique(np.linspace(0, promised - 1, probes).astype(np.int64))
             parts = np.array_split(indices, max(1, len(indices) // 64))  # a little at a time: memory
             for number, _ in enumerate(read_each(reader, parts), 1):
                 begin(number)

@@ -51,14 +51,9 @@ class Comparison:
 
 
 def compare(
-    a: Results,
-    b: Results,
-    sources: tuple[Path, Path],
-    metrics: Sequence[str],
-    topk: Sequence[int] | None = None,
-    *,
-    seed: int = 0,
-) -> Comparison:
+    a: Results, b: Results, sources: tuple[Path, Path], metrics: Sequence[str], topk: Sequence[int] | None = None,
+    *, seed: int = 0,
+) -> Comparison:  # fmt: skip
     """Compare two tests, video by video.
 
     The intervals are of the paired bootstrap: videos are drawn with replacement, the same ones for both.
@@ -73,20 +68,14 @@ def compare(
     if strange := [metric for metric in check_metrics(metrics) if metric not in ("top_k", "mean_class")]:
         raise UsageError(f"--compare cannot compare {', '.join(strange)}", hint="it takes top_k and mean_class")
     b = align(a, b, *sources)
-    of_a, of_b = (
-        summarise(results, metrics, topk, str(file)) for results, file in zip((a, b), sources, strict=True)
-    )
+    of_a, of_b = (summarise(one, metrics, topk, str(file)) for one, file in zip((a, b), sources, strict=True))
     names, rng, count = list(of_a.values), np.random.default_rng(seed), len(a.paths)
     sample_a, sample_b = _sampler(a, names), _sampler(b, names)
-    samples = []
-    for _ in range(ROUNDS):
-        index = rng.integers(count, size=count)
-        samples.append(sample_b(index) - sample_a(index))
-    low, high = np.percentile(samples, (2.5, 97.5), axis=0)
-    differences = {
-        name: Difference(of_a.values[name], of_b.values[name], float(low[i]), float(high[i]))
-        for i, name in enumerate(names)
-    }
+    draws = (rng.integers(count, size=count) for _ in range(ROUNDS))
+    samples = [sample_b(index) - sample_a(index) for index in draws]
+    ends = np.percentile(samples, (2.5, 97.5), axis=0).T.tolist()
+    values = zip(of_a.values.values(), of_b.values.values(), ends, strict=True)
+    differences = {name: Difference(x, y, *both) for name, (x, y, both) in zip(names, values, strict=True)}
     right_a, right_b = (ranks(results.scores, results.labels) == 0 for results in (a, b))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     return Comparison(of_a, of_b, differences, only_a, only_b, mcnemar(only_a, only_b))

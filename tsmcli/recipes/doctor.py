@@ -46,16 +46,16 @@ def examine(data_root: Path) -> list[Finding]:
         folder = data_root / dataset.folder
         found = folder.is_dir() and any(folder.glob("*_list_*.txt"))
         make = "tsm prepare-data" if name == "demo" else f"tsm prepare-data {name} --source DIR"
-        fact = Finding(f"data: {name}", True, str(folder)) if found else None
-        findings.append(fact or Finding(f"data: {name}", None, "not prepared", make))
+        facts = (True, str(folder)) if found else (None, "not prepared", make)
+        findings.append(Finding(f"data: {name}", *facts))
     return [*findings, _zoo()]
 
 
 def _zoo() -> Finding:
     cache = cache_folder()
     there = sum((cache / model.id / model.ckpt.name).is_file() for model in models())
-    return Finding("zoo", True if there else None, f"{there} of {len(models())} checkpoints in {cache}",
-                   "" if there else "tsm zoo download ID")  # fmt: skip
+    value = f"{there} of {len(models())} checkpoints in {cache}"
+    return Finding("zoo", True, value) if there else Finding("zoo", None, value, "tsm zoo download ID")
 
 
 def _package(name: str) -> Finding:
@@ -73,8 +73,7 @@ def _devices() -> Finding:
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         names.append("mps")
-    value = ", ".join([*names, f"cpu with {torch.get_num_threads()} threads"])
-    return Finding("devices", True, value)
+    return Finding("devices", True, ", ".join([*names, f"cpu with {torch.get_num_threads()} threads"]))
 
 
 def _decoder(name: str, version: Callable[[], str], *, needed: bool = True) -> Finding:

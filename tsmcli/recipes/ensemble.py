@@ -25,18 +25,14 @@ def open_scores(path: Path, list_file: Path | None = None) -> Results:
         DataError: the file is missing, damaged or of another number of videos; a list without a list file.
     """
     if path.suffix in (".pkl", ".pickle"):
-        raise DataError(
-            f"{path}: pickles are not read, as they can run code",
-            hint="MMAction2 writes the same scores as JSON: test.py CONFIG CHECKPOINT --out result.json",
-        )
+        hint = "MMAction2 writes the same scores as JSON: test.py CONFIG CHECKPOINT --out result.json"
+        raise DataError(f"{path}: pickles are not read, as they can run code", hint)
     scores = load_score_list(path) if path.suffix == ".json" else None
     if scores is None:
         return load_results(path)
     if list_file is None:
-        raise DataError(
-            f"{path}: scores without labels",
-            hint="--list FILE names the list of the videos, whose lines end with the label",
-        )
+        hint = "--list FILE names the list of the videos, whose lines end with the label"
+        raise DataError(f"{path}: scores without labels", hint)
     records = read_any_list(list_file)
     if len(records) != len(scores):
         raise DataError(f"{path}: scores of {len(scores)} videos, but {list_file} has {len(records)}")
@@ -50,10 +46,8 @@ def open_scores(path: Path, list_file: Path | None = None) -> Results:
 def check_list_used(parts: Sequence[Results], list_file: Path | None) -> None:
     """Raise UsageError for a list that no file needs: it would not choose videos."""
     if list_file and all(part.meta.get("protocol_name") != _NOT_STATED for part in parts):
-        raise UsageError(
-            "--list names the videos of files that do not: these do",
-            hint="to test other videos: tsm test --list",
-        )
+        hint = "to test other videos: tsm test --list"
+        raise UsageError("--list names the videos of files that do not: these do", hint)
 
 
 def read_any_list(path: Path) -> list[VideoRecord]:
@@ -85,10 +79,8 @@ def average(parts: Sequence[Results], sources: Sequence[Path], weights: Sequence
     others = zip(parts[1:], sources[1:], strict=True)
     parts = [first, *(align(first, part, sources[0], source) for part, source in others)]
     if len({is_probability(part) for part in parts}) > 1:
-        raise UsageError(
-            "some files hold probabilities and some raw scores, which have no common mean",
-            hint="--softmax turns raw scores into probabilities",
-        )
+        hint = "--softmax turns raw scores into probabilities"
+        raise UsageError("some files hold probabilities and some raw scores, which have no common mean", hint)
     scores = np.zeros(first.scores.shape, np.float32)
     for part, weight in zip(parts, weights, strict=True):
         scores += np.float32(weight / sum(weights)) * part.scores
@@ -96,15 +88,10 @@ def average(parts: Sequence[Results], sources: Sequence[Path], weights: Sequence
 
 
 def align(first: Results, other: Results, first_name: Path | str, other_name: Path | str) -> Results:
-    """`other` in the order of `first`, matched by path.
-
-    Raises:
-        DataError: they differ in their videos, labels or classes.
-    """
-    if first.scores.shape[1] != other.scores.shape[1]:
-        raise DataError(
-            f"{other_name}: scores of {other.scores.shape[1]} classes, but {first_name} has {first.scores.shape[1]}"
-        )
+    """`other` in the order of `first`, matched by path; DataError where videos, labels or classes differ."""
+    classes, others = first.scores.shape[1], other.scores.shape[1]
+    if classes != others:
+        raise DataError(f"{other_name}: scores of {others} classes, but {first_name} has {classes}")
     ours, theirs = first.meta.get("class_names"), other.meta.get("class_names")
     if ours and theirs and ours != theirs:
         i = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
@@ -117,13 +104,10 @@ def align(first: Results, other: Results, first_name: Path | str, other_name: Pa
     else:
         _check_same_videos(first.paths, other.paths, first_name, other_name)
         order = np.array([rows[path] for path in first.paths])
-    wrong = np.flatnonzero(first.labels != other.labels[order])
-    if len(wrong):
-        path = first.paths[wrong[0]]
-        raise DataError(
-            f"{other_name}: {path} has label {other.labels[order][wrong[0]]}, "
-            f"but in {first_name} it has {first.labels[wrong[0]]}"
-        )
+    labels = zip(first.paths, first.labels, other.labels[order], strict=True)
+    for path, label, there in labels:
+        if label != there:
+            raise DataError(f"{other_name}: {path} has label {there}, but in {first_name} it has {label}")
     return replace(other, paths=first.paths, labels=first.labels, scores=other.scores[order])
 
 
@@ -143,22 +127,15 @@ def is_probability(results: Results) -> bool:
 
 def _check_same_videos(ours: list[str], theirs: list[str], first: Path | str, other: Path | str) -> None:
     for these, those, here, there in ((ours, theirs, first, other), (theirs, ours, other, first)):
-        missing = sorted(set(these) - set(those))
-        if missing:
-            raise DataError(
-                f"{len(missing)} of {len(these)} videos of {here} are not in {there}, the first is {missing[0]}",
-                hint="both must be of the same videos: test both on the same list",
-            )
+        if missing := sorted(set(these) - set(those)):
+            wrong = f"{len(missing)} of {len(these)} videos of {here} are not in {there}, the first is {missing[0]}"
+            raise DataError(wrong, "both must be of the same videos: test both on the same list")
 
 
 def _meta(parts: Sequence[Results], sources: Sequence[Path], weights: Sequence[float]) -> dict[str, object]:
     def joined(key: str) -> str:
         return " + ".join(dict.fromkeys(str(part.meta.get(key, "unknown")) for part in parts))
 
+    names = next((part.meta["class_names"] for part in parts if part.meta.get("class_names")), None)
     members = [{"file": str(file), "weight": weight} for file, weight in zip(sources, weights, strict=True)]
-    return {
-        "preset": joined("preset"),
-        "protocol_name": joined("protocol_name"),
-        "class_names": next((part.meta["class_names"] for part in parts if part.meta.get("class_names")), None),
-        "members": members,
-    }
+    return {key: joined(key) for key in ("preset", "protocol_name")} | {"class_names": names, "members": members}

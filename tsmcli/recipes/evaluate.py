@@ -16,11 +16,7 @@ from tsmcli.recipes.zoo.against import AgainstZoo, against_zoo
 from tsmcli.results import Results
 
 METRICS = ("top_k", "mean_class", "per_class", "confusion", "map")
-ALIASES = {
-    "top_k_accuracy": "top_k",
-    "mean_class_accuracy": "mean_class",
-    "mean_average_precision": "map",
-}
+ALIASES = {"top_k_accuracy": "top_k", "mean_class_accuracy": "mean_class", "mean_average_precision": "map"}
 """MMAction2's names."""
 
 
@@ -65,14 +61,9 @@ class Evaluation:
 
 
 def evaluate(
-    files: Sequence[Path],
-    metrics: Sequence[str],
-    topk: Sequence[int] | None = None,
-    *,
-    weights: Sequence[float] | None = None,
-    list_file: Path | None = None,
-    softmax: bool = False,
-) -> Evaluation:
+    files: Sequence[Path], metrics: Sequence[str], topk: Sequence[int] | None = None,
+    *, weights: Sequence[float] | None = None, list_file: Path | None = None, softmax: bool = False,
+) -> Evaluation:  # fmt: skip
     """Metrics of score files; of the newest test where none is named; of their weighted mean where several are.
 
     Args:
@@ -103,7 +94,10 @@ def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int] | No
     for metric in check_metrics(metrics):
         match metric:
             case "top_k":
-                found.values.update(_top_k(results, topk))
+                check_topk(topk or (), len(names))
+                ranked = ranks(scores, labels)
+                ks = topk or [k for k in (1, 5) if k <= len(names)]
+                found.values.update({f"top{k}": float((ranked < k).mean()) for k in ks})
             case "mean_class":
                 found.values["mean_class"] = mean_class(scores, labels)
             case "map":
@@ -113,12 +107,6 @@ def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int] | No
             case "confusion":
                 found = replace(found, matrix=confusion(scores, labels))
     return replace(found, published=against_zoo(meta, found.values, len(labels)))
-
-
-def _top_k(results: Results, topk: Sequence[int] | None) -> dict[str, float]:
-    classes, ranked = results.scores.shape[1], ranks(results.scores, results.labels)
-    check_topk(topk or (), classes)
-    return {f"top{k}": float((ranked < k).mean()) for k in topk or [k for k in (1, 5) if k <= classes]}
 
 
 def check_topk(topk: Sequence[int], classes: int) -> None:
@@ -154,11 +142,7 @@ def most_confused(matrix: NDArray[np.int64], count: int) -> list[tuple[int, int,
 
 
 def check_metrics(metrics: Sequence[str]) -> list[str]:
-    """Our names of the metrics asked for.
-
-    Raises:
-        UsageError: one of them is unknown.
-    """
+    """Our names of the metrics asked for; UsageError for an unknown one."""
     names = [ALIASES.get(metric, metric) for metric in metrics]
     for name in names:
         if name not in METRICS:
@@ -172,18 +156,11 @@ LATEST = "latest-scores"
 
 
 def newest_results(root: Path = Path("runs")) -> Path:
-    """The results file that was written last, below `runs/` or where `runs/latest-scores` points.
-
-    Raises:
-        DataError: there is none.
-    """
+    """The newest results file below `runs/` or where `runs/latest-scores` points; DataError without one."""
     pointer = root / LATEST
     pointed = [Path(pointer.read_text(encoding="utf-8").strip())] if pointer.is_file() else []
-    candidates = [*root.glob("**/scores*.npz"), *(path for path in pointed if path.is_file())]
-    files = sorted(candidates, key=lambda path: path.stat().st_mtime)
+    files = [*root.glob("**/scores*.npz"), *(path for path in pointed if path.is_file())]
     if not files:
-        raise DataError(
-            f"no saved scores below {root.resolve()}: nothing was tested yet",
-            hint="tsm test --checkpoint runs/.../best.pt, then again tsm eval; or name a results file",
-        )
-    return files[-1]
+        hint = "tsm test --checkpoint runs/.../best.pt, then again tsm eval; or name a results file"
+        raise DataError(f"no saved scores below {root.resolve()}: nothing was tested yet", hint)
+    return sorted(files, key=lambda path: path.stat().st_mtime)[-1]

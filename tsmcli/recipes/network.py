@@ -67,12 +67,9 @@ class Opened:
 
 
 def open_network(
-    name: Path,
-    preset: Preset | None = None,
-    overrides: Sequence[str] = (),
-    classes: Path | None = None,
+    name: Path, preset: Preset | None = None, overrides: Sequence[str] = (), classes: Path | None = None,
     data: Places | None = None,
-) -> Generator[Any, None, Opened]:
+) -> Generator[Any, None, Opened]:  # fmt: skip
     """Find a file, fetch it if it is of the zoo, read and hash it once, and build its network.
 
     Args:
@@ -95,11 +92,7 @@ def open_network(
 
 
 def load_checkpoint(name: Path | str) -> tuple[TSM, Config]:
-    """The network of a checkpoint or of a name of the zoo, in evaluation mode, and its configuration.
-
-    Raises:
-        WeightsError, DataError, UsageError: see `open_network`.
-    """
+    """The network of a checkpoint or of a name of the zoo, in evaluation mode, and its configuration."""
     opened = result_of(open_network(Path(name)))
     return opened.model, opened.config
 
@@ -129,11 +122,7 @@ def read_weight_file(
 
 
 def load_network(file: ReadFile, config: Config, num_classes: int) -> TSM:
-    """The network of a configuration with the weights of a file, in evaluation mode.
-
-    Raises:
-        WeightsError: the file holds another network.
-    """
+    """The network of a configuration with the weights of a file, in evaluation mode; see `load_weights`."""
     model = build_model(config, num_classes)
     load_weights(model, file.own.model if file.own else weights_of(file.tree), of=file.path)
     return model.eval()
@@ -152,22 +141,15 @@ def choose_config(file: ReadFile, overrides: Sequence[str] = ()) -> tuple[Config
         return preset.config, preset.name
     config, name = (preset.config, preset.name) if preset else (override(own.config, overrides), own.preset)
     ours, theirs = own.config.model.identity(), config.model.identity()
-    wrong = [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]
-    if wrong:
+    if wrong := [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]:
         asked = f"preset {name}" if preset else "--set"
-        raise WeightsError(
-            f"{file.path} is of another network than {asked} says: it has {', '.join(wrong)}",
-            hint="leave that out: the checkpoint knows its own network",
-        )
+        hint = "leave that out: the checkpoint knows its own network"
+        raise WeightsError(f"{file.path} is of another network than {asked} says: it has {', '.join(wrong)}", hint)
     return config, name
 
 
 def choose_classes(config: Config, own: Checkpoint | None, classes: Path | None, data: Places | None) -> list[str]:
-    """The class names: the checkpoint's, which must be those of the data and of the file that is given.
-
-    Raises:
-        DataError: they differ, or there are none.
-    """
+    """The checkpoint's class names; DataError if those of the data or of a given file differ, or there are none."""
     places = replace(data or Places(), classes=classes)
     if own is None:
         names = find_classes(config.data, places)
@@ -177,35 +159,27 @@ def choose_classes(config: Config, own: Checkpoint | None, classes: Path | None,
     if classes or (data and there.is_file()):
         names = find_classes(config.data, places)
         if names != own.class_names:
-            pairs = zip(names, own.class_names, strict=False)
-            other = next((f"class {i} is {a!r}, not {b!r}" for i, (a, b) in enumerate(pairs) if a != b), None)
-            raise DataError(
-                f"{there}: not the {len(own.class_names)} classes the checkpoint was trained on: "
-                + (other or f"{len(names)} classes"),
-                hint="labels would mean other things; prepare the data with the same classes",
-            )
+            pairs = enumerate(zip(names, own.class_names, strict=False))
+            other = (f"class {i} is {a!r}, not {b!r}" for i, (a, b) in pairs if a != b)
+            wrong = f"{there}: not the {len(own.class_names)} classes the checkpoint was trained on: "
+            wrong += next(other, f"{len(names)} classes")
+            raise DataError(wrong, "labels would mean other things; prepare the data with the same classes")
     return own.class_names
 
 
 def check_classes(config: Config, classes: list[str]) -> None:
     """Raise ConfigError where the preset and the class names disagree about K."""
-    if config.model.num_classes not in (None, len(classes)):
-        raise ConfigError(
-            f"model.num_classes is {config.model.num_classes}, but there are {len(classes)} class names"
-        )
+    said = config.model.num_classes
+    if said not in (None, len(classes)):
+        raise ConfigError(f"model.num_classes is {said}, but there are {len(classes)} class names")
 
 
 def choose_protocol(config: Config, name: str | None) -> Views:
-    """The views of a protocol name; `val`, `test` and None are the preset's own.
-
-    Raises:
-        UsageError: no such protocol.
-    """
+    """The views of a protocol; `val`, `test` and None are the preset's own. UsageError for any other name."""
     own = {None: config.test, "test": config.test, "val": config.val}
     if name in own:
         return own[name]
     if name not in PROTOCOLS:
-        raise UsageError(
-            f"no protocol named {name!r}", hint=f"choose from {', '.join([*PROTOCOLS, 'val', 'test'])}"
-        )
+        hint = f"choose from {', '.join([*PROTOCOLS, 'val', 'test'])}"
+        raise UsageError(f"no protocol named {name!r}", hint)
     return PROTOCOLS[name]

@@ -70,27 +70,17 @@ def predict(model: TSM, config: Config, videos: Sequence[Path | str]) -> NDArray
 
 
 def predict_videos(
-    checkpoint: Path,
-    preset: Preset | None,
-    sources: Sequence[str],
-    *,
-    overrides: Sequence[str] = (),
-    protocol: str | None = None,
-    sliding: Sliding | None = None,
-    device_name: str = "auto",
-    classes: Path | None = None,
-) -> Generator[Stage | Scoring | VideoScored | BadVideo, None, Predictions]:
+    checkpoint: Path, preset: Preset | None, sources: Sequence[str],
+    *, overrides: Sequence[str] = (), protocol: str | None = None, sliding: Sliding | None = None,
+    device_name: str = "auto", classes: Path | None = None,
+) -> Generator[Stage | Scoring | VideoScored | BadVideo, None, Predictions]:  # fmt: skip
     """Probabilities of every video that the sources name; what cannot be read is counted and named.
 
     Args:
-        checkpoint, preset, overrides, protocol: as in `recipes.test.test`.
+        checkpoint, preset, overrides, classes: as in `open_network`.
         sources: video files, folders of them, folders of JPEG frames, ZIPs of those, or patterns with `*`.
+        protocol: as in `choose_protocol`.
         sliding: predict windows instead of whole videos.
-        classes: a file of class names, for weights that do not hold them.
-
-    Raises:
-        ConfigError, WeightsError, EnvironmentProblem, UsageError: see the functions called.
-        DataError: there are no class names.
     """
     opened = yield from open_network(checkpoint, preset, overrides, classes)
     config = opened.config
@@ -111,8 +101,8 @@ def predict_videos(
             if isinstance(event, BadVideo):
                 result.bad.append(event)
             else:
-                window = Window(_to_probabilities(event.scores.numpy(), views))
-                result.videos.append(VideoPrediction(names[event.number], [window]))
+                whole = [Window(_to_probabilities(event.scores.numpy(), views))]
+                result.videos.append(VideoPrediction(names[event.number], whole))
             yield event
     return result
 

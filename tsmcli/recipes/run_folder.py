@@ -65,19 +65,12 @@ def make_run_folder(run: Path | None, preset: Preset, device: torch.device, init
 
 
 def find_run(preset_name: str, *, launch: str | None = None) -> Path:
-    """The newest run of a preset below `runs/`, or the one that a launcher started under this id.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    folders = sorted((RUNS / preset_name).glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
-    runs = [path.parent for path in folders]
-    if launch:
-        runs = [run for run in runs if _facts(run).get("launch") == launch]
+    """The newest run of a preset below `runs/`, or of a launcher with this id; ConfigError without one."""
+    configs = sorted((RUNS / preset_name).glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    runs = [path.parent for path in configs if not launch or _facts(path.parent).get("launch") == launch]
     if not runs:
-        raise ConfigError(
-            f"no run of {preset_name} in {RUNS / preset_name} to resume", hint="--work-dir RUN says which"
-        )
+        wanted = f"no run of {preset_name} in {RUNS / preset_name} to resume"
+        raise ConfigError(wanted, "--work-dir RUN says which")
     return runs[-1]
 
 
@@ -94,16 +87,13 @@ def newest_checkpoint(run: Path) -> tuple[Checkpoint, list[str]] | None:
         WeightsError: there are checkpoints and none is whole.
     """
     whole, damaged = [], []
-    for path in (run / "last.pt", run / "best.pt"):
-        if not path.exists():
-            continue
+    for path in filter(Path.exists, (run / "last.pt", run / "best.pt")):
         try:
             checkpoint = open_checkpoint(path)
+            if checkpoint and checkpoint.training:
+                whole.append(checkpoint)
         except WeightsError as error:
             damaged.append(str(error))
-            continue
-        if checkpoint and checkpoint.training:
-            whole.append(checkpoint)
     if damaged and not whole:
         raise WeightsError("; ".join(damaged), hint="no checkpoint of this run is whole: start a new one")
     if not whole:
@@ -114,38 +104,25 @@ def newest_checkpoint(run: Path) -> tuple[Checkpoint, list[str]] | None:
 def check_resumable(
     run: Path, before: Checkpoint, preset: Preset, classes: list[str], videos: int, total_batch: int
 ) -> None:
-    """Refuse to go on with another network, another list, or another total batch.
-
-    Raises:
-        ConfigError: with every key that differs.
-    """
-    wrong = [d for d in diff(before.config, preset.config) if d[0] not in CHANGEABLE]
-    if wrong:
-        lines = "\n".join(f"  {key}: {was} in the run, {now} now" for key, was, now in wrong)
-        raise ConfigError(
-            f"{run} cannot be resumed with other values of\n{lines}",
-            hint=f"leave them out, or start a new run from its weights: --init {run}/last.pt",
-        )
+    """Raise ConfigError for another network, another list, or another total batch than the run had."""
+    if others := [d for d in diff(before.config, preset.config) if d[0] not in CHANGEABLE]:
+        lines = "\n".join(f"  {key}: {was} in the run, {now} now" for key, was, now in others)
+        hint = f"leave them out, or start a new run from its weights: --init {run}/last.pt"
+        raise ConfigError(f"{run} cannot be resumed with other values of\n{lines}", hint)
     if before.class_names != classes:
         raise ConfigError(f"{run} was trained on other classes than the data have now")
     if before.progress.videos != videos:
-        raise ConfigError(
-            f"{run} was trained on a list of {before.progress.videos} videos; now there are {videos}",
-            hint="give the same --data-root, --data, --train-list, --overfit and --fast-dev-run as before",
-        )
+        wrong = f"{run} was trained on a list of {before.progress.videos} videos; now there are {videos}"
+        hint = "give the same --data-root, --data, --train-list, --overfit and --fast-dev-run as before"
+        raise ConfigError(wrong, hint)
     if before.progress.total_batch != total_batch:
-        raise ConfigError(
-            f"{run} has {before.progress.total_batch} videos per step; now it would have {total_batch}",
-            hint="choose --gpus, train.batch and train.accumulate so that their product is the same",
-        )
+        wrong = f"{run} has {before.progress.total_batch} videos per step; now it would have {total_batch}"
+        hint = "choose --gpus, train.batch and train.accumulate so that their product is the same"
+        raise ConfigError(wrong, hint)
 
 
 def check_same(world: World, progress: Progress | None, videos: int) -> None:
-    """Refuse to mix trainings: all processes must see the same checkpoint and the same list.
-
-    Raises:
-        EnvironmentProblem: they do not.
-    """
+    """Refuse to mix trainings: EnvironmentProblem unless all processes see one checkpoint and one list."""
     seen = world.gather((progress, videos))
     if other := next((rank for rank, one in enumerate(seen) if one != seen[0]), None):
         told = [
@@ -153,18 +130,12 @@ def check_same(world: World, progress: Progress | None, videos: int) -> None:
             + (f"a checkpoint after {p.epoch} epochs and {p.step} steps" if p else "no checkpoint")
             for rank, (p, count) in ((0, seen[0]), (other, seen[other]))
         ]
-        raise EnvironmentProblem(
-            f"the processes of this run see different things: {'; '.join(told)}",
-            hint="lists and the folder of the run must be the same for all machines, on a disk that they share",
-        )
+        hint = "lists and the folder of the run must be the same for all machines, on a disk that they share"
+        raise EnvironmentProblem(f"the processes of this run see different things: {'; '.join(told)}", hint)
 
 
 def saved_config(run: Path) -> Path:
-    """The configuration file of a run.
-
-    Raises:
-        ConfigError: this is no run.
-    """
+    """The configuration file of a run; ConfigError where there is none."""
     path = run / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"{run} holds no run: there is no config.yaml")

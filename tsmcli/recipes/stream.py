@@ -29,7 +29,7 @@ from tsmcli.engine.scores import average_views
 from tsmcli.errors import DataError
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.network import open_network
+from tsmcli.recipes.network import Opened, open_network
 
 _REMEMBERED = 1000
 """Frames whose latency counts for the percentiles: the last ones, so that memory does not grow."""
@@ -106,15 +106,9 @@ class Streamed:
 
 
 def stream(
-    checkpoint: Path,
-    preset: Preset | None,
-    source: str,
-    settings: Settings,
-    *,
-    overrides: Sequence[str] = (),
-    device_name: str = "auto",
-    classes: Path | None = None,
-) -> Generator[Any, None, Streamed]:
+    checkpoint: Path, preset: Preset | None, source: str, settings: Settings,
+    *, overrides: Sequence[str] = (), device_name: str = "auto", classes: Path | None = None,
+) -> Generator[Any, None, Streamed]:  # fmt: skip
     """Let a unidirectional network look at a camera, an address, or videos one after the other.
 
     Yields `StreamStarted`, a `Seen` a frame, and `Streamed`, also where the source then turns out to have failed.
@@ -124,16 +118,14 @@ def stream(
 
     Raises:
         ConfigError: the network needs frames of the future.
-        ConfigError, DataError, WeightsError, EnvironmentProblem, UsageError: see the functions called.
     """
     opened = yield from open_network(checkpoint, preset, overrides, classes)
-    config, names = opened.config, opened.class_names
     device = choose_device(device_name)
     network = for_inference(StreamingTSM(opened.model), device)
     live = settings.live or is_live(source)
     yield Stage(f"streaming {source} through {opened.path} ({opened.name}), device {device}")
-    yield StreamStarted(names, live)
-    shots = (shot for shot in _open(source, config, settings.fps) if shot.number % settings.every == 0)
+    yield StreamStarted(opened.class_names, live)
+    shots = (shot for shot in _open(source, opened.config, settings.fps) if shot.number % settings.every == 0)
     if live and not is_live(source):
         shots = at_their_time(shots)
     with StopSignals() as signals:
@@ -144,7 +136,7 @@ def stream(
 
         with closing(Newest(shots, settings.queue, stop) if live else InOrder(shots, stop)) as frames:
             try:
-                done = yield from _look(frames, network, config, settings, device, names)
+                done = yield from _look(frames, network, opened, settings, device)
             except DataError:
                 if not signals.number:  # FFmpeg ends what it waits for when a signal comes
                     raise
@@ -180,14 +172,10 @@ def _frames_of(split: Split, record: VideoRecord, config: Config, fps: float) ->
 
 
 def _look(
-    frames: Newest | InOrder,
-    network: StreamingTSM,
-    config: Config,
-    settings: Settings,
-    device: torch.device,
-    names: list[str],
+    frames: Newest | InOrder, network: StreamingTSM, opened: Opened, settings: Settings, device: torch.device
 ) -> Generator[Seen | Streamed, None, Streamed]:
-    views = Views(crop_px=config.test.crop_px, resize_px=config.test.resize_px)
+    test, names = opened.config.test, opened.class_names
+    views = Views(crop_px=test.crop_px, resize_px=test.resize_px)
     memory = Stream(network, smooth=settings.smooth)
     latencies: deque[float] = deque(maxlen=_REMEMBERED)
     start, count, seen = time.perf_counter(), 0, None
@@ -228,17 +216,6 @@ def _seen(
 ) -> Seen:
     order = np.argsort(-probabilities, kind="stable")[:5].tolist()
     p50, p95 = np.percentile(latencies, (50, 95)).tolist()
-    return Seen(
-        video=shot.source,
-        frame=shot.number,
-        time_sec=shot.time_sec,
-        label=order[0],
-        probability=float(probabilities[order[0]]),
-        top=[(i, float(probabilities[i])) for i in order],
-        latency_sec=latencies[-1],
-        p50_sec=p50,
-        p95_sec=p95,
-        frames_per_sec=rate,
-        dropped=dropped,
-        cache_bytes=cache_bytes,
-    )
+    top = [(i, float(probabilities[i])) for i in order]
+    times = (latencies[-1], p50, p95)
+    return Seen(shot.source, shot.number, shot.time_sec, *top[0], top, *times, rate, dropped, cache_bytes)

@@ -34,28 +34,18 @@ class Tested:
 
 
 def test(
-    checkpoint: Path,
-    preset: Preset | None,
-    places: Places,
-    *,
-    overrides: Sequence[str] = (),
-    protocol: str | None = None,
-    device_name: str = "auto",
-    out: Path | None = None,
-    average: Literal["prob", "score"] | None = None,
-    topk: Sequence[int] = (),
+    checkpoint: Path, preset: Preset | None, places: Places,
+    *, overrides: Sequence[str] = (), protocol: str | None = None, device_name: str = "auto",
+    out: Path | None = None, average: Literal["prob", "score"] | None = None, topk: Sequence[int] = (),
     world: World = ALONE,
-) -> Generator[Stage | ScoreEvent, None, Tested]:
+) -> Generator[Stage | ScoreEvent, None, Tested]:  # fmt: skip
     """Score every video of the validation list and save the scores.
 
     Scores are kept video by video on the way; the same test, started again after it was stopped, goes on from them.
 
     Args:
-        checkpoint: one of our checkpoints, a name of the zoo, or a weight file in any known layout (which needs
-            `preset`).
-        preset: what to test with; default the checkpoint's own configuration.
-        overrides: `key=value` strings that change the checkpoint's configuration, such as data.store=zip.
-        protocol: a name of `config.PROTOCOLS`, `val` or `test` (the preset's own); default `test`.
+        checkpoint, preset, overrides: as in `open_network`.
+        protocol: as in `choose_protocol`.
         out: an extra copy of the scores, `.npz`, `.json` or `.csv`.
         average: of views, instead of the protocol's own.
         topk: will be asked of the scores; checked before there are any.
@@ -63,7 +53,6 @@ def test(
 
     Raises:
         Interrupted: a signal came.
-        ConfigError, DataError, WeightsError, EnvironmentProblem, UsageError: see the functions called.
     """
     if out and world.is_main:
         check_writable(out)

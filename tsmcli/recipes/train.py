@@ -12,13 +12,7 @@ import torch
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state
 from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
-from tsmcli.engine.checkpoint import (
-    Checkpoint,
-    Progress,
-    copy_checkpoint,
-    load_weights,
-    save_checkpoint,
-)
+from tsmcli.engine.checkpoint import Checkpoint, Progress, copy_checkpoint, load_weights, save_checkpoint
 from tsmcli.engine.device import seed_everything, set_determinism, use_channels_last
 from tsmcli.engine.learner import Learner, make_learner, take_step
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
@@ -67,11 +61,7 @@ TrainEvent = Stage | Training | StepDone | VideosSkipped | Scoring | VideoScored
 
 
 def train(
-    plan: TrainPlan,
-    *,
-    run: Path | None = None,
-    resume: bool = False,
-    init: str | None = None,
+    plan: TrainPlan, *, run: Path | None = None, resume: bool = False, init: str | None = None
 ) -> Generator[TrainEvent, None, Trained]:
     """Train from starting weights, or from where a run stopped, to the last epoch, validating on the way.
 

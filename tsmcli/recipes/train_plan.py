@@ -60,13 +60,7 @@ class TrainPlan:
 
 
 def make_train_plan(
-    preset: Preset,
-    places: Places,
-    device: torch.device,
-    world: World,
-    *,
-    overfit: int = 0,
-    quick: bool = False,
+    preset: Preset, places: Places, device: torch.device, world: World, *, overfit: int = 0, quick: bool = False
 ) -> TrainPlan:
     """Check everything that can fail: lists, labels, class names, some paths, decoder, device, precision.
 
@@ -103,19 +97,14 @@ def make_train_plan(
 
 
 def check_paths(split: Split) -> None:
-    """Look for a sample of the videos of a list.
-
-    Raises:
-        DataError: not one of them is there.
-    """
+    """Look for a sample of the videos of a list; DataError where not one of them is there."""
     chosen = np.random.default_rng(0).permutation(len(split.records))[:SAMPLED_PATHS]
     paths = [split.media / split.records[i].path for i in chosen]
     missing = [path for path in paths if not path.exists()]
     if len(missing) == len(paths):
-        raise DataError(
-            f"none of {len(paths)} videos looked for are there: {split.list_file} names {missing[0]}",
-            hint="--media DIR says which folder the paths of the list are relative to",
-        )
+        hint = "--media DIR says which folder the paths of the list are relative to"
+        wrong = f"none of {len(paths)} videos looked for are there: {split.list_file} names {missing[0]}"
+        raise DataError(wrong, hint)
 
 
 def check_disk(folder: Path, config: Config, num_classes: int) -> None:
@@ -124,10 +113,8 @@ def check_disk(folder: Path, config: Config, num_classes: int) -> None:
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
-        raise EnvironmentProblem(
-            f"{there}: {free / 1e6:.0f} MB free, but the checkpoints of this run need {needed / 1e6:.0f} MB",
-            hint="make room, or choose another --work-dir",
-        )
+        wrong = f"{there}: {free / 1e6:.0f} MB free, but the checkpoints of this run need {needed / 1e6:.0f} MB"
+        raise EnvironmentProblem(wrong, "make room, or choose another --work-dir")
 
 
 def describe(plan: TrainPlan) -> tuple[str, ...]:

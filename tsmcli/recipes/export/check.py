@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ def compare_clips(plain: ClipNetwork, run: Runner, size_px: int, real: Sequence[
     """
     lead = plain.model.num_segments
     tries = [example_input([batch, lead], size_px, pixels=plain.pixels, seed=batch) for batch in BATCHES]
-    tries += [views.movedim(2, -1) if plain.pixels else normalize(views) for views in real]
+    tries += [as_input(views, pixels=plain.pixels) for views in real]
     return max(relative(plain(clips), run([clips.contiguous()])[0]) for clips in tries)
 
 
@@ -45,7 +46,7 @@ def compare_streams(
         for batch in BATCHES
     ]
     for views in real:
-        clip = views[:1].movedim(2, -1) if plain.pixels else normalize(views[:1])
+        clip = as_input(views[:1], pixels=plain.pixels)
         sources.append([frame.contiguous() for frame in clip.unbind(1)])
     examples = list(signature.inputs.values())[1:]
     worst = 0.0
@@ -68,30 +69,28 @@ def relative(expected: Tensor, found: Tensor) -> float:
     return difference if difference == difference else float("inf")
 
 
-def find_videos_to_try(config: Config, places: Places, split: str) -> Split | None:
-    """The videos of a list, or None where there is none and nobody named one: an export needs no data.
-
-    Raises:
-        DataError: the list that was named is not there.
-    """
+def find_videos_to_try(config: Config, places: Places) -> Split | None:
+    """The validation videos; None where none are there or named, as an export needs no data."""
     try:
-        return find_split(config.data, places, split, None)
+        return find_split(config.data, places, "val", None)
     except DataError:
         if places.val_list or places.folder:
             raise
         return None
 
 
-def real_clips(split: Split, config: Config) -> Iterator[Tensor]:
+def real_clips(split: Split, config: Config) -> list[Tensor]:
     """The central view, uint8 [1, T, 3, px, px], of the first videos that can be read."""
     dataset = VideoDataset(split, config, Views(crop_px=config.test.crop_px, resize_px=config.test.resize_px))
-    found = 0
+    clips: list[Tensor] = []
     for record in split.records:
-        if found == VIDEOS:
-            return
-        try:
-            views, _ = dataset.load(record, np.random.default_rng(0))
-        except DataError:
-            continue
-        found += 1
-        yield torch.from_numpy(views).movedim(-1, 2)
+        if len(clips) < VIDEOS:
+            with contextlib.suppress(DataError):
+                views, _ = dataset.load(record, np.random.default_rng(0))
+                clips.append(torch.from_numpy(views).movedim(-1, 2))
+    return clips
+
+
+def as_input(views: Tensor, *, pixels: bool) -> Tensor:
+    """Views, uint8 [V, T, 3, h, w], as a network of clips takes them; see `ClipNetwork`."""
+    return (views.movedim(2, -1) if pixels else normalize(views)).contiguous()

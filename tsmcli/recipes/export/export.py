@@ -19,7 +19,7 @@ from tsmcli.core.exportable import ClipNetwork, Signature, StreamNetwork, exampl
 from tsmcli.core.inference import fold_batch_norms
 from tsmcli.core.tsm import MEAN, STD, TSM
 from tsmcli.data.location import Places, Split, find_split
-from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree
+from tsmcli.engine.checkpoint import Checkpoint, Progress, safetensors_facts
 from tsmcli.engine.exported_file import need, trace, write_onnx, write_program
 from tsmcli.engine.weight_file import write_safetensors
 from tsmcli.errors import EnvironmentProblem, UsageError
@@ -78,16 +78,9 @@ class Exported:
 
 
 def export(
-    checkpoint: Path,
-    preset: Preset | None,
-    target: Path,
-    wanted: Wanted,
-    places: Places,
-    *,
-    overrides: Sequence[str] = (),
-    classes: Path | None = None,
-    force: bool = False,
-) -> Generator[Any, None, Exported]:
+    checkpoint: Path, preset: Preset | None, target: Path, wanted: Wanted, places: Places,
+    *, overrides: Sequence[str] = (), classes: Path | None = None, force: bool = False,
+) -> Generator[Any, None, Exported]:  # fmt: skip
     """Write a network to a file, run the file, compare it with PyTorch, and describe it in a JSON file beside it.
 
     The comparison is on random pixels with batches of 1, 2 and 5, and on videos of the validation list where that
@@ -96,7 +89,6 @@ def export(
     Raises:
         ConfigError: a stream of a network that needs frames of the future.
         EnvironmentProblem: a package is missing, or the file computes something else.
-        UsageError, DataError, WeightsError: see the functions called.
     """
     check_target(target, wanted, force=force)
     if wanted.format == "onnx":
@@ -106,22 +98,19 @@ def export(
     if target.resolve() == opened.path.resolve():
         raise UsageError(f"{target} is the checkpoint itself", hint="choose another name for OUT")
     check_space(target, model)
-    split = find_videos_to_try(config, places, "val")
-    for needed in ("train", "val") if wanted.int8 else ():
-        find_split(config.data, places, needed, len(names))
+    split = find_videos_to_try(config, places)
+    lists = [find_split(config.data, places, name, len(names)) for name in ("train", "val") if wanted.int8]
     yield Stage(f"writing {opened.name} as {wanted.format} and comparing it with PyTorch")
-    quantised, signature, sidecar = None, None, sidecar_of(target)
+    quantised, sidecar = None, sidecar_of(target)
     with replacing(target) as draft:
         if wanted.format == "safetensors":
-            own = opened.own or Checkpoint(opened.name, config, names, Progress(), {})
-            difference, videos = _write_weights(draft, own, model)
+            difference, videos, signature = 0.0, 0, None
+            _write_weights(draft, opened.own or Checkpoint(opened.name, config, names, Progress(), {}), model)
         else:
-            (difference, videos), signature = _write_network(draft, model, config, wanted, split)
+            difference, videos, signature = _write_network(draft, model, config, wanted, split)
         if wanted.int8:
             yield Stage(f"quantising with {wanted.int8} training videos and testing on the validation list")
-            quantised = quantise(
-                draft, config, places, len(names), wanted.int8, pixels=wanted.pixels, softmax=wanted.softmax
-            )
+            quantised = quantise(draft, config, lists, wanted.int8, pixels=wanted.pixels, softmax=wanted.softmax)
         facts = describe(opened, wanted, signature)
         facts |= {"sha256": sha256(draft), "largest_difference": difference, "tolerance": wanted.tolerance,
                   "largest_difference_of": "the float32 network, before quantising" if quantised else "this file",
@@ -157,28 +146,22 @@ def check_space(target: Path, model: TSM) -> None:
         raise EnvironmentProblem(f"{target.parent}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB may be needed")
 
 
-def _write_weights(draft: Path, checkpoint: Checkpoint, model: TSM) -> tuple[float, int]:
+def _write_weights(draft: Path, checkpoint: Checkpoint, model: TSM) -> None:
     """A checkpoint of ours as safetensors, read back: weights to the bit, and the same logits."""
-    tree = {key: value for key, value in checkpoint_tree(checkpoint).items() if key not in ("model", "training")}
-    write_safetensors(draft, model.state_dict(), {"tsm": json.dumps(tree)})
+    write_safetensors(draft, model.state_dict(), safetensors_facts(checkpoint))
     again, config = load_checkpoint(draft)
     same = all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
     clips = example_input([1, config.model.num_segments], config.test.crop_px, pixels=False)
     with torch.no_grad():
-        difference = (model(clips) - again(clips)).abs().max().item()
-    if not same or difference:
+        same = same and torch.equal(model(clips), again(clips))
+    if not same:
         raise EnvironmentProblem("the weights do not read back as they were written")
-    return difference, 0
 
 
 def _write_network(
     draft: Path, model: TSM, config: Config, wanted: Wanted, split: Split | None
-) -> tuple[tuple[float, int], Signature]:
-    """Write the network and compare it: ((largest difference, number of videos), its tensors).
-
-    Raises:
-        EnvironmentProblem: it computes something else.
-    """
+) -> tuple[float, int, Signature]:
+    """Write the network and compare it: (largest difference, number of videos, its tensors)."""
     kind = StreamNetwork if wanted.stream else ClipNetwork
     plain = kind(model, pixels=wanted.pixels, softmax=wanted.softmax)
     folded = kind(fold_batch_norms(copy.deepcopy(model)), pixels=wanted.pixels, softmax=wanted.softmax)
@@ -186,28 +169,26 @@ def _write_network(
     signature = folded.signature(size)
     program = trace(folded, signature)
     run = write_onnx(draft, program, signature) if wanted.format == "onnx" else write_program(draft, program)
-    clips = list(real_clips(split, config)) if split else []
+    clips = real_clips(split, config) if split else []
     if isinstance(plain, StreamNetwork):
         difference = compare_streams(plain, run, signature, size, clips)
     else:
         difference = compare_clips(plain, run, size, clips)
     if not difference <= wanted.tolerance:
-        raise EnvironmentProblem(
-            f"the {wanted.format} file differs from PyTorch by {difference:.2g}, more than {wanted.tolerance:g}",
-            hint="nothing was written; another version of torch or onnxruntime may help, or --tolerance",
-        )
-    return (difference, len(clips)), signature
+        wrong = f"the {wanted.format} file differs from PyTorch by {difference:.2g}, more than {wanted.tolerance:g}"
+        hint = "nothing was written; another version of torch or onnxruntime may help, or --tolerance"
+        raise EnvironmentProblem(wrong, hint)
+    return difference, len(clips), signature
 
 
 def describe(opened: Opened, wanted: Wanted, signature: Signature | None) -> dict[str, Any]:
     """Everything that a program needs to feed the file and to read its answers."""
     config, names, test = opened.config, opened.class_names, opened.config.test
+    of = f", {'stream' if wanted.stream else 'clips'}" if signature else ""
     facts: dict[str, Any] = {
         "format": 1,
         "written_by": f"tsmcli {__version__}",
-        "kind": wanted.format
-        if signature is None
-        else f"{wanted.format}, {'stream' if wanted.stream else 'clips'}",
+        "kind": f"{wanted.format}{of}",
         "checkpoint": {"file": opened.path.name, "sha256": opened.sha256},
         "preset": opened.name,
         "network": config.model.identity(),

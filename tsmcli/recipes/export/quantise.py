@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from tsmcli.config import Config
-from tsmcli.core.tsm import normalize
 from tsmcli.data.dataset import Loader, VideoDataset
-from tsmcli.data.location import Places, find_split
+from tsmcli.data.location import Split
 from tsmcli.engine.exported_file import Runner, open_onnx
 from tsmcli.errors import DataError
 from tsmcli.metrics import interval
+from tsmcli.recipes.export.check import as_input
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,23 @@ class Quantised:
 
 
 def quantise(
-    path: Path, config: Config, places: Places, num_classes: int, videos: int, *, pixels: bool, softmax: bool
+    path: Path, config: Config, lists: Sequence[Split], videos: int, *, pixels: bool, softmax: bool
 ) -> Quantised:
     """Replace an ONNX file by its 8-bit form: static, weights per channel, ranges from training videos.
 
     Args:
+        lists: of training and validation.
         videos: how many training videos, spread over the list, the ranges are taken from.
         pixels, softmax: the file takes uint8 pixels, and gives probabilities.
 
     Raises:
-        DataError: there are no lists, or no video can be read.
+        DataError: no video of a list can be read.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    samples = _Samples(_clips(config, places, "train", num_classes, pixels, videos))
+    train, val = lists
+    samples = _Samples(_clips(config, train, pixels, videos))
     before = path.stat().st_size
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tsm-quantise-") as folder:
         plain, prepared, small = (Path(folder) / name for name in ("a.onnx", "b.onnx", "c.onnx"))
@@ -78,38 +80,27 @@ def quantise(
         first, second = open_onnx(plain), open_onnx(small)
         said = [
             (label, *(_predict(run, clips, softmax=softmax) for run in (first, second)))
-            for clips, label in _clips(config, places, "val", num_classes, pixels, None)
+            for clips, label in _clips(config, val, pixels, len(val.records))
         ]
         if not said:
             raise DataError("no video of the validation list could be read")
         small.replace(path)
     labels, one, other = np.array(said).T
-    listed = len(find_split(config.data, places, "val", num_classes).records)
-    top1 = float((other == labels).mean())
-    return Quantised(
-        calibrated_on=samples.videos,
-        tested_on=len(said),
-        bad=listed - len(said),
-        top1=top1,
-        top1_before=float((one == labels).mean()),
-        low=interval(top1, len(said))[0],
-        high=interval(top1, len(said))[1],
-        agreement=float((one == other).mean()),
-        bytes_before=before,
-    )
+    tested, bad = len(said), len(val.records) - len(said)
+    pairs = ((other, labels), (one, labels), (one, other))
+    top1, top1_before, agreement = (float((a == b).mean()) for a, b in pairs)
+    ends = interval(top1, tested)
+    return Quantised(samples.videos, tested, bad, top1, top1_before, *ends, agreement, bytes_before=before)
 
 
-def _clips(
-    config: Config, places: Places, split: str, num_classes: int, pixels: bool, count: int | None
-) -> Iterator[tuple[Tensor, int]]:
-    """The views of the videos of a list, as the file takes them, and their labels, without unreadable videos."""
-    found = find_split(config.data, places, split, num_classes)
-    total = len(found.records)
-    shard = np.linspace(0, total - 1, min(count or total, total)).astype(int).tolist()
-    with Loader(VideoDataset(found, config, config.test)) as loader:
+def _clips(config: Config, split: Split, pixels: bool, count: int) -> Iterator[tuple[Tensor, int]]:
+    """So many videos, spread over a list, as the file takes them, and their labels, without unreadable ones."""
+    total = len(split.records)
+    shard = np.linspace(0, total - 1, min(count, total)).astype(int).tolist()
+    with Loader(VideoDataset(split, config, config.test)) as loader:
         for batch in loader.videos(shard):
-            for views, label in zip(batch.views, batch.labels.tolist(), strict=True):  # [V, T, 3, h, w]
-                yield (views.movedim(2, -1) if pixels else normalize(views)).contiguous(), label
+            for views, label in zip(batch.views, batch.labels.tolist(), strict=True):
+                yield as_input(views, pixels=pixels), label
 
 
 def _predict(run: Runner, clips: Tensor, *, softmax: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from tsmcli.core.layouts import Layout
 from tsmcli.core.recognise import recognise, strip_prefix
 from tsmcli.core.tsm import TSM
 from tsmcli.core.weights import authors_class_order, match_all, rename_state
-from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree
+from tsmcli.engine.checkpoint import Checkpoint, Progress, checkpoint_tree, safetensors_facts
 from tsmcli.engine.weight_file import read_weights, weights_of, write_safetensors, write_torch
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.files import replacing
@@ -60,15 +59,10 @@ class _Weights:
 
 
 def convert(
-    source: Path,
-    target: Path,
-    to: Target,
-    *,
-    preset: Preset | None = None,
-    dataset: str | None = None,
-    classes: Sequence[str] | None = None,
+    source: Path, target: Path, to: Target,
+    *, preset: Preset | None = None, dataset: str | None = None, classes: Sequence[str] | None = None,
     force: bool = False,
-) -> Generator[Any, None, Converted]:
+) -> Generator[Any, None, Converted]:  # fmt: skip
     """Write the weights of a file, or of a name of the zoo, in another layout; read them back and compare.
 
     Args:
@@ -105,11 +99,7 @@ def check_target(target: Path, to: Target, *, force: bool) -> None:
 
 
 def read(file: ReadFile, dataset: str | None, classes: Sequence[str] | None) -> _Weights:
-    """Find out what network the tensors of a file are of, in whatever layout they are.
-
-    Raises:
-        UsageError, WeightsError: see `convert`.
-    """
+    """Find out what network the tensors of a file are of, in whatever layout they are."""
     own, preset, source = file.own, file.preset, file.path
     state = dict(own.model) if own else weights_of(file.tree)
     found = recognise(state)
@@ -140,9 +130,8 @@ def in_class_order(weights: _Weights, to: Target) -> tuple[dict[str, Tensor], bo
     Raises:
         UsageError: the number of classes is that of a dataset whose order differs, and nobody says which it is.
     """
-    if (weights.layout == "mit") == (to == "mit"):
-        return weights.tensors, False
-    rows = authors_class_order(weights.dataset, weights.tensors["fc.bias"].shape[0])
+    same = (weights.layout == "mit") == (to == "mit")
+    rows = None if same else authors_class_order(weights.dataset, weights.tensors["fc.bias"].shape[0])
     if rows is None:
         return weights.tensors, False
     if to == "mit":
@@ -152,25 +141,16 @@ def in_class_order(weights: _Weights, to: Target) -> tuple[dict[str, Tensor], bo
 
 
 def write(path: Path, to: Target, state: dict[str, Tensor], weights: _Weights) -> None:
-    """Write a state dict the way its users expect it.
-
-    Raises:
-        UsageError: a checkpoint of ours needs to know T and the class names.
-    """
-    known = checkpoint_tree(weights.checkpoint) if weights.checkpoint else None
+    """Write a state dict as its users expect it; UsageError where T or class names are needed and not known."""
     match to:
         case "tsm":
-            if known is None:
-                raise UsageError(
-                    "a checkpoint of tsm knows how many frames it takes and what its classes are called",
-                    hint="the file does not say: --preset NAME, and --classes FILE where the dataset is your own",
-                )
-            write_torch(path, {**known, "model": state, "training": None})
+            if weights.checkpoint is None:
+                hint = "the file does not say: --preset NAME, and --classes FILE where the dataset is your own"
+                needed = "a checkpoint of tsm knows how many frames it takes and what its classes are called"
+                raise UsageError(needed, hint)
+            write_torch(path, {**checkpoint_tree(weights.checkpoint), "model": state, "training": None})
         case "safetensors":
-            facts = (
-                {key: value for key, value in known.items() if key not in ("model", "training")} if known else None
-            )
-            write_safetensors(path, state, {"tsm": json.dumps(facts)} if facts else {})
+            write_safetensors(path, state, safetensors_facts(weights.checkpoint))
         case "mmaction":
             write_torch(path, {"meta": {"written_by": f"tsmcli {__version__}"}, "state_dict": state})
         case "mit":
@@ -182,11 +162,7 @@ def write(path: Path, to: Target, state: dict[str, Tensor], weights: _Weights) -
 
 
 def compare(path: Path, tensors: dict[str, Tensor], model: TSM) -> None:
-    """Read a written file and match it back to our names: every tensor must be the same to the bit.
-
-    Raises:
-        WeightsError: one is not.
-    """
+    """Read a file and match it back to our names: WeightsError unless every tensor is the same to the bit."""
     _, back = match_all(model, read_weights(path))
     wrong = [key for key in tensors if key not in back or not same_bits(back[key], tensors[key])]
     if wrong or len(back) != len(tensors):

@@ -48,11 +48,7 @@ def cache_folder() -> Path:
 
 
 def mirror_url(word: str) -> str:
-    """The address of a mirror: a web address, a `file://` address, or a folder.
-
-    Raises:
-        UsageError: it is none of them.
-    """
+    """The address of a mirror: a web address, a `file://` address, or a folder; UsageError for the rest."""
     if Path(word).is_dir():
         return Path(word).resolve().as_uri()
     if re.match(r"https?://.*\w|file://", word):

@@ -16,6 +16,8 @@ from tsmcli.files import sha256
 from tsmcli.presets import Preset, resolve
 from tsmcli.recipes.zoo.download import Supply, download, remote_of
 
+_LEAVE_IT_OUT = "leave out --preset, and what --set says of the network: the zoo knows it"
+
 
 def find_row(name: Path) -> zoo.Model | None:
     """The checkpoint of the zoo with this name; None for a file.
@@ -35,11 +37,7 @@ def find_row(name: Path) -> zoo.Model | None:
 
 
 def find_init(name: str, config: Config) -> Generator[Any, None, str]:
-    """Where starting weights are: `none`, or a file, fetched if the name is `imagenet` or one of the zoo.
-
-    Raises:
-        UsageError, WeightsError: see `fetch`.
-    """
+    """Where starting weights are: `none`, or a file, fetched if the name is `imagenet` or one of the zoo."""
     if name == "imagenet":
         name = f"imagenet-{config.model.backbone}"
     if name == "none" or Path(name).is_file() or not zoo.has(name):
@@ -52,11 +50,7 @@ def find_init(name: str, config: Config) -> Generator[Any, None, str]:
 
 
 def fetch(entry: zoo.Model | zoo.Extra) -> Generator[Any, None, tuple[Path, str]]:
-    """The file of an entry, and its SHA-256; what torch.hub fetched before will do.
-
-    Raises:
-        WeightsError, EnvironmentProblem: it cannot be fetched.
-    """
+    """The file of an entry, fetched if neither we nor torch.hub did so before, and its SHA-256; see `download`."""
     supply = Supply.of_environment()
     remote = remote_of(entry, supply)
     by_torch = Path(torch.hub.get_dir()) / "checkpoints" / remote.path.name
@@ -68,28 +62,19 @@ def fetch(entry: zoo.Model | zoo.Extra) -> Generator[Any, None, tuple[Path, str]
 
 
 def check_network(model: zoo.Model, preset: Preset, state: dict[str, torch.Tensor]) -> None:
-    """Refuse a file that holds another network than its preset builds.
-
-    Raises:
-        WeightsError: saying what it holds instead, and what to do.
-    """
+    """Raise WeightsError for a file of another network than its preset builds; say which, and what to do."""
     found = recognise(state)
     wanted = described(preset.config.model, found)
     if wanted == found:
         return
     if found == described(resolve(model.preset).config.model, found):
         raise WeightsError(
-            f"{model.id} holds {found}; preset {preset.name}, as it was changed, is {wanted}",
-            hint="leave out --preset, and what --set says of the network: the zoo knows it",
+            f"{model.id} holds {found}; preset {preset.name}, as it was changed, is {wanted}", _LEAVE_IT_OUT
         )
-    hint = [
-        f"{c.id} is the file that was published in its place" for c in zoo.corrections() if c.corrects == model.id
-    ]
-    same = {
-        m.preset
-        for m in zoo.models()
-        if (m.network, m.dataset, m.frames) == (found.backbone, model.dataset, model.frames)
-    }
+    instead = [c.id for c in zoo.corrections() if c.corrects == model.id]
+    hint = [f"{name} is the file that was published in its place" for name in instead]
+    facts = (found.backbone, model.dataset, model.frames)
+    same = {m.preset for m in zoo.models() if (m.network, m.dataset, m.frames) == facts}
     hint += [f"--preset {name} takes the weights as what they are" for name in sorted(same - {preset.name})]
     raise WeightsError(f"{model.id}: preset {preset.name} is {wanted}, but the file holds {found}", "\n".join(hint))
 
@@ -107,17 +92,11 @@ def described(config: ModelConfig, found: Recognised) -> Recognised:
 
 
 def check_unseen(model: zoo.Model, preset: Preset) -> None:
-    """Refuse a preset that differs from the row's in what weights do not show: T, and how embeddings are compared.
-
-    Raises:
-        WeightsError: naming the difference.
-    """
+    """Raise WeightsError for a preset that differs from the row's in what weights do not show, such as T."""
     own, given = (c.model.model_dump(include={"num_segments", "non_local", "shift", "shift_div"})
                   for c in (resolve(model.preset).config, preset.config))  # fmt: skip
-    wrong = [f"{key} {own[key]}, not {given[key]}" for key in own if own[key] != given[key]]
-    if wrong:
+    if wrong := [f"{key} {own[key]}, not {given[key]}" for key in own if own[key] != given[key]]:
         raise WeightsError(
             f"{model.id} was trained with {', '.join(wrong)} as is asked for (preset {preset.name}); the weights "
-            "would load all the same, and the scores would be wrong",
-            hint="leave out --preset, and what --set says of the network: the zoo knows it",
-        )
+            "would load all the same, and the scores would be wrong", _LEAVE_IT_OUT,
+        )  # fmt: skip

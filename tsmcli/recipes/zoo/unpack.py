@@ -23,11 +23,10 @@ def unpack(archive: Path, folder: Path) -> Path:
     try:
         libarchive: Any = importlib.import_module("libarchive")
     except (ImportError, OSError, AttributeError, TypeError):  # the last two: no shared library was found
-        raise EnvironmentProblem(
-            f"{archive} is there, but libarchive, which unpacks it, is not installed",
-            hint="pip install 'tsmcli[rar]', and the library itself: apt install libarchive13, or brew install "
-            "libarchive; then the same command again",
-        ) from None
+        library = "apt install libarchive13, or brew install libarchive"
+        hint = f"pip install 'tsmcli[rar]', and the library itself: {library}; then the same command again"
+        problem = f"{archive} is there, but libarchive, which unpacks it, is not installed"
+        raise EnvironmentProblem(problem, hint) from None
     try:
         needed = 0
         with libarchive.file_reader(str(archive)) as entries:
@@ -49,11 +48,7 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 
 def check_member(name: str, archive: Path, *, plain: bool) -> None:
-    """Refuse a member that is no plain file or folder, or whose name leads out of the folder on any system.
-
-    Raises:
-        WeightsError: naming the member.
-    """
+    """Raise WeightsError for a member that is no file or folder, or leads out of the folder on any system."""
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     outside = posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts or "\0" in name
     if outside or not windows.parts:
