@@ -98,7 +98,7 @@ def test_csv_is_exact_but_on_a_terminal(
 
 def test_titles_of_bars_are_no_markup(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("tsmcli.report.progress.Console", partial(Console, force_terminal=True))
-    follow(iter([Scoring("[/bold]\x1b]0;x\x07.mp4", 3)]))
+    follow(event for event in [Scoring("[/bold]\x1b]0;x\x07.mp4", 3)])
     assert "[/bold]\\x1b]0;x\\x07.mp4" in capsys.readouterr().err
 
 

@@ -49,9 +49,9 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_curves_are_drawn_once_the_checkpoint_is_saved(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    follow(iter([Saved(run / "best.pt", best=True)]))
+    follow(event for event in [Saved(run / "best.pt", best=True)])
     assert not (run / "curves.png").exists()
-    follow(iter([Saved(run / "best.pt", best=True), Saved(run / "last.pt", best=False)]))
+    follow(event for event in [Saved(run / "best.pt", best=True), Saved(run / "last.pt", best=False)])
     with Image.open(run / "curves.png") as picture:
         assert picture.size[0] > picture.size[1] > 200
     assert "not drawn" not in capsys.readouterr().err
@@ -62,9 +62,9 @@ def test_no_picture_ends_a_training(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run / "curves.png").mkdir()  # a file that cannot be replaced, as one that is open elsewhere on Windows
-    follow(iter([Saved(run / "last.pt", best=False)]))
+    follow(event for event in [Saved(run / "last.pt", best=False)])
     assert "  curves.png was not drawn: [Errno" in capsys.readouterr().err
     assert {path.name for path in run.iterdir()} == {"log.jsonl", "curves.png"}
     monkeypatch.setattr("tsmcli.report.figures.draw_curves", lambda _: 1 / 0)
-    follow(iter([Saved(run / "last.pt", best=False)]))
+    follow(event for event in [Saved(run / "last.pt", best=False)])
     assert capsys.readouterr().err == "  curves.png was not drawn: division by zero\n"

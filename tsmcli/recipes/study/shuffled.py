@@ -82,10 +82,7 @@ def study_order(
 
 def compare_orders(scores: dict[str, NDArray[np.float32]], labels: NDArray[np.int64], of: int) -> OrderStudy:
     """Accuracies from scores [N, K] by order."""
-    return OrderStudy(
-        videos=len(labels),
-        of=of,
-        top1={order: top_k(table, labels) for order, table in scores.items()},
-        mean_class={order: mean_class(table, labels) for order, table in scores.items()},
-        classes={order: per_class(confusion(table, labels)) for order, table in scores.items()},
-    )
+    top1 = {order: top_k(table, labels) for order, table in scores.items()}
+    mean = {order: mean_class(table, labels) for order, table in scores.items()}
+    classes = {order: per_class(confusion(table, labels)) for order, table in scores.items()}
+    return OrderStudy(len(labels), of, top1, mean, classes)
