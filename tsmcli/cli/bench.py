@@ -68,14 +68,18 @@ def bench(
     """
     from tsmcli.presets import resolve
 
-    limit = parse_percent(fail_if_slower) if fail_if_slower else None
-    if limit is not None and not baseline:
+    if batch and not re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", batch):
+        raise UsageError(f"--batch {batch!r}: expected numbers from 1 to 999999999, such as 1,8,32")
+    percent = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", fail_if_slower or "0")
+    if not percent:
+        raise UsageError(f"--fail-if-slower {fail_if_slower!r}: expected a percentage, such as 5%")
+    if fail_if_slower and not baseline:
         raise UsageError("--fail-if-slower needs --baseline FILE")
     if train and protocol:
         raise UsageError("--protocol is of testing, not of --train")
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"{plot}: plots are written as .png, .svg or .pdf")
-    batches = parse_batches(batch) if batch else []
+    batches = [int(number) for number in batch.split(",")] if batch else []
     resolved = [resolve(name, sets or ()) for name in presets or ["r50-k400-8f"]]
     if len({preset.name for preset in resolved}) < len(resolved):
         raise UsageError("two presets have the same name", hint="give one of the files another name")
@@ -100,6 +104,7 @@ def bench(
     lists = Places(folder=data, media=media) if data else None
     if data and data.is_file():
         lists = Places(train_list=data, val_list=data, media=media)
+    limit = float(percent[1]) / 100 if fail_if_slower else None
     run(cases, lists, videos, baseline, limit, plot, "json" if as_json else form)
 
 
@@ -140,18 +145,3 @@ def run(
         raise unread
     if baseline:
         judge(beside, baseline, limit)
-
-
-def parse_batches(text: str) -> list[int]:
-    """`1,8,32` -> those numbers; UsageError for something else."""
-    if not re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", text):
-        raise UsageError(f"--batch {text!r}: expected numbers from 1 to 999999999, such as 1,8,32")
-    return [int(word) for word in text.split(",")]
-
-
-def parse_percent(text: str) -> float:
-    """`5%` or `5` -> 0.05; UsageError for something else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", text)
-    if not match:
-        raise UsageError(f"--fail-if-slower {text!r}: expected a percentage, such as 5%")
-    return float(match[1]) / 100

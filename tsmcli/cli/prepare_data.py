@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from tsmcli.prepare.extract import Size
     from tsmcli.prepare.matching import MediaPlan
     from tsmcli.prepare.official import PreparedDataset
+
+_PROBLEMS = 20
 
 
 def prepare_data(
@@ -70,9 +73,7 @@ def prepare_data(
     if workers is None:  # one per core that this process may use
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if check:
-        from tsmcli.cli.check_data import check_data
-
-        check_data(dataset, out, full, quarantine, report, workers, store, as_json)
+        _check(dataset, out, full, quarantine, report, workers, store, as_json)
         return
     if full or quarantine or report:
         raise UsageError("--full, --quarantine and --report are for --check")
@@ -102,6 +103,45 @@ def prepare_data(
         _print_plan(plan, as_json)
     else:
         _print_prepared(follow(prepare(plan, workers=workers, shard=part)), dataset, shard, as_json)
+
+
+def _check(
+    dataset: str, folder: Path, full: bool, quarantine: bool, report: Path | None, workers: int,
+    store: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Verify a prepared dataset; exit 3 if something is wrong."""
+    from tsmcli.config import DataConfig
+    from tsmcli.data.location import prepared_stores
+    from tsmcli.prepare.annotations import write_csv
+    from tsmcli.prepare.verify import check, write_quarantine
+    from tsmcli.report.progress import follow
+
+    name = "folder" if dataset == "csv" else dataset
+    read_as = "video" if store == "seekable" else store or (prepared_stores(name, folder) or ["frames"])[0]
+    data = DataConfig.model_validate({"dataset": name, "store": read_as})
+    result = follow(check(data, folder, num_segments=8, full=full, workers=workers))
+    rows = [(p.split, p.path, p.kind, p.detail) for p in result.problems]
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(report, ("split", "video", "kind", "detail"), rows)
+    if as_json:
+        print_json({"folder": folder, "videos": result.videos, "problems": [asdict(p) for p in result.problems]})
+    elif rows:
+        title = f"{result.videos} videos of {folder} ({data.store})"
+        print_table(("list", "video", "kind", "what"), rows[:_PROBLEMS], title)
+        if len(rows) > _PROBLEMS:
+            print_line(f"and {len(rows) - _PROBLEMS} more; --report FILE has them all")
+    else:
+        print_line(f"{result.videos} videos of {folder}: nothing wrong")
+    broken = sum(p.broken for p in result.problems)
+    if quarantine:
+        path = write_quarantine(result)
+        if broken and not as_json:
+            print_line(f"{broken} videos in {path}")
+    if rows:
+        way = "--quarantine makes training and testing count them without opening them"
+        hint = way if broken and not quarantine else ""
+        raise DataError(f"{len(rows)} problems, {broken} of them broken videos", hint)
 
 
 def _size(short_side: int | None, height: int | None, exact: str | None) -> Size:

@@ -76,7 +76,7 @@ def train(
     Example: tsm train --preset r50-sthv1-flip --set train.batch=16
     """
     from tsmcli.data.location import Places
-    from tsmcli.engine.processes import ALONE, joined, launched
+    from tsmcli.engine.processes import ALONE, World, joined, launched
     from tsmcli.presets import leaves
 
     given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
@@ -87,6 +87,7 @@ def train(
     resolved, run = choose_run(preset, overrides, work_dir, resume=resume, restarted=restarted)
     where = Places(data_root, data, train_list=train_list, val_list=val_list, media=media, classes=classes)
 
+    from tsmcli.engine.optim import scaled_lr
     from tsmcli.recipes.train import train as run_training
     from tsmcli.recipes.train_plan import dry_run as dry_run_of
     from tsmcli.recipes.train_plan import make_train_plan
@@ -106,7 +107,8 @@ def train(
         if batch == "auto" and not begun:  # a resumed run keeps what was found
             plan = with_largest_batch(plan)
         if dry_run:
-            plan = of_processes(plan, gpus) if gpus > 1 else plan
+            if gpus > 1:  # what it is for the first of several processes, which are not started
+                plan = replace(plan, world=World(0, gpus), lr=scaled_lr(plan.config.train, gpus))
             values = tuple((key, value, plan.preset.origins[key]) for key, value in leaves(plan.config))
             result = dry_run_of(plan, values)
             if as_json:
@@ -167,14 +169,6 @@ def with_largest_batch(plan: TrainPlan) -> TrainPlan:
     origins = {**plan.preset.origins, "train.batch": "--batch auto"}
     preset = replace(plan.preset, config=config, origins=origins)
     return replace(plan, preset=preset, lr=scaled_lr(config.train, plan.world.size))
-
-
-def of_processes(plan: TrainPlan, processes: int) -> TrainPlan:
-    """What a plan is for the first of several processes, which a dry run does not start."""
-    from tsmcli.engine.optim import scaled_lr
-    from tsmcli.engine.processes import World
-
-    return replace(plan, world=World(0, processes), lr=scaled_lr(plan.config.train, processes))
 
 
 def test_checkpoint(checkpoint: Path, where: Places, device: str) -> dict[str, Any]:

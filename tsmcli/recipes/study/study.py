@@ -71,13 +71,11 @@ def find_runs(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"no run folder {folder}")
-    if _is_run(folder):
-        return [folder]
-    runs = [path for path in sorted(folder.iterdir()) if path.is_dir() and _is_run(path)]
+    runs = [path for path in (folder, *sorted(folder.iterdir())) if _score_files(path) or _checkpoints(path)]
     if not runs:
         hint = "tsm train makes runs; tsm test --checkpoint FILE puts scores beside the checkpoint of a run"
         raise DataError(f"{folder} is no run: there are no scores and no checkpoint in it", hint)
-    return runs
+    return runs[:1] if runs[0] == folder else runs
 
 
 def study(
@@ -111,8 +109,7 @@ def study(
     other = read_log(compare_log) if compare_log else None
     file = scores or next(iter(_score_files(run)), None)
     if file is None:
-        checkpoint = next(path for path in (run / "best.pt", run / "last.pt") if path.is_file())
-        tested = yield from test(checkpoint, None, places, overrides=overrides, device_name=device_name)
+        tested = yield from test(_checkpoints(run)[0], None, places, overrides=overrides, device_name=device_name)
         file = tested.files[0]
     found = replace(read_study(run, file), other=other)
     if scores:
@@ -154,7 +151,7 @@ def read_study(run: Path, file: Path) -> Study:
 
 def check_of_run(results: Results, file: Path, run: Path) -> None:
     """Raise DataError for scores of a checkpoint that is not the run's."""
-    hashes = [sha256(path) for path in (run / "best.pt", run / "last.pt") if path.is_file()]
+    hashes = [sha256(path) for path in _checkpoints(run)]
     if hashes and results.meta.get("sha256") not in hashes:
         tested = results.meta.get("checkpoint", "an unknown checkpoint")
         raise DataError(f"{file} is of {tested}, which is none of {run}, or has changed since", _ALONE)
@@ -165,5 +162,6 @@ def _score_files(run: Path) -> list[Path]:
     return sorted(run.glob("scores*.npz"), key=lambda path: -path.stat().st_mtime)
 
 
-def _is_run(folder: Path) -> bool:
-    return bool(_score_files(folder)) or any((folder / name).is_file() for name in ("best.pt", "last.pt"))
+def _checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, the best one first."""
+    return [path for path in (run / "best.pt", run / "last.pt") if path.is_file()]
