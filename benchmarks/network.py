@@ -42,7 +42,7 @@ from tsmcli.engine.device import (
     keep_freed_memory,
     use_channels_last,
 )
-from tsmcli.recipes.bench.timing import synchronise
+from tsmcli.recipes.bench.network import synchronise
 
 NETWORKS = {
     "r50-8f": ModelConfig(init="none", dropout=0),

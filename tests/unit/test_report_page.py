@@ -15,8 +15,7 @@ from PIL import Image
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import PROTOCOLS
-from tsmcli.core.tsm import build_model
-from tsmcli.engine.device import environment
+from tsmcli.files import sha256
 from tsmcli.metrics import interval
 from tsmcli.presets import load_preset
 from tsmcli.recipes.network import Opened
@@ -40,10 +39,11 @@ def make_study(folder: Path, names: list[str], videos: int) -> Study:
     scores /= scores.sum(1, keepdims=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "best.pt").write_bytes(b"weights")
-    config = load_preset("demo", ["model.width=0.125"])
-    made_up = Opened(folder / "best.pt", "0" * 64, "made-up", config, names, build_model(config, 2), None)
+    tested = Opened(
+        folder / "best.pt", sha256(folder / "best.pt"), "made-up", load_preset("demo"), names, None, None
+    )
     meta = {
-        **made_up.describe(), "environment": environment(),  # as tests do
+        **tested.describe(),  # as tests do
         "protocol_name": "efficient", "protocol": PROTOCOLS["efficient"].model_dump(), "class_names": names,
     }  # fmt: skip
     paths = [f"{i}.mp4" for i in range(videos)]
@@ -100,7 +100,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [EVIL, *(CATALOG["k400"].class_names() or [])[1:]]
-    return write_report(make_study(tmp_path_factory.mktemp("runs") / "run", names, 20_000)).page
+    return write_report(make_study(tmp_path_factory.mktemp("runs") / "run", names, 20_000))[0]
 
 
 def test_the_page_of_400_classes_is_small_and_alone(page: Path) -> None:
@@ -134,9 +134,9 @@ def test_names_are_text_and_never_code(page: Path) -> None:
 
 
 def test_plots(tmp_path: Path) -> None:
-    written = write_report(make_study(tmp_path / "run", ["a", "b", "c"], 30))
-    assert {plot.name for plot in written.plots} == {"classes.png", "confusion.png", "curves.png", "order.png"}
-    for plot in written.plots:
+    _, plots = write_report(make_study(tmp_path / "run", ["a", "b", "c"], 30))
+    assert {plot.name for plot in plots} == {"classes.png", "confusion.png", "curves.png", "order.png"}
+    for plot in plots:
         with Image.open(plot) as picture:
             assert min(picture.size) > 150
     assert not list(tmp_path.rglob("*.part*"))
@@ -146,10 +146,10 @@ def test_a_study_without_curves_order_and_clips(tmp_path: Path) -> None:
     full = make_study(tmp_path / "run", ["a", "b", "c"], 30)
     odd = Path("run\udcff")  # a name whose bytes are no text
     study = Study(odd, full.file, full.results, full.tests, full.matrix, full.classes)
-    written = write_report(study, tmp_path / "elsewhere/page.html")
-    assert written.page == tmp_path / "elsewhere/page.html"
-    assert {plot.name for plot in written.plots} == {"classes.png", "confusion.png"}
-    words = written.page.read_text()
+    page, plots = write_report(study, tmp_path / "elsewhere/page.html")
+    assert page == tmp_path / "elsewhere/page.html"
+    assert {plot.name for plot in plots} == {"classes.png", "confusion.png"}
+    words = page.read_text()
     assert "How much time matters" not in words
     assert 'id="training"' not in words
     assert "run\\udcff" in words

@@ -9,10 +9,12 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 from typer.core import TyperGroup
 
 from tsmcli import __version__
 from tsmcli.errors import EnvironmentProblem, Interrupted, PeerLost, TsmError, is_out_of_memory
+from tsmcli.report.tables import printable, write_out
 
 
 class ErrorBoundary(TyperGroup):
@@ -20,8 +22,6 @@ class ErrorBoundary(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; a failure that is no bug never shows a traceback."""
-        from tsmcli.report.tables import write_out
-
         try:
             result = super().invoke(ctx)
             write_out("", flush=True)  # at exit it would fail without a name
@@ -72,8 +72,6 @@ def _drop_stdout() -> None:
 
 
 def _tell(error: TsmError) -> None:
-    from tsmcli.report.tables import printable
-
     rank = os.environ.get("RANK", "0")
     if rank != "0" and isinstance(error, Interrupted):  # an interruption is told once
         return
@@ -102,9 +100,9 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    debug: Annotated[bool, Option("--debug", help="Show a traceback when something fails.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass

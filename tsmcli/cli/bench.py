@@ -7,51 +7,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from tsmcli.cli.shared import Device, Json, Media, Set
+from tsmcli.errors import DataError, TsmError, UsageError
 
 if TYPE_CHECKING:
+    from tsmcli.data.location import Places
     from tsmcli.recipes.bench.case import Case
 
 
 def bench(
     presets: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PRESET...", help="Preset names or files.", show_default="r50-k400-8f"),
+        Argument(metavar="PRESET...", help="Preset names or files.", show_default="r50-k400-8f"),
     ] = None,
     sets: Set = None,
     batch: Annotated[
         str | None,
-        typer.Option(metavar="N,N", help="Videos at a time.", show_default="1; with --train the recipe's"),
+        Option(metavar="N,N", help="Videos at a time.", show_default="1; with --train the recipe's"),
     ] = None,
-    train: Annotated[bool, typer.Option("--train", help="Measure steps of training.")] = False,
-    protocol: Annotated[str | None, typer.Option(help="Test protocol.", show_default="the preset's")] = None,
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Number format.")] = "fp32",
-    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the network.")] = False,
+    train: Annotated[bool, Option("--train", help="Measure steps of training.")] = False,
+    protocol: Annotated[str | None, Option(help="Test protocol.", show_default="the preset's")] = None,
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Option(help="Number format.")] = "fp32",
+    compiled: Annotated[bool, Option("--compile", help="torch.compile the network.")] = False,
     channels_last: Annotated[
-        bool, typer.Option("--channels-last/--no-channels-last", help="Memory format; all commands use it.")
+        bool, Option("--channels-last/--no-channels-last", help="Memory format; all commands use it.")
     ] = True,
     twin: Annotated[
-        bool, typer.Option("--twin/--no-twin", help="Also time the network without its shift, in turn.")
+        bool, Option("--twin/--no-twin", help="Also time the network without its shift, in turn.")
     ] = True,
     device: Device = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Of torch on a CPU.", show_default="torch's choice")
-    ] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="How long to measure each; three rounds at least.")] = 15.0,
+    threads: Annotated[int | None, Option(min=1, help="Of torch on a CPU.", show_default="torch's choice")] = None,
+    seconds: Annotated[float, Option(min=0, help="How long to measure each; three rounds at least.")] = 15.0,
     data: Annotated[
-        Path | None, typer.Option(help="Also measure reading: a list file, or a prepared dataset's folder.")
+        Path | None, Option(help="Also measure reading: a list file, or a prepared dataset's folder.")
     ] = None,
     media: Media = None,
-    videos: Annotated[int, typer.Option(min=2, help="With --data: how many videos to read.")] = 64,
-    baseline: Annotated[Path | None, typer.Option(help="Compare with an earlier --json output.")] = None,
+    videos: Annotated[int, Option(min=2, help="With --data: how many videos to read.")] = 64,
+    baseline: Annotated[Path | None, Option(help="Compare with an earlier --json output.")] = None,
     fail_if_slower: Annotated[
-        str | None, typer.Option(metavar="PERCENT", help="With --baseline: exit 6 if anything is that much slower.")
+        str | None, Option(metavar="PERCENT", help="With --baseline: exit 6 if anything is that much slower.")
     ] = None,
-    profile: Annotated[Path | None, typer.Option(help="Write a trace of a call, for Perfetto.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the speeds, as .png, .svg or .pdf.")] = None,
+    profile: Annotated[Path | None, Option(help="Write a trace of a call, for Perfetto.")] = None,
+    plot: Annotated[Path | None, Option(help="Draw the speeds, as .png, .svg or .pdf.")] = None,
     form: Annotated[
-        Literal["table", "markdown", "csv", "json"], typer.Option("--format", help="How to print.")
+        Literal["table", "markdown", "csv", "json"], Option("--format", help="How to print.")
     ] = "table",
     as_json: Json = False,
 ) -> None:
@@ -65,23 +66,26 @@ def bench(
 
     tsm bench --json > old.json; tsm bench --baseline old.json --fail-if-slower 5%
     """
-    from tsmcli.errors import UsageError
     from tsmcli.presets import resolve
 
-    limit = parse_percent(fail_if_slower) if fail_if_slower else None
-    if limit is not None and not baseline:
+    if batch and not re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", batch):
+        raise UsageError(f"--batch {batch!r}: expected numbers from 1 to 999999999, such as 1,8,32")
+    percent = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", fail_if_slower or "0")
+    if not percent:
+        raise UsageError(f"--fail-if-slower {fail_if_slower!r}: expected a percentage, such as 5%")
+    if fail_if_slower and not baseline:
         raise UsageError("--fail-if-slower needs --baseline FILE")
     if train and protocol:
         raise UsageError("--protocol is of testing, not of --train")
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"{plot}: plots are written as .png, .svg or .pdf")
-    batches = parse_batches(batch) if batch else []
+    batches = [int(number) for number in batch.split(",")] if batch else []
     resolved = [resolve(name, sets or ()) for name in presets or ["r50-k400-8f"]]
     if len({preset.name for preset in resolved}) < len(resolved):
         raise UsageError("two presets have the same name", hint="give one of the files another name")
-
     several = len(resolved) * max(1, len(batches)) > 1
 
+    from tsmcli.data.location import Places
     from tsmcli.recipes.bench.case import Case
     from tsmcli.recipes.network import choose_protocol
 
@@ -95,41 +99,36 @@ def bench(
         for preset in resolved
         for size in batches or [preset.config.train.batch if train else 1]
     ]  # fmt: skip
-    run(cases, data, media, videos, baseline, limit, plot, "json" if as_json else form)
+    if data and not data.exists():
+        raise DataError(f"no list file and no folder {data}")
+    lists = Places(folder=data, media=media) if data else None
+    if data and data.is_file():
+        lists = Places(train_list=data, val_list=data, media=media)
+    limit = float(percent[1]) / 100 if fail_if_slower else None
+    run(cases, lists, videos, baseline, limit, plot, "json" if as_json else form)
 
 
 def run(
-    cases: list[Case],
-    data: Path | None,
-    media: Path | None,
-    videos: int,
-    baseline: Path | None,
-    limit: float | None,
-    plot: Path | None,
-    form: str,
-) -> None:
+    cases: list[Case], lists: Places | None, videos: int, baseline: Path | None, limit: float | None,
+    plot: Path | None, form: str,
+) -> None:  # fmt: skip
     """Measure, print, draw, compare."""
-    from tsmcli.data.location import Places, find_split
-    from tsmcli.errors import DataError, TsmError
+    from tsmcli.data.location import find_split
     from tsmcli.recipes.bench.compare import bench, bench_data, compare_with, judge, read_baseline
     from tsmcli.report.bench import draw, print_bench
     from tsmcli.report.progress import follow
 
-    if data and not data.exists():
-        raise DataError(f"no list file and no folder {data}")
     for path in (plot, *(case.trace for case in cases)):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
     before = read_baseline(baseline) if baseline else {}
-    lists = Places(folder=data, media=media)
-    if data and data.is_file():
-        lists = Places(train_list=data, val_list=data, media=media)
-    for case in {case.name: case for case in cases}.values() if data else ():
-        find_split(case.config.data, lists, "train" if case.mode == "training" else "val", None)
+    if lists:
+        for case in cases:
+            find_split(case.config.data, lists, "train" if case.mode == "training" else "val", None)
     measured = follow(bench(cases))
     unread: Exception | None = None
     try:
-        reading = follow(bench_data(cases, lists, videos)) if data else []
+        reading = follow(bench_data(cases, lists, videos)) if lists else []
     except Exception as error:  # told after what was measured
         reading, unread = [], error
     beside = compare_with(before, measured) if baseline else []
@@ -146,22 +145,3 @@ def run(
         raise unread
     if baseline:
         judge(beside, baseline, limit)
-
-
-def parse_batches(text: str) -> list[int]:
-    """`1,8,32` -> those numbers; UsageError for something else."""
-    from tsmcli.errors import UsageError
-
-    if not re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", text):
-        raise UsageError(f"--batch {text!r}: expected numbers from 1 to 999999999, such as 1,8,32")
-    return [int(word) for word in text.split(",")]
-
-
-def parse_percent(text: str) -> float:
-    """`5%` or `5` -> 0.05; UsageError for something else."""
-    from tsmcli.errors import UsageError
-
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", text)
-    if not match:
-        raise UsageError(f"--fail-if-slower {text!r}: expected a percentage, such as 5%")
-    return float(match[1]) / 100

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from tsmcli.cli.shared import DataRoot, Json
+from tsmcli.cli.shared import Json, Root
+from tsmcli.errors import EnvironmentProblem
+from tsmcli.report.tables import print_json, print_table
 
 
-def doctor(data_root: DataRoot = Path("data"), as_json: Json = False) -> None:
+def doctor(data_root: Root = Path("data"), as_json: Json = False) -> None:
     """Say what is installed, what the machine has, and how to repair what is missing.
 
     Exit code 5 if something needed is missing.
     """
-    from tsmcli.errors import EnvironmentProblem
     from tsmcli.recipes.doctor import examine
-    from tsmcli.report.tables import print_json, print_table
 
     findings = examine(data_root)
     if as_json:

@@ -5,43 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from tsmcli.cli.shared import Data, DataRoot, Device, Json
+from tsmcli.cli.shared import Data, Device, Json, Metrics, Missing, Preset, Root, TopK
+from tsmcli.errors import DataError, UsageError
 
 
 def evaluate(
     results: Annotated[
         list[Path] | None,
-        typer.Argument(help="Results files, ours or MMAction2's; several are averaged.", show_default="the newest"),
+        Argument(help="Results files, ours or MMAction2's; several are averaged.", show_default="the newest"),
     ] = None,
-    metrics: Annotated[list[str], typer.Option(help="top_k mean_class per_class confusion map")] = [  # noqa: B006
-        "top_k",
-        "mean_class",
-    ],
-    topk: Annotated[list[int] | None, typer.Option(min=1, help="The k of top_k.", show_default="1 5")] = None,
+    metrics: Metrics = ["top_k", "mean_class"],  # noqa: B006
+    topk: TopK = None,
     weights: Annotated[
-        list[float] | None, typer.Option(help="A weight for each of several files.", show_default="all equal")
+        list[float] | None, Option(help="A weight for each of several files.", show_default="all equal")
     ] = None,
     list_file: Annotated[
-        Path | None, typer.Option("--list", help="List of the videos, for MMAction2's files, which have no labels.")
+        Path | None, Option("--list", help="List of the videos, for MMAction2's files, which have no labels.")
     ] = None,
     softmax: Annotated[
-        bool, typer.Option("--softmax", help="Turn raw scores into probabilities before averaging.")
+        bool, Option("--softmax", help="Turn raw scores into probabilities before averaging.")
     ] = False,
     compare: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(metavar="A B", help="Is B better than A, or is it chance? Two results files."),
+        Option(metavar="A B", help="Is B better than A, or is it chance? Two results files."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the samples that --compare draws.")] = 0,
-    checkpoint: Annotated[Path | None, typer.Option(help="Test this checkpoint first.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Preset of bare weights.")] = None,
-    data_root: DataRoot = Path("data"),
+    seed: Annotated[int, Option(min=0, help="Of the samples that --compare draws.")] = 0,
+    checkpoint: Annotated[Path | None, Option(help="Test this checkpoint first.")] = None,
+    preset: Preset = None,
+    data_root: Root = Path("data"),
     data: Data = None,
     device: Device = "auto",
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Exit 0 although videos could not be read.")
-    ] = False,
+    allow_missing: Missing = False,
     as_json: Json = False,
 ) -> None:
     """Compute metrics from saved scores, without torch; with --checkpoint, test it first.
@@ -52,7 +48,6 @@ def evaluate(
 
     tsm eval --compare old.npz new.npz
     """
-    from tsmcli.errors import UsageError
     from tsmcli.recipes.evaluate import check_metrics
 
     check_metrics(metrics)
@@ -70,59 +65,25 @@ def evaluate(
         raise UsageError("--preset needs --checkpoint", hint="a preset alone has no weights to test")
     if data or device != "auto":
         raise UsageError("--data and --device are for --checkpoint", hint="saved scores need neither")
+    from tsmcli.recipes.compare import compare as run_compare
+    from tsmcli.recipes.ensemble import check_list_used, open_scores
+    from tsmcli.recipes.evaluate import evaluate as run
+    from tsmcli.report.evaluation import print_comparison, print_evaluation
+
     if compare:
         if weights:
             raise UsageError("--weights is for several files that are averaged, not for --compare")
-        _compare(compare, metrics, topk, list_file, softmax=softmax, seed=seed, allow_missing=allow_missing,
-                 as_json=as_json)  # fmt: skip
-        return
-    _evaluate(results or [], metrics, topk, weights, list_file, softmax=softmax, allow_missing=allow_missing,
-              as_json=as_json)  # fmt: skip
-
-
-def _evaluate(
-    files: list[Path],
-    metrics: list[str],
-    topk: list[int] | None,
-    weights: list[float] | None,
-    list_file: Path | None,
-    *,
-    softmax: bool,
-    allow_missing: bool,
-    as_json: bool,
-) -> None:
-    from tsmcli.errors import DataError
-    from tsmcli.recipes.evaluate import evaluate as run
-    from tsmcli.report.evaluation import print_evaluation
-
-    evaluation = run(files, metrics, topk, weights=weights, list_file=list_file, softmax=softmax)
-    print_evaluation(evaluation, as_json=as_json)
-    if not evaluation.complete and not allow_missing:
-        raise DataError(f"this is the accuracy on {evaluation.coverage}", hint="--allow-missing accepts that")
-
-
-def _compare(
-    files: tuple[Path, Path],
-    metrics: list[str],
-    topk: list[int] | None,
-    list_file: Path | None,
-    *,
-    softmax: bool,
-    seed: int,
-    allow_missing: bool,
-    as_json: bool,
-) -> None:
-    from tsmcli.errors import DataError, UsageError
-    from tsmcli.recipes.compare import compare
-    from tsmcli.recipes.ensemble import check_list_used, open_scores
-    from tsmcli.report.evaluation import print_comparison
-
-    if softmax:
-        raise UsageError("--softmax changes no ranking, so it is of no use to --compare")
-    a, b = (open_scores(file, list_file) for file in files)
-    check_list_used((a, b), list_file)
-    comparison = compare(a, b, files, metrics, topk, seed=seed)
-    print_comparison(comparison, as_json=as_json)
-    if not (comparison.a.complete and comparison.b.complete) and not allow_missing:
-        raise DataError(f"this compares the {comparison.a.coverage} that could be read",
-                        hint="--allow-missing accepts that")  # fmt: skip
+        if softmax:
+            raise UsageError("--softmax changes no ranking, so it is of no use to --compare")
+        a, b = (open_scores(file, list_file) for file in compare)
+        check_list_used((a, b), list_file)
+        both = run_compare(a, b, compare, metrics, topk, seed=seed)
+        print_comparison(both, as_json=as_json)
+        complete = both.a.complete and both.b.complete
+        what = f"this compares the {both.a.coverage} that could be read"
+    else:
+        found = run(results or [], metrics, topk, weights=weights, list_file=list_file, softmax=softmax)
+        print_evaluation(found, as_json=as_json)
+        complete, what = found.complete, f"this is the accuracy on {found.coverage}"
+    if not complete and not allow_missing:
+        raise DataError(what, hint="--allow-missing accepts that")

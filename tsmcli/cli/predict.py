@@ -6,39 +6,37 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
-from tsmcli.cli.shared import Classes, Device, Json, Set
+from tsmcli.cli.shared import Checkpoint, Classes, Device, Json, Preset, Set
+from tsmcli.errors import DataError, UsageError
 
 
 def predict(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint of a run, an id of tsm zoo ls, or weights and --preset.")
-    ],
+    checkpoint: Checkpoint,
     videos: Annotated[
         list[str],
-        typer.Argument(metavar="VIDEO", help="Videos, folders of them, folders of JPEG frames, 'patterns*'."),
+        Argument(metavar="VIDEO", help="Videos, folders of them, folders of JPEG frames, 'patterns*'."),
     ],
-    top: Annotated[int, typer.Option("--topk", min=1, help="How many classes to name.")] = 5,
+    top: Annotated[int, Option("--topk", min=1, help="How many classes to name.")] = 5,
     window: Annotated[
-        float | None, typer.Option(min=0.01, metavar="SEC", help="Predict windows of this length along the video.")
+        float | None, Option(min=0.01, metavar="SEC", help="Predict windows of this length along the video.")
     ] = None,
     stride: Annotated[
         float | None,
-        typer.Option(min=0.01, metavar="SEC", help="From window to window.", show_default="half a window"),
+        Option(min=0.01, metavar="SEC", help="From window to window.", show_default="half a window"),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="With --window: draw the classes over time, as .png, .svg or .pdf.")
+        Path | None, Option(help="With --window: draw the classes over time, as .png, .svg or .pdf.")
     ] = None,
-    fps: Annotated[float, typer.Option(min=0.01, help="Frames per second of frame folders.")] = 25.0,
-    preset: Annotated[
-        str | None, typer.Option(help="Preset of bare weights.", show_default="the checkpoint's own")
-    ] = None,
+    fps: Annotated[float, Option(min=0.01, help="Frames per second of frame folders.")] = 25.0,
+    preset: Preset = None,
     sets: Set = None,
-    protocol: Annotated[str | None, typer.Option(help="As of tsm test.", show_default="test")] = None,
+    protocol: Annotated[str | None, Option(help="As of tsm test.", show_default="test")] = None,
     classes: Classes = None,
     device: Device = "auto",
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    as_csv: Annotated[bool, Option("--csv", help="Print CSV instead of a table.")] = False,
 ) -> None:
     """Say what is seen in videos of your own.
 
@@ -46,7 +44,6 @@ def predict(
 
     tsm predict best.pt long.mp4 --window 2 --stride 0.5 --plot timeline.png
     """
-    from tsmcli.errors import DataError, UsageError
     from tsmcli.presets import resolve
 
     if as_json and as_csv:
@@ -65,10 +62,11 @@ def predict(
     from tsmcli.report.progress import follow
 
     sliding = Sliding(window, stride or window / 2, fps) if window else None
-    found = follow(
-        predict_videos(checkpoint, resolved, videos, overrides=() if preset else sets or (), protocol=protocol,
-                       sliding=sliding, device_name=device, classes=classes)
+    events = predict_videos(
+        checkpoint, resolved, videos, overrides=sets or (), protocol=protocol, sliding=sliding, device_name=device,
+        classes=classes,
     )  # fmt: skip
+    found = follow(events)
     print_predictions(found, top, style="json" if as_json else "csv" if as_csv else "table")
     if plot and found.videos:
         from tsmcli.report.figures import write_timeline

@@ -2,66 +2,63 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from enum import Enum
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
+from tsmcli.catalog import CATALOG
 from tsmcli.cli.shared import Json
+from tsmcli.errors import DataError, UsageError
+from tsmcli.report.tables import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from tsmcli.prepare.extract import Size
     from tsmcli.prepare.matching import MediaPlan
     from tsmcli.prepare.official import PreparedDataset
 
-
-class Store(str, Enum):
-    """The words of --store."""
-
-    video = "video"
-    frames = "frames"
-    zip = "zip"
-    seekable = "seekable"
+_PROBLEMS = 20
 
 
 def prepare_data(
-    dataset: Annotated[str, typer.Argument(help="folder, csv, k400, sthv1, sthv2, jester, diving48.")] = "demo",
-    source: Annotated[Path | None, typer.Option(help="Folder of media and label files, or class folders.")] = None,
+    dataset: Annotated[str, Argument(help="folder, csv, k400, sthv1, sthv2, jester, diving48.")] = "demo",
+    source: Annotated[Path | None, Option(help="Folder of media and label files, or class folders.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write.", show_default="data/DATASET; csv: data/folder")
+        Path | None, Option(help="Folder to write.", show_default="data/DATASET; csv: data/folder")
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="Folder of the label files; csv: the table.", show_default="--source")
+        Path | None, Option(help="Folder of the label files; csv: the table.", show_default="--source")
     ] = None,
     store: Annotated[
-        Store | None,
-        typer.Option(
+        Literal["video", "frames", "zip", "seekable"] | None,
+        Option(
             help="video: the files as they are; frames: folders of JPEG; zip: a ZIP of JPEG per video; "
             "seekable: short-GOP H.264.",
             show_default="as found",
         ),
     ] = None,
-    short_side: Annotated[int | None, typer.Option(min=16, help="Stored short side in pixels.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Stored size in pixels, aspect not kept.")] = None,
-    height: Annotated[int | None, typer.Option(min=16, help="Stored height in pixels.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one per core")] = None,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Convert part I of N, on one of N machines.")] = "1/1",
-    val_share: Annotated[float, typer.Option(min=0.01, max=0.99, help="folder, csv: share for validation.")] = 0.2,
+    short_side: Annotated[int | None, Option(min=16, help="Stored short side in pixels.")] = None,
+    size: Annotated[str | None, Option(metavar="WxH", help="Stored size in pixels, aspect not kept.")] = None,
+    height: Annotated[int | None, Option(min=16, help="Stored height in pixels.")] = None,
+    workers: Annotated[int | None, Option(min=1, help="Processes.", show_default="one per core")] = None,
+    shard: Annotated[str, Option(metavar="I/N", help="Convert part I of N, on one of N machines.")] = "1/1",
+    val_share: Annotated[float, Option(min=0.01, max=0.99, help="folder, csv: share for validation.")] = 0.2,
     group: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="folder: regular expression; videos in whose names it finds the same text "
             "(a person, a recording) stay in one split."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the clips (demo) or of the split (folder, csv).")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, on how much disk.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Verify a prepared dataset instead.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="With --check: decode every frame.")] = False,
-    quarantine: Annotated[bool, typer.Option("--quarantine", help="With --check: write quarantine.txt.")] = False,
-    report: Annotated[Path | None, typer.Option(help="With --check: also write all problems to this CSV.")] = None,
+    seed: Annotated[int, Option(min=0, help="Of the clips (demo) or of the split (folder, csv).")] = 0,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done, on how much disk.")] = False,
+    check: Annotated[bool, Option("--check", help="Verify a prepared dataset instead.")] = False,
+    full: Annotated[bool, Option("--full", help="With --check: decode every frame.")] = False,
+    quarantine: Annotated[bool, Option("--quarantine", help="With --check: write quarantine.txt.")] = False,
+    report: Annotated[Path | None, Option(help="With --check: also write all problems to this CSV.")] = None,
     as_json: Json = False,
 ) -> None:
     """Prepare a dataset: lists, class names, and media where they are made or converted.
@@ -69,18 +66,14 @@ def prepare_data(
     Without an argument it makes the demo dataset. Videos are never deleted or changed; an interrupted conversion
     goes on where it stopped.
     """
-    from tsmcli.catalog import CATALOG
-    from tsmcli.errors import UsageError
-
     known = [*CATALOG, "csv"]
     if dataset not in known:
         raise UsageError(f"no dataset named {dataset!r}", hint=f"choose from {', '.join(known)}")
     out = out or Path("data") / CATALOG["folder" if dataset == "csv" else dataset].folder
-    workers = workers or _cores()
+    if workers is None:  # one per core that this process may use
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if check:
-        from tsmcli.cli.check_data import check_data
-
-        check_data(dataset, out, full, quarantine, report, workers, store, as_json)
+        _check(dataset, out, full, quarantine, report, workers, store, as_json)
         return
     if full or quarantine or report:
         raise UsageError("--full, --quarantine and --report are for --check")
@@ -90,7 +83,11 @@ def prepare_data(
         _demo(out, seed, as_json)
         return
     if source is None:
-        raise UsageError(f"prepare-data {dataset} needs --source DIR", hint=_what_is_needed(dataset))
+        facts = CATALOG.get(dataset)
+        needed = "one folder of videos per class, or what the paths in --annotations FILE are relative to"
+        if facts and facts.home:
+            needed = f"the official label files and the videos or frames of {facts.title}; get them at {facts.home}"
+        raise UsageError(f"prepare-data {dataset} needs --source DIR", hint=f"DIR holds {needed}")
     from tsmcli.prepare.matching import plan_media
     from tsmcli.prepare.official import prepare
     from tsmcli.report.progress import follow
@@ -99,8 +96,8 @@ def prepare_data(
     if part[0] > part[1]:
         raise UsageError(f"--shard {shard}: part {part[0]} of {part[1]}")
     plan = plan_media(
-        dataset, source, out, annotations=annotations, store=store.value if store else None,
-        size=_size(short_side, height, size), val_share=val_share, group=group, seed=seed,
+        dataset, source, out, annotations=annotations, store=store, size=_size(short_side, height, size),
+        val_share=val_share, group=group, seed=seed,
     )  # fmt: skip
     if dry_run:
         _print_plan(plan, as_json)
@@ -108,9 +105,47 @@ def prepare_data(
         _print_prepared(follow(prepare(plan, workers=workers, shard=part)), dataset, shard, as_json)
 
 
+def _check(
+    dataset: str, folder: Path, full: bool, quarantine: bool, report: Path | None, workers: int,
+    store: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Verify a prepared dataset; exit 3 if something is wrong."""
+    from tsmcli.config import DataConfig
+    from tsmcli.data.location import prepared_stores
+    from tsmcli.prepare.annotations import write_csv
+    from tsmcli.prepare.verify import check, write_quarantine
+    from tsmcli.report.progress import follow
+
+    name = "folder" if dataset == "csv" else dataset
+    read_as = "video" if store == "seekable" else store or (prepared_stores(name, folder) or ["frames"])[0]
+    data = DataConfig.model_validate({"dataset": name, "store": read_as})
+    result = follow(check(data, folder, num_segments=8, full=full, workers=workers))
+    rows = [(p.split, p.path, p.kind, p.detail) for p in result.problems]
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(report, ("split", "video", "kind", "detail"), rows)
+    if as_json:
+        print_json({"folder": folder, "videos": result.videos, "problems": [asdict(p) for p in result.problems]})
+    elif rows:
+        title = f"{result.videos} videos of {folder} ({data.store})"
+        print_table(("list", "video", "kind", "what"), rows[:_PROBLEMS], title)
+        if len(rows) > _PROBLEMS:
+            print_line(f"and {len(rows) - _PROBLEMS} more; --report FILE has them all")
+    else:
+        print_line(f"{result.videos} videos of {folder}: nothing wrong")
+    broken = sum(p.broken for p in result.problems)
+    if quarantine:
+        path = write_quarantine(result)
+        if broken and not as_json:
+            print_line(f"{broken} videos in {path}")
+    if rows:
+        way = "--quarantine makes training and testing count them without opening them"
+        hint = way if broken and not quarantine else ""
+        raise DataError(f"{len(rows)} problems, {broken} of them broken videos", hint)
+
+
 def _size(short_side: int | None, height: int | None, exact: str | None) -> Size:
     """The stored size that at most one of the three options gives."""
-    from tsmcli.errors import UsageError
     from tsmcli.prepare.extract import Size
 
     if sum(option is not None for option in (short_side, exact, height)) > 1:
@@ -124,7 +159,6 @@ def _size(short_side: int | None, height: int | None, exact: str | None) -> Size
 def parse_pair(words: str, separator: str, example: str) -> tuple[int, int]:
     """`340x256` -> (340, 256)."""
     from tsmcli.data.listfile import whole_number
-    from tsmcli.errors import UsageError
 
     first, _, second = words.partition(separator)
     numbers = whole_number(first), whole_number(second)
@@ -133,26 +167,9 @@ def parse_pair(words: str, separator: str, example: str) -> tuple[int, int]:
     return numbers[0], numbers[1]
 
 
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _what_is_needed(dataset: str) -> str:
-    from tsmcli.catalog import CATALOG
-
-    if dataset in ("folder", "csv"):
-        return "DIR holds one folder of videos per class, or what the paths in --annotations FILE are relative to"
-    facts = CATALOG[dataset]
-    return f"DIR holds the official label files and the videos or frames of {facts.title}; get them at {facts.home}"
-
-
 def _demo(out: Path, seed: int, as_json: bool) -> None:
-    from tsmcli.catalog import CATALOG
     from tsmcli.prepare.demo import make_demo
     from tsmcli.report.progress import follow
-    from tsmcli.report.tables import print_json, print_line
 
     total = follow(make_demo(out, seed=seed))
     if as_json:
@@ -170,7 +187,6 @@ def _demo(out: Path, seed: int, as_json: bool) -> None:
 
 def _print_plan(plan: MediaPlan, as_json: bool) -> None:
     from tsmcli.prepare.official import differences, estimate_bytes
-    from tsmcli.report.tables import print_json, print_line, print_table
 
     disk = estimate_bytes(plan) if plan.target in ("frames", "zip") else None
     facts = {"annotated": len(plan.annotations.items), "found": len(plan.found), "store": plan.store,
@@ -185,9 +201,6 @@ def _print_plan(plan: MediaPlan, as_json: bool) -> None:
 
 
 def _print_prepared(done: PreparedDataset, dataset: str, shard: str, as_json: bool) -> None:
-    from tsmcli.errors import DataError
-    from tsmcli.report.tables import print_json, print_line, print_table
-
     out, store = done.plan.out, done.plan.store
     counts = Counter((item.label, item.split) for item in done.plan.annotations.items)
     rows = [(name, counts[i, "train"], counts[i, "val"]) for i, name in enumerate(done.plan.annotations.classes)]

@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from tsmcli.cli.shared import Json, ManyValues, Set
+from tsmcli.errors import UsageError
+from tsmcli.files import write_text
+from tsmcli.report.tables import print_json, print_line, print_table
 
 presets = typer.Typer(no_args_is_help=True, help="The recipes: list, inspect, compare, copy.")
-Name = Annotated[str, typer.Argument(help="Preset name, MMAction2 config name, or a .yaml file.")]
+Name = Annotated[str, Argument(help="Preset name, MMAction2 config name, or a .yaml file.")]
 
 
 @presets.command("ls")
 def list_presets(as_json: Json = False) -> None:
     """List all presets."""
     from tsmcli.presets import load_preset, preset_names
-    from tsmcli.report.tables import print_json, print_table
 
     configs = {name: load_preset(name) for name in preset_names()}
     if as_json:
@@ -30,7 +33,6 @@ def list_presets(as_json: Json = False) -> None:
 def show(name: Name, sets: Set = None, as_json: Json = False) -> None:
     """Show every value of a preset and where it comes from."""
     from tsmcli.presets import leaves, resolve
-    from tsmcli.report.tables import print_json, print_table
 
     preset = resolve(name, sets or ())
     if as_json:
@@ -48,7 +50,6 @@ def show(name: Name, sets: Set = None, as_json: Json = False) -> None:
 def diff(first: Name, second: Name, as_json: Json = False) -> None:
     """Show the values in which two presets differ."""
     from tsmcli import presets as core
-    from tsmcli.report.tables import print_json, print_table
 
     rows = core.diff(core.load_preset(first), core.load_preset(second))
     if as_json:
@@ -60,14 +61,11 @@ def diff(first: Name, second: Name, as_json: Json = False) -> None:
 @presets.command()
 def copy(
     name: Name,
-    file: Annotated[Path, typer.Argument(help="File to write, ending in .yaml.")],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    file: Annotated[Path, Argument(help="File to write, ending in .yaml.")],
+    force: Annotated[bool, Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Copy a preset to a file of your own, to be edited and used with --preset FILE."""
-    from tsmcli.errors import UsageError
-    from tsmcli.files import write_text
     from tsmcli.presets import find
-    from tsmcli.report.tables import print_line
 
     if file.suffix not in (".yaml", ".yml"):
         raise UsageError(f"{file}: a preset file ends in .yaml")
@@ -82,6 +80,5 @@ def copy(
 def schema() -> None:
     """Print the JSON schema of a preset, for editors that complete and check YAML."""
     from tsmcli.config import Config
-    from tsmcli.report.tables import print_json
 
     print_json(Config.model_json_schema())

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from tsmcli.cli.shared import Data, DataRoot, Device, Json, Media, Set, places
-
-if TYPE_CHECKING:
-    from tsmcli.recipes.study.study import Study
-    from tsmcli.report.page import Written
+from tsmcli.cli.shared import Data, Device, Json, Media, Root, Set
+from tsmcli.errors import UsageError
+from tsmcli.report.tables import percent, print_json, print_line
 
 
 def report(
     run: Annotated[
-        Path | None, typer.Argument(help="A run folder, or a folder of runs.", show_default="of the newest test")
+        Path | None, Argument(help="A run folder, or a folder of runs.", show_default="of the newest test")
     ] = None,
-    scores: Annotated[
-        Path | None, typer.Option(help="Score file to look into.", show_default="the run's newest")
-    ] = None,
+    scores: Annotated[Path | None, Option(help="Score file to look into.", show_default="the run's newest")] = None,
     compare_log: Annotated[
-        Path | None, typer.Option(help="Draw the curves of this log, too: MMAction2's .log.json, or a log.jsonl.")
+        Path | None, Option(help="Draw the curves of this log, too: MMAction2's .log.json, or a log.jsonl.")
     ] = None,
     no_order: Annotated[
-        bool, typer.Option("--no-order", help="Do not score the clips again with frames shuffled and reversed.")
+        bool, Option("--no-order", help="Do not score the clips again with frames shuffled and reversed.")
     ] = False,
     max_videos: Annotated[
-        int, typer.Option(min=0, help="Shuffle and reverse a random sample of this many videos; 0: all.")
+        int, Option(min=0, help="Shuffle and reverse a random sample of this many videos; 0: all.")
     ] = 1000,
     sets: Set = None,
-    data_root: DataRoot = Path("data"),
+    data_root: Root = Path("data"),
     data: Data = None,
-    list_file: Annotated[Path | None, typer.Option("--list", help="List of the test's videos.")] = None,
+    list_file: Annotated[Path | None, Option("--list", help="List of the test's videos.")] = None,
     media: Media = None,
-    out: Annotated[Path | None, typer.Option(help="The page to write.", show_default="RUN/report.html")] = None,
+    out: Annotated[Path | None, Option(help="The page to write.", show_default="RUN/report.html")] = None,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of the sample and of the shuffling.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Of the sample and of the shuffling.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Write a page about a run: curves, accuracy, classes, confusions, mistakes, and how much time matters.
@@ -46,7 +42,7 @@ def report(
 
     Example: tsm report runs/demo/20260101-120000/tsm
     """
-    from tsmcli.errors import UsageError
+    from tsmcli.data.location import Places
     from tsmcli.recipes.evaluate import newest_results
 
     if run is None:
@@ -56,46 +52,31 @@ def report(
     from tsmcli.recipes.study.study import find_runs, study
     from tsmcli.report.page import write_report
     from tsmcli.report.progress import follow
-    from tsmcli.report.tables import print_json
 
     runs = [run] if scores else find_runs(run)
     if out and len(runs) > 1:
         raise UsageError(f"--out is for one run, and {run} holds {len(runs)}")
-    where = places(data_root, data, val_list=list_file, media=media)
+    where = Places(data_root, data, val_list=list_file, media=media)
     written = []
     for folder in runs:
         found = follow(
             study(folder, where, scores=scores, overrides=sets or (), order=not no_order, max_videos=max_videos,
                   compare_log=compare_log, device_name=device, seed=seed)
         )  # fmt: skip
-        files = write_report(found, out)
-        written.append(_summary(found, files))
-        if not as_json:
-            _print(found, files)
+        page, plots = write_report(found, out)
+        test, order = found.tests[0], found.order
+        written.append({
+            "run": found.run, "report": page, "plots": plots, **test.values, "protocol": test.protocol,
+            "videos": test.coverage,
+            "order": order and {"videos": order.videos, "top1": order.top1, "mean_class": order.mean_class},
+            "notes": found.notes,
+        })  # fmt: skip
+        if as_json:
+            continue
+        print_line(f"{page}: top-1 {percent(test.values['top1'])}, protocol {test.protocol}, {test.coverage}")
+        if order:
+            shares = ", ".join(f"{name} {percent(share)}" for name, share in order.top1.items())
+            print_line(f"  frames {shares} (top-1 of {order.videos} videos)")
+        print_line(f"  plots: {', '.join(map(str, plots))}")
     if as_json:
         print_json(written)
-
-
-def _summary(found: Study, files: Written) -> dict[str, Any]:
-    order = found.order
-    return {
-        "run": str(found.run),
-        "report": str(files.page),
-        "plots": [str(plot) for plot in files.plots],
-        **found.tests[0].values,
-        "protocol": found.tests[0].protocol,
-        "videos": found.tests[0].coverage,
-        "order": order and {"videos": order.videos, "top1": order.top1, "mean_class": order.mean_class},
-        "notes": found.notes,
-    }
-
-
-def _print(found: Study, files: Written) -> None:
-    from tsmcli.report.tables import percent, print_line
-
-    test = found.tests[0]
-    print_line(f"{files.page}: top-1 {percent(test.values['top1'])}, protocol {test.protocol}, {test.coverage}")
-    if found.order:
-        shares = ", ".join(f"{name} {percent(share)}" for name, share in found.order.top1.items())
-        print_line(f"  frames {shares} (top-1 of {found.order.videos} videos)")
-    print_line(f"  plots: {', '.join(str(plot) for plot in files.plots)}")

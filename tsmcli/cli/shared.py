@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 from typer.core import TyperCommand
 
-if TYPE_CHECKING:
-    from tsmcli.data.location import Places
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps. A missing device is an error.")]
-Gpus = Annotated[int, typer.Option(min=1, help="Processes on this machine, one per GPU.")]
+Checkpoint = Annotated[Path, Argument(help="A checkpoint of a run, an id of tsm zoo ls, or weights and --preset.")]
+Preset = Annotated[str | None, Option(help="Preset of bare weights.", show_default="the checkpoint's own")]
+Json = Annotated[bool, Option("--json", help="Print one JSON document instead of a table.")]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps. A missing device is an error.")]
+Gpus = Annotated[int, Option(min=1, help="Processes on this machine, one per GPU.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override values of the preset, such as train.lr=0.005."),
+    Option("--set", metavar="KEY=VALUE", help="Override values of the preset, such as train.lr=0.005."),
 ]
-DataRoot = Annotated[Path, typer.Option(help="Folder of all prepared datasets.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of this dataset.", show_default="below --data-root")]
-Media = Annotated[Path | None, typer.Option(help="Folder that the paths in the lists are relative to.")]
-Classes = Annotated[Path | None, typer.Option(help="File of class names, one a line, in index order.")]
+Root = Annotated[Path, Option(help="Folder of all prepared datasets.")]
+Data = Annotated[Path | None, Option(help="Folder of this dataset.", show_default="below --data-root")]
+Media = Annotated[Path | None, Option(help="Folder that the paths in the lists are relative to.")]
+Classes = Annotated[Path | None, Option(help="File of class names, one a line, in index order.")]
+
+Form = Literal["table", "markdown", "csv", "json"]
+Metrics = Annotated[list[str], Option(help="top_k, mean_class, per_class, confusion, map.")]
+TopK = Annotated[list[int] | None, Option(min=1, help="The k of top_k.", show_default="1 5")]
+Missing = Annotated[bool, Option("--allow-missing", help="Exit 0 although videos could not be read.")]
 
 MANY_VALUES = frozenset({"--metrics", "--topk", "--set", "--weights", "--with"})
 
@@ -50,10 +54,3 @@ def repeat_options(args: list[str]) -> Iterator[str]:
                 yield option
             values += 1
         yield word
-
-
-def places(data_root: Path, data: Path | None, **rest: Path | None) -> Places:
-    """Where the command line says the data lies."""
-    from tsmcli.data.location import Places
-
-    return Places(data_root, data, **rest)

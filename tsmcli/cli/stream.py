@@ -5,38 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from tsmcli.cli.shared import Classes, Device, Set
+from tsmcli.cli.shared import Classes, Device, Preset, Set
+from tsmcli.errors import UsageError
 
 
 def stream(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A unidirectional network: a checkpoint, or weights and --preset.")
-    ],
+    checkpoint: Annotated[Path, Argument(help="A unidirectional network: a checkpoint, or weights and --preset.")],
     source: Annotated[
         str,
-        typer.Option(
-            metavar="SOURCE", help="A camera's number, rtsp://..., or a video, a folder, or a 'pattern*'."
-        ),
+        Option(metavar="SOURCE", help="A camera's number, rtsp://..., or a video, a folder, or a 'pattern*'."),
     ] = "0",
-    smooth: Annotated[int, typer.Option(min=1, help="Average the logits of so many frames.")] = 1,
-    every: Annotated[int, typer.Option(min=1, help="Show the network every so many-th frame only.")] = 1,
+    smooth: Annotated[int, Option(min=1, help="Average the logits of so many frames.")] = 1,
+    every: Annotated[int, Option(min=1, help="Show the network every so many-th frame only.")] = 1,
     live: Annotated[
-        bool, typer.Option("--live", help="Play a file at its own speed, and drop frames that come too fast.")
+        bool, Option("--live", help="Play a file at its own speed, and drop frames that come too fast.")
     ] = False,
-    queue: Annotated[int, typer.Option(min=1, help="Frames that may wait before the oldest is dropped.")] = 1,
-    fps: Annotated[float, typer.Option(min=0.01, help="Frames per second of folders of pictures.")] = 25.0,
-    seconds: Annotated[float | None, typer.Option(min=0.01, help="Stop after so long.")] = None,
-    video: Annotated[Path | None, typer.Option(help="Write the frames with their labels to this .mp4.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the --video file.")] = False,
-    preset: Annotated[
-        str | None, typer.Option(help="Preset of bare weights.", show_default="the checkpoint's own")
-    ] = None,
+    queue: Annotated[int, Option(min=1, help="Frames that may wait before the oldest is dropped.")] = 1,
+    fps: Annotated[float, Option(min=0.01, help="Frames per second of folders of pictures.")] = 25.0,
+    seconds: Annotated[float | None, Option(min=0.01, help="Stop after so long.")] = None,
+    video: Annotated[Path | None, Option(help="Write the frames with their labels to this .mp4.")] = None,
+    force: Annotated[bool, Option("--force", help="Overwrite the --video file.")] = False,
+    preset: Preset = None,
     sets: Set = None,
     classes: Classes = None,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document a frame.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print a JSON document a frame.")] = False,
 ) -> None:
     """Say what is seen now, frame by frame, at the cost of a 2D network. Ctrl-C ends it.
 
@@ -46,7 +41,6 @@ def stream(
 
     tsm stream best.pt --source long.mp4 --json
     """
-    from tsmcli.errors import UsageError
     from tsmcli.presets import resolve
 
     if not source:
@@ -64,8 +58,5 @@ def stream(
     from tsmcli.report.streaming import show_stream
 
     settings = Settings(smooth, every, live, queue, fps, seconds, video)
-    show_stream(
-        run(checkpoint, resolved, source, settings, overrides=() if preset else sets or (), device_name=device,
-            classes=classes),
-        as_json=as_json,
-    )  # fmt: skip
+    events = run(checkpoint, resolved, source, settings, overrides=sets or (), device_name=device, classes=classes)
+    show_stream(events, as_json=as_json)

@@ -6,12 +6,16 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
-from tsmcli.cli.shared import Classes, Data, DataRoot, Device, Gpus, Json, Media, Set, places
+from tsmcli.cli.shared import Classes, Data, Device, Gpus, Json, Media, Root, Set
+from tsmcli.errors import ConfigError, EnvironmentProblem, UsageError
+from tsmcli.report.tables import percent, print_json, print_line
 
 if TYPE_CHECKING:
     from tsmcli.data.location import Places
@@ -29,55 +33,51 @@ OPTIONS = {
 
 
 def train(
-    preset: Annotated[str | None, typer.Option(help="Preset name, MMAction2 config name, or a .yaml file.")] = None,
+    preset: Annotated[str | None, Option(help="Preset name, MMAction2 config name, or a .yaml file.")] = None,
     sets: Set = None,
-    data_root: DataRoot = Path("data"),
+    data_root: Root = Path("data"),
     data: Data = None,
-    train_list: Annotated[Path | None, typer.Option(help="List of training videos.")] = None,
-    val_list: Annotated[Path | None, typer.Option(help="List of validation videos.")] = None,
+    train_list: Annotated[Path | None, Option(help="List of training videos.")] = None,
+    val_list: Annotated[Path | None, Option(help="List of validation videos.")] = None,
     media: Media = None,
     classes: Classes = None,
     init: Annotated[
         str | None,
-        typer.Option(
-            "--init", "--checkpoint", help="Starting weights: imagenet, none, a file or an id of tsm zoo ls."
-        ),
+        Option("--init", "--checkpoint", help="Starting weights: imagenet, none, a file or an id of tsm zoo ls."),
     ] = None,
-    work_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the run.", show_default="runs/PRESET/TIME")
-    ] = None,
+    work_dir: Annotated[Path | None, Option(help="Folder of the run.", show_default="runs/PRESET/TIME")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --work-dir, or the preset's newest run.")
+        bool, Option("--resume", help="Go on with the run in --work-dir, or the preset's newest run.")
     ] = False,
     device: Device = "auto",
     gpus: Gpus = 1,
-    batch: Annotated[str | None, typer.Option(help="Videos per process, or auto: as many as fit.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = None,
-    compile: Annotated[Flag, typer.Option("--compile", help="torch.compile the network.")] = None,
-    sync_bn: Annotated[Flag, typer.Option("--sync-bn", help="Batch norm over all GPUs.")] = None,
+    batch: Annotated[str | None, Option(help="Videos per process, or auto: as many as fit.")] = None,
+    precision: Annotated[str | None, Option(help="auto, fp32, tf32, bf16 or fp16.")] = None,
+    compile: Annotated[Flag, Option("--compile", help="torch.compile the network.")] = None,
+    sync_bn: Annotated[Flag, Option("--sync-bn", help="Batch norm over all GPUs.")] = None,
     scale_lr: Annotated[
-        Flag, typer.Option("--scale-lr/--no-scale-lr", help="Scale the learning rate to the total batch.")
+        Flag, Option("--scale-lr/--no-scale-lr", help="Scale the learning rate to the total batch.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    deterministic: Annotated[Flag, typer.Option("--deterministic", help="Deterministic GPU operations.")] = None,
-    validate: Annotated[
-        Flag, typer.Option("--validate/--no-validate", help="Validate.", show_default="yes")
-    ] = None,
-    save_every_minutes: Annotated[float | None, typer.Option(help="Minutes between checkpoints.")] = None,
-    test_last: Annotated[bool, typer.Option("--test-last", help="Test the last checkpoint afterwards.")] = False,
-    test_best: Annotated[bool, typer.Option("--test-best", help="Test the best checkpoint afterwards.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say all that would happen; do nothing.")] = False,
+    seed: Annotated[int | None, Option(help="Of everything random.")] = None,
+    deterministic: Annotated[Flag, Option("--deterministic", help="Deterministic GPU operations.")] = None,
+    validate: Annotated[Flag, Option("--validate/--no-validate", help="Validate.", show_default="yes")] = None,
+    save_every_minutes: Annotated[float | None, Option(help="Minutes between checkpoints.")] = None,
+    test_last: Annotated[bool, Option("--test-last", help="Test the last checkpoint afterwards.")] = False,
+    test_best: Annotated[bool, Option("--test-best", help="Test the best checkpoint afterwards.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say all that would happen; do nothing.")] = False,
     fast_dev_run: Annotated[
-        bool, typer.Option("--fast-dev-run", help="Two steps and four validation videos, to see that it works.")
+        bool, Option("--fast-dev-run", help="Two steps and four validation videos, to see that it works.")
     ] = False,
-    overfit: Annotated[int, typer.Option(min=0, help="Train and validate on the first N videos only.")] = 0,
+    overfit: Annotated[int, Option(min=0, help="Train and validate on the first N videos only.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Train a preset, validating on the way. Ctrl-C writes a checkpoint; --resume goes on from it.
 
     Example: tsm train --preset r50-sthv1-flip --set train.batch=16
     """
-    from tsmcli.engine.processes import joined, launched
+    from tsmcli.data.location import Places
+    from tsmcli.engine.processes import ALONE, World, joined, launched
+    from tsmcli.presets import leaves
 
     given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
@@ -85,30 +85,38 @@ def train(
         del given["batch"]
     overrides = [*(sets or ()), *(f"{OPTIONS[name]}={_text(value)}" for name, value in given.items())]
     resolved, run = choose_run(preset, overrides, work_dir, resume=resume, restarted=restarted)
-    where = places(data_root, data, train_list=train_list, val_list=val_list, media=media, classes=classes)
+    where = Places(data_root, data, train_list=train_list, val_list=val_list, media=media, classes=classes)
 
+    from tsmcli.engine.optim import scaled_lr
     from tsmcli.recipes.train import train as run_training
+    from tsmcli.recipes.train_plan import dry_run as dry_run_of
     from tsmcli.recipes.train_plan import make_train_plan
     from tsmcli.report.progress import follow
+    from tsmcli.report.training import print_dry_run
 
+    begun = run is not None and (run / "config.yaml").is_file()
     if gpus > 1 and not launched() and not dry_run:
+        from tsmcli.engine.device import choose_device
         from tsmcli.engine.launch import launch
 
-        check_early(resolved, where, device, overfit, quick=fast_dev_run)
+        # mistakes are found before processes are started, so that each is told once
+        make_train_plan(resolved, where, choose_device(device), ALONE, overfit=overfit, quick=fast_dev_run)
         raise typer.Exit(launch(gpus, device, sys.argv[1:]))
     with joined(device) as (world, at):
         plan = make_train_plan(resolved, where, at, world, overfit=overfit, quick=fast_dev_run)
-        if batch == "auto" and not (run and (run / "config.yaml").is_file()):  # a resumed run keeps what was found
+        if batch == "auto" and not begun:  # a resumed run keeps what was found
             plan = with_largest_batch(plan)
         if dry_run:
-            print_plan(of_processes(plan, gpus) if gpus > 1 else plan, as_json=as_json)
+            if gpus > 1:  # what it is for the first of several processes, which are not started
+                plan = replace(plan, world=World(0, gpus), lr=scaled_lr(plan.config.train, gpus))
+            values = tuple((key, value, plan.preset.origins[key]) for key, value in leaves(plan.config))
+            result = dry_run_of(plan, values)
+            if as_json:
+                print_json(asdict(result))
+            else:
+                print_dry_run(result)
             return
-        events = run_training(
-            plan,
-            run=run,
-            resume=resume or (restarted and run is not None and (run / "config.yaml").is_file()),
-            init=init,
-        )
+        events = run_training(plan, run=run, resume=resume or (restarted and begun), init=init)
         done = follow(events, quiet=not world.is_main)
     if world.is_main:
         wanted = [name for name, asked in (("last", test_last), ("best", test_best)) if asked]
@@ -122,9 +130,6 @@ def choose_run(
 
     A process that torchrun started again after a failure goes on with the run that it had, if that got so far.
     """
-    from dataclasses import replace
-
-    from tsmcli.errors import ConfigError, UsageError
     from tsmcli.presets import resolve
     from tsmcli.recipes.run_folder import find_run, saved_config, saved_preset_name
 
@@ -147,12 +152,10 @@ def choose_run(
 
 def with_largest_batch(plan: TrainPlan) -> TrainPlan:
     """The plan with the largest batch that fits, found by estimate, and on a GPU by real steps."""
-    from dataclasses import replace
     from functools import partial
 
     from tsmcli.engine.memory import free_memory, largest_batch
     from tsmcli.engine.optim import scaled_lr
-    from tsmcli.errors import EnvironmentProblem
     from tsmcli.presets import override
     from tsmcli.recipes.train import fits
 
@@ -168,40 +171,6 @@ def with_largest_batch(plan: TrainPlan) -> TrainPlan:
     return replace(plan, preset=preset, lr=scaled_lr(config.train, plan.world.size))
 
 
-def of_processes(plan: TrainPlan, processes: int) -> TrainPlan:
-    """What a plan is for the first of several processes, which a dry run does not start."""
-    from dataclasses import replace
-
-    from tsmcli.engine.optim import scaled_lr
-    from tsmcli.engine.processes import World
-
-    return replace(plan, world=World(0, processes), lr=scaled_lr(plan.config.train, processes))
-
-
-def check_early(preset: Preset, where: Places, device: str, overfit: int, *, quick: bool) -> None:
-    """Find mistakes before processes are started, so that each is told once."""
-    from tsmcli.engine.device import choose_device
-    from tsmcli.engine.processes import ALONE
-    from tsmcli.recipes.train_plan import make_train_plan
-
-    make_train_plan(preset, where, choose_device(device), ALONE, overfit=overfit, quick=quick)
-
-
-def print_plan(plan: TrainPlan, *, as_json: bool) -> None:
-    """The dry run."""
-    from tsmcli.presets import leaves
-    from tsmcli.recipes.train_plan import dry_run
-    from tsmcli.report.tables import print_json
-    from tsmcli.report.training import dry_run_json, print_dry_run
-
-    values = tuple((key, value, plan.preset.origins[key]) for key, value in leaves(plan.config))
-    result = dry_run(plan, values)
-    if as_json:
-        print_json(dry_run_json(result))
-    else:
-        print_dry_run(result)
-
-
 def test_checkpoint(checkpoint: Path, where: Places, device: str) -> dict[str, Any]:
     """Metrics of a checkpoint under its preset's test protocol; the scores are saved beside it."""
     from tsmcli.recipes.evaluate import summarise
@@ -215,12 +184,8 @@ def test_checkpoint(checkpoint: Path, where: Places, device: str) -> dict[str, A
 
 def finish(done: Trained, where: Places, tests: dict[str, dict[str, Any]], as_json: bool) -> None:
     """Print what came out, and what to do next."""
-    from tsmcli.report.tables import percent, print_json, print_line
-
     if as_json:
-        print_json({"run": str(done.run), "last": str(done.last), "best": str(done.best), "top1": done.top1,
-                    "best_top1": done.best_top1, "skipped": done.skipped, "seconds": round(done.seconds, 1),
-                    "tests": tests})  # fmt: skip
+        print_json({**asdict(done), "seconds": round(done.seconds, 1), "tests": tests})
         return
     if done.top1 is not None and done.best_top1 is not None:
         print_line(f"val/top1 {percent(done.top1)} after the last epoch, {percent(done.best_top1)} at best")

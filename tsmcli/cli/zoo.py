@@ -2,69 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
-from tsmcli.cli.shared import Classes, Json, ManyValues
+from tsmcli.catalog import CATALOG
+from tsmcli.cli.shared import Classes, Form, Json, ManyValues
+from tsmcli.errors import Interrupted, UsageError, WeightsError
+from tsmcli.report.tables import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from tsmcli.zoo import Extra, Model
 
 zoo = typer.Typer(no_args_is_help=True, help="The 28 published checkpoints: list, fetch, verify, convert.")
-Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids that tsm zoo ls lists.")]
+Ids = Annotated[list[str] | None, Argument(metavar="ID...", help="Ids that tsm zoo ls lists.")]
+Target = Literal["mmaction", "mit", "tsm", "safetensors", "torchvision"]
 
 
-class Sort(str, Enum):
-    """The words of --sort."""
-
-    accuracy, speed, memory = "accuracy", "speed", "memory"
-
-
-class Form(str, Enum):
-    """The words of --format."""
-
-    table, markdown, csv, json = "table", "markdown", "csv", "json"
-
-
-class Kind(str, Enum):
+class Log(str, Enum):  # typer takes no list of literals
     """The words of --with."""
 
     log, json = "log", "json"
 
 
-class Target(str, Enum):
-    """The words of --to."""
-
-    mmaction, mit, tsm, safetensors, torchvision = "mmaction", "mit", "tsm", "safetensors", "torchvision"
-
-
 @zoo.command("ls")
 def list_models(
-    dataset: Annotated[str | None, typer.Option(help="k400, sthv1, sthv2, jester or diving48.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="resnet50, resnet101 or mobilenet_v2.")] = None,
-    frames: Annotated[int | None, typer.Option(help="8 or 16.")] = None,
-    sort: Annotated[Sort | None, typer.Option(help="Best first.", show_default="as published")] = None,
-    form: Annotated[Form, typer.Option("--format", help="All but the table have every column.")] = Form.table,
+    dataset: Annotated[str | None, Option(help="k400, sthv1, sthv2, jester or diving48.")] = None,
+    backbone: Annotated[str | None, Option(help="resnet50, resnet101 or mobilenet_v2.")] = None,
+    frames: Annotated[int | None, Option(help="8 or 16.")] = None,
+    sort: Annotated[
+        Literal["accuracy", "speed", "memory"] | None, Option(help="Best first.", show_default="as published")
+    ] = None,
+    form: Annotated[Form, Option("--format", help="All but the table have every column.")] = "table",
     as_json: Json = False,
 ) -> None:
     """List the published checkpoints with their published accuracy, speed and memory."""
     from tsmcli.report.zoo import print_models
     from tsmcli.zoo import select
 
-    models = select(dataset=dataset, backbone=backbone, frames=frames, sort=sort.value if sort else None)
-    print_models(models, "json" if as_json else form.value)
+    models = select(dataset=dataset, backbone=backbone, frames=frames, sort=sort)
+    print_models(models, "json" if as_json else form)
 
 
 @zoo.command()
 def show(
-    id: Annotated[str, typer.Argument(metavar="ID", help="An id that tsm zoo ls lists.")], as_json: Json = False
+    id: Annotated[str, Argument(metavar="ID", help="An id that tsm zoo ls lists.")], as_json: Json = False
 ) -> None:
     """Show everything about a checkpoint: numbers, addresses, slips, how our preset differs, what is cached."""
     from tsmcli.recipes.zoo.download import Supply, remote_of, survey
-    from tsmcli.report.tables import print_json
     from tsmcli.report.zoo import model_json, print_entry
     from tsmcli.zoo import Model, find
 
@@ -85,16 +74,16 @@ def show(
 @zoo.command(cls=ManyValues)
 def download(
     ids: Ids = None,
-    all_models: Annotated[bool, typer.Option("--all", help="All 28 checkpoints.")] = False,
-    extra_kinds: Annotated[list[Kind] | None, typer.Option("--with", help="Training logs too: log json.")] = None,
+    all_models: Annotated[bool, Option("--all", help="All 28 checkpoints.")] = False,
+    extra_kinds: Annotated[list[Log] | None, Option("--with", help="Training logs too: log json.")] = None,
     mirror: Annotated[
         list[str] | None,
-        typer.Option(help="Try this web address or folder first; repeatable; or set TSM_ZOO_MIRROR."),
+        Option(help="Try this web address or folder first; repeatable; or set TSM_ZOO_MIRROR."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, max=32, help="Files at a time.")] = 4,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched; fetch nothing.")] = False,
+    jobs: Annotated[int, Option(min=1, max=32, help="Files at a time.")] = 4,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be fetched; fetch nothing.")] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Use no network: fail unless all is cached; or set TSM_OFFLINE.")
+        bool, Option("--offline", help="Use no network: fail unless all is cached; or set TSM_OFFLINE.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -102,11 +91,9 @@ def download(
 
     The cache is $TSM_ZOO, else $XDG_CACHE_HOME/tsm/zoo, else ~/.cache/tsm/zoo.
     """
-    from tsmcli.errors import Interrupted, UsageError
     from tsmcli.recipes.zoo.download import Supply, plan, remote_of
     from tsmcli.recipes.zoo.download import download as run
     from tsmcli.report.progress import follow
-    from tsmcli.report.tables import print_json, print_line
     from tsmcli.report.transfers import print_plan
     from tsmcli.zoo import Model, find, models
 
@@ -125,9 +112,9 @@ def download(
     except KeyboardInterrupt:
         raise Interrupted("interrupted", hint="the same command goes on where it stopped") from None
     if as_json:
-        files = [{"name": f.remote.name, "path": str(f.remote.path), "verified": bool(f.remote.sha256_prefix),
+        files = [{"name": f.remote.name, "path": f.remote.path, "verified": bool(f.remote.sha256_prefix),
                   "cached": f.cached} for f in done.files]  # fmt: skip
-        print_json({"files": files, "unpacked": [str(folder) for folder in done.unpacked]})
+        print_json({"files": files, "unpacked": done.unpacked})
     else:
         for path in (*(file.remote.path for file in done.files), *done.unpacked):
             print_line(str(path))
@@ -136,9 +123,7 @@ def download(
 @zoo.command()
 def verify(ids: Ids = None, as_json: Json = False) -> None:
     """Check the files in the cache against their published hashes; exit 4 if any is damaged or incomplete."""
-    from tsmcli.errors import WeightsError
     from tsmcli.recipes.zoo.download import Supply, remote_of, survey
-    from tsmcli.report.tables import print_json, print_line, print_table
     from tsmcli.zoo import Model, corrections, extras, find, models
 
     supply = Supply.of_environment()
@@ -147,15 +132,13 @@ def verify(ids: Ids = None, as_json: Json = False) -> None:
     main = [remote_of(entry, supply) for entry in entries]
     logs = [remote_of(e, supply, kind) for e in entries if isinstance(e, Model) for kind in ("log", "json")]
     files = [file for file in survey([*main, *logs]) if file.state != "missing" or (ids and file.remote in main)]
-    facts = [
-        {"name": file.remote.name, "state": file.state, "path": str(path),
-         "bytes": path.stat().st_size if path.exists() else 0}
-        for file in files for path in [file.remote.there]
-    ]  # fmt: skip
+    there = [file.remote.there for file in files]
+    rows = [(file.remote.name, file.state, path.stat().st_size if path.exists() else 0)
+            for file, path in zip(files, there, strict=True)]  # fmt: skip
     if as_json:
-        print_json(facts)
+        print_json([{"name": name, "state": state, "path": path, "bytes": size}
+                    for (name, state, size), path in zip(rows, there, strict=True)])  # fmt: skip
     elif files:
-        rows = [(fact["name"], fact["state"], fact["bytes"]) for fact in facts]
         print_table(("file", "state", "bytes"), rows, str(supply.cache))
     else:
         print_line(f"{supply.cache}: nothing was downloaded yet")
@@ -167,15 +150,13 @@ def verify(ids: Ids = None, as_json: Json = False) -> None:
 
 @zoo.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Weights in any known layout, or an id of the zoo.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
-    to: Annotated[Target, typer.Option("--to", help="Layout to write.")],
-    preset: Annotated[
-        str | None, typer.Option(help="What network it is.", show_default="read off the tensors")
-    ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Whose class order it has: k400, sthv1, jester, ...")] = None,
+    source: Annotated[Path, Argument(metavar="IN", help="Weights in any known layout, or an id of the zoo.")],
+    target: Annotated[Path, Argument(metavar="OUT", help="File to write.")],
+    to: Annotated[Target, Option("--to", help="Layout to write.")],
+    preset: Annotated[str | None, Option(help="What network it is.", show_default="read off the tensors")] = None,
+    dataset: Annotated[str | None, Option(help="Whose class order it has: k400, sthv1, jester, ...")] = None,
     classes: Classes = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,
+    force: Annotated[bool, Option("--force", help="Overwrite OUT.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write weights in another layout, exactly, and check that they read back bit by bit.
@@ -183,8 +164,6 @@ def convert(
     The authors' files of Something-Something V1 and Jester have their classes in alphabetical order; they are put
     into the official order, and back. Example: tsm zoo convert r50-sthv1-8f@h100 tsm.safetensors --to safetensors
     """
-    from tsmcli.catalog import CATALOG
-    from tsmcli.errors import UsageError
     from tsmcli.presets import resolve
 
     if dataset and dataset not in CATALOG:
@@ -195,16 +174,13 @@ def convert(
     from tsmcli.data.location import Places, find_classes
     from tsmcli.recipes.zoo.convert import convert as run
     from tsmcli.report.progress import follow
-    from tsmcli.report.tables import print_json, print_line
 
     data = resolved.config.data if resolved else DataConfig(dataset=dataset or "folder")
     names = find_classes(data, Places(classes=classes)) if classes else None
-    done = follow(run(source, target, to.value, preset=resolved, dataset=dataset, classes=names, force=force))
-    facts = {"source": str(done.source), "layout": done.layout, "target": str(done.target), "to": done.to,
-             "network": done.network, "tensors": done.tensors, "renamed": done.renamed,
-             "classes_reordered": done.reordered}  # fmt: skip
+    done = follow(run(source, target, to, preset=resolved, dataset=dataset, classes=names, force=force))
     if as_json:
-        print_json(facts)
+        facts = asdict(done)
+        print_json({**facts, "classes_reordered": facts.pop("reordered")})
         return
     print_line(f"{done.source}: {done.network}, in {done.layout} layout")
     order = ", classes put into the other order" if done.reordered else ""

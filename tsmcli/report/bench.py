@@ -109,21 +109,15 @@ def _facts(m: Measurement, beside: Beside | None) -> dict[str, str]:
         facts["p50"] = m.error.partition(":")[0]
     else:
         facts |= {
-            "p50": _ms(m.p50_sec),
-            "p90": _ms(m.p90_sec),
-            "p99": _ms(m.p99_sec),
-            "first call": _ms(m.first_sec),
-            "videos/s": _number(m.videos_per_sec),
-            "clips/s": _number(m.clips_per_sec),
-            "frames/s": _number(m.frames_per_sec),
-            "peak memory": _memory(m),
+            "p50": _ms(m.p50_sec), "p90": _ms(m.p90_sec), "p99": _ms(m.p99_sec), "first call": _ms(m.first_sec),
+            "videos/s": _number(m.videos_per_sec), "clips/s": _number(m.clips_per_sec),
+            "frames/s": _number(m.frames_per_sec), "peak memory": _memory(m),
             "activations kept": f"{m.kept_bytes / 2**20:.0f} MiB for the backward pass" if m.kept_bytes else "",
             "parameters": f"{m.parameters:,}",
             "GMACs": f"{(m.macs or 0) / 1e9:.2f} ({(m.flops or 0) / 1e9:.2f} GFLOPs) a clip",
             "as MMAction2 counts": f"{(m.mmaction_count or 0) / 1e9:.2f} G",
-            "shift costs": _shift(m),
-            "published": "; ".join(map(_published, m.published)),
-        }
+            "shift costs": _shift(m), "published": "; ".join(map(_published, m.published)),
+        }  # fmt: skip
     return facts | ({"over baseline": _ratio(beside)} if beside else {})
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from tsmcli.recipes.demo import DemoResult
-from tsmcli.report.tables import percent, print_line, print_table
+from tsmcli.report.tables import percent, print_json, print_line, print_table
 
 
-def demo_json(result: DemoResult) -> dict[str, Any]:
-    """Stable keys for scripts."""
-    top1 = {name: {"top1": round(value, 4)} for name, value in result.top1.items()}
-    return {**top1, "seconds": round(result.seconds, 1), "run": str(result.run)}
-
-
-def print_demo(result: DemoResult, sheet: Path) -> None:
+def print_demo(result: DemoResult, sheet: Path, *, as_json: bool) -> None:
     """The comparison table and what to make of it."""
+    if as_json:
+        top1 = {name: {"top1": round(value, 4)} for name, value in result.top1.items()}
+        print_json({**top1, "seconds": round(result.seconds, 1), "run": result.run})
+        return
     rows = [
         ("TSM", "bidirectional, 1/8 each way", percent(result.top1["tsm"])),
         ("its twin (TSN)", "none", percent(result.top1["tsn"])),

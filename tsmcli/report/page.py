@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -29,24 +27,14 @@ _FRAME_PX, _FRAMES = 104, 8
 _PAIRS = 20
 
 
-@dataclass(frozen=True)
-class Written:
-    """The files of a report."""
-
-    page: Path
-    plots: list[Path]
-
-
-def write_report(study: Study, out: Path | None = None) -> Written:
-    """Write `report.html` and `plots/*.png` into the run, or `out` and `<its name>-plots/*.png`."""
+def write_report(study: Study, out: Path | None = None) -> tuple[Path, list[Path]]:
+    """Write `report.html` and `plots/*.png` into the run, or `out` and `<its name>-plots/*.png`; the paths."""
     page = out or study.run / "report.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     names = [c.name for c in study.classes]
     with style():
-        figures: dict[str, Figure] = {
-            "classes": draw_classes(per_class(study.matrix), names),
-            "confusion": draw_confusion(study.matrix, names),
-        }
+        figures = {"classes": draw_classes(per_class(study.matrix), names)}
+        figures["confusion"] = draw_confusion(study.matrix, names)
         if curves := [log for log in (study.curves, study.other) if log]:
             figures["curves"] = draw_curves(curves)
         if study.order:
@@ -57,10 +45,10 @@ def write_report(study: Study, out: Path | None = None) -> Written:
             save_png(figure, plot)
         svg = {str(name): to_svg(figures[name]) for name in ("curves", "order") if name in figures}
     engine = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    engine.filters |= {"percent": percent, "width": _width, "strip": _strip, "data_uri": data_uri}
+    engine.filters |= {"percent": percent, "width": "{:.2%}".format, "strip": _strip, "data_uri": data_uri}
     text = engine.from_string(_text("report.html.j2")).render(**_context(study, svg))
     write_bytes(page, text.encode("utf-8", "backslashreplace"))  # a path may have bytes that are no text
-    return Written(page, plots)
+    return page, plots
 
 
 def _text(name: str) -> str:
@@ -100,24 +88,19 @@ def _summary(study: Study) -> list[tuple[str, str, str]]:
     rows.append(("mean class", percent(newest.values["mean_class"]), f"of {len(study.classes)} classes"))
     if newest.published:
         for metric, beside in newest.published.values.items():
-            where = "within" if beside.within else "outside"
-            rows.append((f"published {metric}", percent(beside.published),
-                         f"{newest.published.id}; {where} the 95 % interval of ours"))  # fmt: skip
+            where = f"{newest.published.id}; {'within' if beside.within else 'outside'} the 95 % interval of ours"
+            rows.append((f"published {metric}", percent(beside.published), where))
     if "checkpoint" in results.meta:
-        rows.append(
-            ("checkpoint", Path(results.meta["checkpoint"]).name, f"sha256 {results.meta.get('sha256', '')[:12]}")
-        )
+        digest = results.meta.get("sha256", "")[:12]
+        rows.append(("checkpoint", Path(results.meta["checkpoint"]).name, f"sha256 {digest}"))
     return rows
 
 
 def _network(model: ModelConfig) -> str:
     """Its frames and its shift."""
-    shifts = {
-        "none": "no temporal shift",
-        "unidirectional": f"1/{model.shift_div} of the channels shifted from the previous frame",
-        "bidirectional": f"1/{model.shift_div} of the channels shifted each way",
-    }
-    return f"{model.num_segments} frames, {shifts[model.shift]}"
+    ways = {"unidirectional": "from the previous frame", "bidirectional": "each way"}
+    shifted = f"1/{model.shift_div} of the channels shifted {ways.get(model.shift)}"
+    return f"{model.num_segments} frames, {'no temporal shift' if model.shift == 'none' else shifted}"
 
 
 def _protocol(meta: dict[str, Any]) -> str:
@@ -127,14 +110,9 @@ def _protocol(meta: dict[str, Any]) -> str:
     views = Views.model_validate(meta["protocol"])
     resized = f" of frames scaled to {views.resize_px} px" if views.resize_px else ""
     frames = f"{meta['network']['num_segments']} frames, " if "network" in meta else ""
-    return (
-        f"{frames}{views.sampling} sampling, {_count(views.clips, 'clip')} × {_count(views.crops, 'crop')} "
-        f"of {views.crop_px} px{resized}, mean of {'probabilities' if views.average == 'prob' else 'scores'}"
-    )
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'s' * (number != 1)}"
+    clips = f"{views.clips} clip{'s' * (views.clips != 1)} × {views.crops} crop{'s' * (views.crops != 1)}"
+    mean = f"mean of {'probabilities' if views.average == 'prob' else 'scores'}"
+    return f"{frames}{views.sampling} sampling, {clips} of {views.crop_px} px{resized}, {mean}"
 
 
 def _matrix(study: Study) -> dict[str, Any]:
@@ -146,10 +124,6 @@ def _matrix(study: Study) -> dict[str, Any]:
 
 def _strip(frames: NDArray[np.uint8]) -> Image.Image:
     return strip(frames[:: -(-len(frames) // _FRAMES)], _FRAME_PX, gap=2)
-
-
-def _width(share: float) -> str:
-    return f"{100 * share:.2f}%"
 
 
 def _details(study: Study) -> list[tuple[str, str]]:

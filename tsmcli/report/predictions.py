@@ -11,9 +11,6 @@ from tsmcli.data.dataset import BadVideo
 from tsmcli.recipes.predict import Predictions, Window
 from tsmcli.report.tables import percent, print_csv, print_json, print_line, print_table
 
-Guess = tuple[int, int, str, float]
-"""Rank from 1, class index, class name, probability."""
-
 
 def print_predictions(found: Predictions, top: int, *, style: Literal["table", "json", "csv"]) -> None:
     """The `top` most probable classes of every video, or of every window of one."""
@@ -53,8 +50,8 @@ def predictions_json(found: Predictions, top: int) -> dict[str, Any]:
     }
 
 
-def guesses(found: Predictions, window: Window, top: int) -> Iterator[Guess]:
-    """The most probable classes; of equal ones the lower index comes first."""
+def guesses(found: Predictions, window: Window, top: int) -> Iterator[tuple[int, int, str, float]]:
+    """The most probable classes: rank from 1, index, name, probability; of equal ones the lower index is first."""
     order = np.argsort(-window.probabilities, kind="stable")[:top].tolist()
     for rank, index in enumerate(order, 1):
         yield rank, index, found.class_names[index], float(window.probabilities[index])

@@ -43,15 +43,11 @@ class _Drawing:
     """The bars that are open, and what they say."""
 
     def __init__(self, console: Console, bar: Progress) -> None:
-        self.console = console
-        self.bar = bar
-        self.training: TaskID | None = None
-        self.scoring: TaskID | None = None
-        self.writing: TaskID | None = None
-        self.epochs = 0
-        self.count = 0
-        self.transfers = Transfers(bar, self.line)
+        self.console, self.bar = console, bar
+        self.tasks: dict[str, TaskID] = {}
+        self.epochs = self.count = 0
         self.log_every = 1
+        self.transfers = Transfers(bar, self.line)
 
     def line(self, text: str) -> None:
         self.bar.console.print(printable(text), markup=False, soft_wrap=True)
@@ -60,43 +56,39 @@ class _Drawing:
         """Show one event; unknown ones are left alone."""
         match event:
             case Stage(title, details):
-                self._close()
-                self.line(title)
-                for detail in details:
-                    self.line(f"  {detail}")
+                for kind in list(self.tasks):
+                    self._close(kind)
+                for line in (title, *(f"  {detail}" for detail in details)):
+                    self.line(line)
             case VideosCounted(total):
-                self.writing = self.bar.add_task("videos", total=total, facts="")
+                self._open("files", "videos", total)
             case Extracted():
-                self._advance(event.error)
+                self._file_done(event.error)
             case VideoChecked(problem):
-                self._advance(f"{problem.path}: {problem.detail}" if problem else "")
+                self._file_done(f"{problem.path}: {problem.detail}" if problem else "")
             case ClipWritten(done, total):
-                if self.writing is None:
-                    self.writing = self.bar.add_task("clips", total=total, facts="")
-                self.bar.update(self.writing, completed=done)
+                if "files" not in self.tasks:
+                    self._open("files", "clips", total)
+                self.bar.update(self.tasks["files"], completed=done)
             case Receiving() | Waiting() | Fetched() | Failed():
                 self.transfers.draw(event)
             case Training(title, steps, epochs, log_every):
                 self.epochs, self.log_every = epochs, log_every
-                self.training = self.bar.add_task(title, total=steps, facts="")
+                self._open("training", title, steps)
             case StepDone():
                 self._step(event)
             case Scoring(title, total):
-                if self.scoring is not None:
-                    self.bar.remove_task(self.scoring)
-                self.scoring = self.bar.add_task(printable(title), total=total, facts="")
+                self._open("scoring", title, total)
             case VideoScored() | BadVideo():
-                if self.scoring is not None:
-                    self.bar.advance(self.scoring)
+                self._advance("scoring")
                 if isinstance(event, BadVideo):
                     self.line(f"  cannot be read: {reason(event)}")
             case VideosSkipped(videos):
                 for video in videos:
                     self.line(f"  skipped: {video.reason}")
             case Validated(epoch, top1, _, mean_class, coverage):
-                self.line(
-                    f"  epoch {epoch + 1}: val/top1 {top1:.2%}, val/mean_class {mean_class:.2%} on {coverage}"
-                )
+                accuracy = f"val/top1 {top1:.2%}, val/mean_class {mean_class:.2%} on {coverage}"
+                self.line(f"  epoch {epoch + 1}: {accuracy}")
             case Saved(path, best):
                 if best:
                     self.line(f"  best so far: {path}")
@@ -110,23 +102,26 @@ class _Drawing:
             + f"lr {event.lr:.2g} "
             + f"{event.videos / event.step_sec:.1f} clips/s wait {event.data_sec / event.step_sec:.0%}"
         )
-        if self.training is not None:
-            self.bar.advance(self.training)
-            self.bar.update(self.training, facts=facts)
+        self._advance("training", facts)
         if not self.console.is_terminal and (event.step % self.log_every == 0 or event.step == event.steps):
             self.line(f"  step {event.step}/{event.steps} of {facts}")
 
-    def _advance(self, trouble: str) -> None:
-        if self.writing is not None:
-            self.bar.advance(self.writing)
+    def _file_done(self, trouble: str) -> None:
+        self._advance("files")
         if trouble:
             self.line(f"  {trouble}")
         self.count += 1
         if not self.console.is_terminal and self.count % 1000 == 0:
             self.line(f"  {self.count} videos")
 
-    def _close(self) -> None:
-        for task in (self.training, self.scoring, self.writing):
-            if task is not None:
-                self.bar.remove_task(task)
-        self.training = self.scoring = self.writing = None
+    def _open(self, kind: str, title: str, total: int) -> None:
+        self._close(kind)
+        self.tasks[kind] = self.bar.add_task(printable(title), total=total, facts="")
+
+    def _advance(self, kind: str, facts: str = "") -> None:
+        if kind in self.tasks:
+            self.bar.update(self.tasks[kind], advance=1, facts=facts)
+
+    def _close(self, kind: str) -> None:
+        if kind in self.tasks:
+            self.bar.remove_task(self.tasks.pop(kind))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -40,8 +41,8 @@ def print_line(line: str, *, flush: bool = False) -> None:
 
 
 def print_json(tree: Any, *, one_line: bool = False) -> None:
-    """One JSON document on stdout. On one line it is flushed: whoever reads it wants it as it comes."""
-    write_out(json.dumps(tree, indent=None if one_line else 2) + "\n", flush=one_line)
+    """One JSON document on stdout, paths as text. On one line it is flushed: its reader wants it as it comes."""
+    write_out(json.dumps(tree, indent=None if one_line else 2, default=os.fspath) + "\n", flush=one_line)
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tsmcli.errors import DataError
 from tsmcli.recipes.study.logs import read_log
@@ -26,20 +24,15 @@ def write_curves(run: Path) -> str:
     return ""
 
 
-def dry_run_json(result: DryRun) -> dict[str, Any]:
-    """Stable keys for scripts."""
-    return asdict(result)
-
-
 def print_dry_run(result: DryRun) -> None:
     """Facts, values with their origins, parameter groups, learning rates, memory, missing data, the first batch."""
     for fact in result.facts:
         print_line(fact)
     print_table(("key", "value", "from"), [(k, str(v), o) for k, v, o in result.values], "\nconfiguration")
-    rows = [
-        (name, str(len(params)), f"{lr:g}", f"{decay:g}", _some(params))
-        for name, lr, decay, params in result.groups
-    ]
+    rows = []
+    for name, lr, decay, params in result.groups:
+        some = ", ".join(params) if len(params) <= 2 else f"{params[0]} ... {params[-1]}"
+        rows.append((name, str(len(params)), f"{lr:g}", f"{decay:g}", some))
     print_table(("group", "tensors", "lr", "weight decay", "parameters"), rows, "\nparameter groups")
     changes = [(str(epoch + 1), f"{lr:g}") for epoch, lr in result.rates]
     print_table(("from epoch", "learning rate"), changes, f"\nschedule, {result.steps_per_epoch} steps per epoch")
@@ -50,7 +43,3 @@ def print_dry_run(result: DryRun) -> None:
         print_line(f"{list_file}: {videos} videos, {gone}")
     for line in result.first_batch:
         print_line(f"first batch: {line}")
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) <= 2 else f"{names[0]} ... {names[-1]}"

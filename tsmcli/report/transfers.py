@@ -16,8 +16,7 @@ class Transfers:
     """The bars of the files under way; `line` prints a line above them."""
 
     def __init__(self, bar: Progress, line: Callable[[str], None]) -> None:
-        self.bar = bar
-        self.line = line
+        self.bar, self.line = bar, line
         self.tasks: dict[str, TaskID] = {}
         self.reasons: dict[str, str] = {}
 
@@ -48,9 +47,9 @@ class Transfers:
 def print_plan(files: Sequence[Standing], cache: Path, *, as_json: bool) -> None:
     """What a download would do."""
     missing, free = missing_bytes(files), free_bytes(cache)
-    facts = [{"name": file.remote.name, "size": file.size, "have": file.remote.have, "url": file.remote.urls[0],
-              "path": str(file.remote.path), "cached": file.whole} for file in files]  # fmt: skip
     if as_json:
+        facts = [{"name": f.remote.name, "size": f.size, "have": f.remote.have, "url": f.remote.urls[0],
+                  "path": f.remote.path, "cached": f.whole} for f in files]  # fmt: skip
         print_json({"files": facts, "missing_bytes": missing, "free_bytes": free})
         return
     rows = [(f.remote.name, megabytes(f.size), "whole" if f.whole else megabytes(f.remote.have), f.remote.urls[0])

@@ -117,27 +117,16 @@ class Measurement:
 
 
 def blank(case: Case, device: torch.device) -> Measurement:
-    """A case without numbers yet.
-
-    Raises:
-        EnvironmentProblem: the device does not compute in this format.
-    """
-    training = case.mode == "training"
+    """A case without numbers yet; EnvironmentProblem where the device does not compute in this format."""
+    training, model, views = case.mode == "training", case.config.model, case.views
     return Measurement(
-        preset=case.name,
-        mode=case.mode,
-        protocol="training" if training else case.views.name,
-        batch=case.batch,
-        views=1 if training else case.views.views,
-        crop_px=case.config.augment.crop_px if training else case.views.crop_px,
-        num_segments=case.config.model.num_segments,
-        device=str(device),
-        precision=str(dtype_of(case.precision, device)).removeprefix("torch."),
-        compiled=case.compile,
-        channels_last=case.channels_last,
-        network=case.config.model.identity() | {"num_classes": case.config.model.num_classes},
+        preset=case.name, mode=case.mode, protocol="training" if training else views.name, batch=case.batch,
+        views=1 if training else views.views, num_segments=model.num_segments,
+        crop_px=case.config.augment.crop_px if training else views.crop_px, device=str(device),
+        precision=str(dtype_of(case.precision, device)).removeprefix("torch."), compiled=case.compile,
+        channels_last=case.channels_last, network=model.identity() | {"num_classes": model.num_classes},
         published=tuple(published(case)),
-    )
+    )  # fmt: skip
 
 
 def published(case: Case) -> Iterator[PublishedNumber]:

@@ -45,11 +45,7 @@ def bench(cases: Sequence[Case]) -> Generator[Stage, None, list[Measurement]]:
 
 
 def bench_data(cases: Sequence[Case], places: Places, videos: int) -> Generator[Stage, None, list[DataMeasurement]]:
-    """Measure reading for every preset among the cases.
-
-    Raises:
-        DataError, EnvironmentProblem: see `measure_data`.
-    """
+    """Measure reading for every preset among the cases; see `measure_data`."""
     found = []
     for case in {case.name: case for case in cases}.values():
         yield Stage(f"reading videos for {case.name}")
@@ -70,10 +66,7 @@ class Beside:
     differs: tuple[str, ...] = ()
 
 
-Baseline = dict[str, dict[str, Any]]
-
-
-def read_baseline(path: Path) -> Baseline:
+def read_baseline(path: Path) -> dict[str, dict[str, Any]]:
     """The measurements of an earlier `tsm bench --json`, by what they are of.
 
     Raises:
@@ -100,7 +93,7 @@ def _what(measurement: Mapping[str, Any]) -> str:
     return json.dumps([measurement[key] for key in _SAME], sort_keys=True)
 
 
-def compare_with(baseline: Baseline, measurements: Sequence[Measurement]) -> list[Beside]:
+def compare_with(baseline: Mapping[str, dict[str, Any]], measurements: Sequence[Measurement]) -> list[Beside]:
     """For each measurement its time over that of the same thing in the baseline."""
     found = []
     for m in measurements:
@@ -118,12 +111,8 @@ def judge(beside: Sequence[Beside], baseline: Path, limit: float | None) -> None
     """Raise DataError where the baseline lacks what it should have, SlowerError for a time over 1 + limit of it."""
     ratios = [b.ratio for b in beside if b.ratio is not None]
     if len(ratios) < len(beside) and (limit is not None or not ratios):
-        raise DataError(
-            f"{baseline}: has {'not all' if ratios else 'none'} of these measurements",
-            hint="a baseline must be of the same network, protocol, batch, device and precision",
-        )
-    slower = [ratio for ratio in ratios if limit is not None and ratio > 1 + limit]
-    if slower:
-        raise SlowerError(
-            f"{len(slower)} of {len(beside)} are slower than in {baseline}, by up to {max(slower) - 1:.1%}"
-        )
+        hint = "a baseline must be of the same network, protocol, batch, device and precision"
+        raise DataError(f"{baseline}: has {'not all' if ratios else 'none'} of these measurements", hint)
+    if slower := [ratio for ratio in ratios if limit is not None and ratio > 1 + limit]:
+        many = f"{len(slower)} of {len(beside)}"
+        raise SlowerError(f"{many} are slower than in {baseline}, by up to {max(slower) - 1:.1%}")

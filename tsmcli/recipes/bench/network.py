@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ from tsmcli.errors import EnvironmentProblem, is_out_of_memory
 from tsmcli.files import replacing
 from tsmcli.recipes.bench.case import Case, Measurement, blank
 from tsmcli.recipes.bench.cost import count_cost
-from tsmcli.recipes.bench.timing import time_in_turn
 
 _RUNS_BEFORE = 2
 """Calls before anything is timed: they load kernels and, with --compile, compile."""
+_ROUNDS = (3, 1000)
+"""Fewest and most."""
 
 
 def measure(case: Case) -> Measurement:
@@ -49,17 +50,13 @@ def measure(case: Case) -> Measurement:
     try:
         return _measure(case, device, found)
     except RuntimeError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if is_out_of_memory(error):
-            return replace(found, error=f"out of memory: {_first_line(error)}")
+            return replace(found, error=f"out of memory: {reason}")
         if not case.compile:
             raise
-        raise EnvironmentProblem(
-            f"torch.compile failed: {_first_line(error)}", hint="it needs a C++ compiler; or leave out --compile"
-        ) from error
-
-
-def _first_line(error: RuntimeError) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        hint = "it needs a C++ compiler; or leave out --compile"
+        raise EnvironmentProblem(f"torch.compile failed: {reason}", hint) from error
 
 
 def _measure(case: Case, device: torch.device, found: Measurement) -> Measurement:
@@ -123,28 +120,22 @@ def _summarise(found: Measurement, times: list[list[float]]) -> Measurement:
         low, middle, high = (float(x) - 1 for x in np.percentile(own / np.array(times[1]), (25, 50, 75)))
         cost, quartiles = middle, (low, high)
     return replace(
-        found,
-        runs=len(own),
-        p50_sec=p50,
-        p90_sec=p90,
-        p99_sec=p99,
-        fastest_sec=float(own.min()),
-        slowest_sec=float(own.max()),
-        videos_per_sec=found.batch / p50,
-        clips_per_sec=clips,
-        frames_per_sec=clips * found.num_segments,
-        shift_cost=cost,
-        shift_cost_quartiles=quartiles,
-    )
+        found, runs=len(own), p50_sec=p50, p90_sec=p90, p99_sec=p99, fastest_sec=float(own.min()),
+        slowest_sec=float(own.max()), videos_per_sec=found.batch / p50, clips_per_sec=clips,
+        frames_per_sec=clips * found.num_segments, shift_cost=cost, shift_cost_quartiles=quartiles,
+    )  # fmt: skip
+
+
+def _pixels(case: Case, clips: int, px: int) -> Tensor:
+    """Random clips, uint8 [clips, T, 3, px, px], in memory as the loader makes them."""
+    pixels = torch.randint(0, 256, (clips, case.config.model.num_segments, px, px, 3), dtype=torch.uint8)
+    return pixels.movedim(-1, 2) if case.channels_last else pixels.movedim(-1, 2).contiguous()
 
 
 def _prepare_scoring(case: Case, device: torch.device, *, shifted: bool) -> Callable[[], object]:
     """A call that scores a batch of videos."""
-    views, segments, dtype = case.views, case.config.model.num_segments, dtype_of(case.precision, device)
-    shape = (case.batch * views.views, segments, views.crop_px, views.crop_px, 3)
-    pixels = torch.randint(0, 256, shape, dtype=torch.uint8).movedim(-1, 2)  # as the loader makes them
-    if not case.channels_last:
-        pixels = pixels.contiguous()
+    dtype = dtype_of(case.precision, device)
+    pixels = _pixels(case, case.batch * case.views.views, case.views.crop_px)
     model = build(case.config, shifted=shifted)
     network: Any = for_inference(model, device, dtype=dtype, channels_last=case.channels_last)
     if case.compile:
@@ -168,17 +159,9 @@ def _prepare_step(case: Case, device: torch.device, *, shifted: bool) -> Callabl
     if case.channels_last:
         use_channels_last(model)
     learner = make_learner(model.train(), train, device, ALONE)
-    size, segments = config.augment.crop_px, config.model.num_segments
-    pixels = torch.randint(0, 256, (case.batch, segments, size, size, 3), dtype=torch.uint8).movedim(-1, 2)
-    if not case.channels_last:
-        pixels = pixels.contiguous()
+    pixels = _pixels(case, case.batch, config.augment.crop_px)
     labels = torch.arange(case.batch) % model.fc.out_features
-
-    def step() -> object:
-        batch = (normalize(pixels.to(device)), labels.to(device))
-        return take_step(learner, [batch], case.batch)
-
-    return step
+    return lambda: take_step(learner, [(normalize(pixels.to(device)), labels.to(device))], case.batch)
 
 
 def _write_trace(path: Path, call: Callable[[], object], device: torch.device) -> None:
@@ -188,3 +171,31 @@ def _write_trace(path: Path, call: Callable[[], object], device: torch.device) -
         call()
     with replacing(path) as part:
         trace.export_chrome_trace(str(part))
+
+
+def time_in_turn(calls: Sequence[Callable[[], object]], device: torch.device, seconds: float) -> list[list[float]]:
+    """Wall-clock seconds of each call, round by round: one list a call, all of one length.
+
+    Rounds follow each other until `seconds` are over; which call begins changes from round to round.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    end = time.perf_counter() + seconds
+    for round_number in range(_ROUNDS[1]):
+        if round_number >= _ROUNDS[0] and time.perf_counter() > end:
+            break
+        for turn in range(len(calls)):
+            which = (turn + round_number) % len(calls)
+            synchronise(device)
+            start = time.perf_counter()
+            calls[which]()
+            synchronise(device)
+            times[which].append(time.perf_counter() - start)
+    return times
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from tsmcli.config import Config
 from tsmcli.core.tsm import TSM, build_model
-from tsmcli.data.dataset import Batch, Loader, VideoDataset
+from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.listfile import VideoRecord
-from tsmcli.data.location import Places, Split, find_split
+from tsmcli.data.location import Places, find_split
 from tsmcli.engine.device import choose_device, environment, for_inference
 from tsmcli.engine.scores import view_logits
 from tsmcli.errors import DataError
@@ -81,10 +81,11 @@ def measure_data(case: Case, places: Places, videos: int = 64) -> DataMeasuremen
     config, training = case.config, case.mode == "training"
     device = choose_device(case.device)
     check_decoder(config.data)
-    split = _sample(find_split(config.data, places, "train" if training else "val", None), videos)
-    views = None if training else case.views
+    split = find_split(config.data, places, "train" if training else "val", None)
+    order = np.random.default_rng(0).permutation(len(split.records))
+    split = replace(split, records=[split.records[i] for i in np.resize(order, videos)])
+    dataset = VideoDataset(split, config, None if training else case.views)
     reasons: list[str] = []
-    dataset = VideoDataset(split, config, views)
     timed = (_time_steps(dataset, record, reasons) for record in split.records[:_STAGED])
     steps = [step for step in timed if step]
     if not steps:
@@ -92,31 +93,14 @@ def measure_data(case: Case, places: Places, videos: int = 64) -> DataMeasuremen
     opened, decoded, transformed = np.median(steps, axis=0).tolist()
     with Loader(dataset) as loader:
         rate, bad, resident = _loader_rate(loader)
+        protocol = "training" if training else case.views.name
         found = DataMeasurement(
-            preset=case.name,
-            mode=case.mode,
-            list=str(split.list_file),
-            protocol="training" if training else case.views.name,
-            videos=len(split.records),
-            bad=bad,
-            workers=config.train.workers,
-            device=str(device),
-            open_sec=opened,
-            decode_sec=decoded,
-            transform_sec=transformed,
-            loader_videos_per_sec=rate,
-            network_videos_per_sec=None,
-            together_videos_per_sec=None,
-            waiting=None,
-            worker_bytes=resident,
+            preset=case.name, mode=case.mode, list=str(split.list_file), protocol=protocol,
+            videos=len(split.records), bad=bad, workers=config.train.workers, device=str(device), open_sec=opened,
+            decode_sec=decoded, transform_sec=transformed, loader_videos_per_sec=rate, worker_bytes=resident,
             environment=environment(),
-        )
+        )  # fmt: skip
         return found if training else _with_network(found, loader, config, device)
-
-
-def _sample(split: Split, videos: int) -> Split:
-    order = np.random.default_rng(0).permutation(len(split.records))
-    return replace(split, records=[split.records[i] for i in np.resize(order, videos)])
 
 
 def _time_steps(dataset: VideoDataset, record: VideoRecord, reasons: list[str]) -> tuple[float, ...] | None:
@@ -154,20 +138,19 @@ def _with_network(found: DataMeasurement, loader: Loader, config: Config, device
     model = for_inference(build_model(config, num_classes(config), seed=0), device)
     scored, waited, worked = 0, 0.0, 0.0
     kept: list[Tensor] = []
-    for number, (batch, wait) in enumerate(_waiting(loader)):
+    start = time.perf_counter()
+    for number, batch in enumerate(loader.videos(range(len(loader.dataset)))):
+        wait = time.perf_counter() - start
         seconds = _score(model, batch.views, device)
         if number > 0:  # the first video loads kernels, and starts workers
             scored, waited, worked = scored + len(batch.views), waited + wait, worked + seconds
         kept = [*kept, *batch.views][:_KEPT]
+        start = time.perf_counter()
     if not scored:
         return found
-    alone = _score(model, kept, device)  # the workers are done
-    return replace(
-        found,
-        network_videos_per_sec=len(kept) / alone,
-        together_videos_per_sec=scored / (waited + worked),
-        waiting=waited / (waited + worked),
-    )
+    both = waited + worked
+    found = replace(found, together_videos_per_sec=scored / both, waiting=waited / both)
+    return replace(found, network_videos_per_sec=len(kept) / _score(model, kept, device))  # the workers are done
 
 
 def _score(model: TSM, videos: Iterable[Tensor], device: torch.device) -> float:
@@ -176,14 +159,6 @@ def _score(model: TSM, videos: Iterable[Tensor], device: torch.device) -> float:
     for views in videos:
         view_logits(model, views, device)
     return time.perf_counter() - start
-
-
-def _waiting(loader: Loader) -> Iterator[tuple[Batch, float]]:
-    """Every batch, and the seconds until it came."""
-    start = time.perf_counter()
-    for batch in loader.videos(range(len(loader.dataset))):
-        yield batch, time.perf_counter() - start
-        start = time.perf_counter()
 
 
 def _largest_worker(loader: Loader) -> int | None:

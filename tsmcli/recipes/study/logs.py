@@ -64,9 +64,7 @@ def read_log(path: Path, name: str = "") -> Curves:
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: a line of this log has no or a strange {error}") from None
     if not series:
-        raise DataError(
-            f"{path}: no training curves in this file", hint="it takes log.jsonl or MMAction2's .log.json"
-        )
+        raise DataError(f"{path}: no training curves in this file", "it takes log.jsonl or MMAction2's .log.json")
     return Curves(name or str(Path(path.parent.name, path.name)), series)
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsmcli.config import Config, Views
-from tsmcli.core.tsm import TSM
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, Split, find_split
 from tsmcli.errors import DataError, WeightsError
 from tsmcli.presets import preset_names, resolve
 from tsmcli.recipes.events import result_of
-from tsmcli.recipes.network import ReadFile, choose_config, load_network, read_weight_file
+from tsmcli.recipes.network import ReadFile, choose_config, read_weight_file
 from tsmcli.results import Results
 
 
@@ -30,10 +29,6 @@ class Reopened:
     views: Views
     split: Split
     class_names: list[str]
-
-    def network(self) -> TSM:
-        """The network that was tested, in evaluation mode."""
-        return load_network(self.file, self.config, len(self.class_names))
 
 
 def reopen(results: Results, run: Path, places: Places, overrides: Sequence[str] = ()) -> Reopened:

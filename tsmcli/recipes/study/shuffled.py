@@ -15,6 +15,7 @@ from tsmcli.engine.scores import VideoScored, average_views, view_logits
 from tsmcli.errors import DataError
 from tsmcli.metrics import confusion, mean_class, per_class, top_k
 from tsmcli.recipes.events import Scoring
+from tsmcli.recipes.network import load_network
 from tsmcli.recipes.study.reopen import Reopened
 from tsmcli.results import Results
 
@@ -58,7 +59,7 @@ def study_order(
     if 0 < max_videos < count:
         rows = np.sort(np.random.default_rng(seed).choice(count, max_videos, replace=False))
     split = replace(test.split, records=[test.split.records[row] for row in rows])
-    model = for_inference(test.network(), device)
+    model = for_inference(load_network(test.file, test.config, len(test.class_names)), device)
     yield Scoring("shuffled, reversed", len(rows))
     scored: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     with Loader(VideoDataset(split, test.config, test.views)) as loader:
@@ -82,10 +83,7 @@ def study_order(
 
 def compare_orders(scores: dict[str, NDArray[np.float32]], labels: NDArray[np.int64], of: int) -> OrderStudy:
     """Accuracies from scores [N, K] by order."""
-    return OrderStudy(
-        videos=len(labels),
-        of=of,
-        top1={order: top_k(table, labels) for order, table in scores.items()},
-        mean_class={order: mean_class(table, labels) for order, table in scores.items()},
-        classes={order: per_class(confusion(table, labels)) for order, table in scores.items()},
-    )
+    top1 = {order: top_k(table, labels) for order, table in scores.items()}
+    mean = {order: mean_class(table, labels) for order, table in scores.items()}
+    classes = {order: per_class(confusion(table, labels)) for order, table in scores.items()}
+    return OrderStudy(len(labels), of, top1, mean, classes)

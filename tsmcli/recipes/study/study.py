@@ -28,8 +28,6 @@ from tsmcli.recipes.test import test
 from tsmcli.results import Results, load_results
 
 _ALONE = "tsm report --scores FILE, without a run, makes a page beside the scores"
-GROUPS, CLIPS = 5, 2
-"""Worst classes, and most confused pairs, that are shown; clips of each."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,11 @@ def find_runs(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"no run folder {folder}")
-    if _is_run(folder):
-        return [folder]
-    runs = [path for path in sorted(folder.iterdir()) if path.is_dir() and _is_run(path)]
+    runs = [path for path in (folder, *sorted(folder.iterdir())) if _score_files(path) or _checkpoints(path)]
     if not runs:
-        raise DataError(
-            f"{folder} is no run: there are no scores and no checkpoint in it",
-            hint="tsm train makes runs; tsm test --checkpoint FILE puts scores beside the checkpoint of a run",
-        )
-    return runs
+        hint = "tsm train makes runs; tsm test --checkpoint FILE puts scores beside the checkpoint of a run"
+        raise DataError(f"{folder} is no run: there are no scores and no checkpoint in it", hint)
+    return runs[:1] if runs[0] == folder else runs
 
 
 def study(
@@ -115,17 +109,18 @@ def study(
     other = read_log(compare_log) if compare_log else None
     file = scores or next(iter(_score_files(run)), None)
     if file is None:
-        file = yield from _test(run, places, overrides, device_name)
+        tested = yield from test(_checkpoints(run)[0], None, places, overrides=overrides, device_name=device_name)
+        file = tested.files[0]
     found = replace(read_study(run, file), other=other)
     if scores:
         check_of_run(found.results, file, run)
     yield Stage(f"looking into {found.file}", (f"protocol {found.tests[0].protocol}, {found.results.coverage}",))
     try:
-        test = reopen(found.results, run, places, overrides)
-        found.worst.extend(worst_classes(found.results, test, GROUPS, CLIPS))
-        found.confused.extend(confused_pairs(found.results, test, GROUPS, CLIPS, found.worst))
+        reopened = reopen(found.results, run, places, overrides)
+        found.worst.extend(worst_classes(found.results, found.classes, reopened))
+        found.confused.extend(confused_pairs(found.results, found.matrix, reopened, found.worst))
         if order:
-            studied = yield from study_order(found.results, test, device, max_videos=max_videos, seed=seed)
+            studied = yield from study_order(found.results, reopened, device, max_videos=max_videos, seed=seed)
             found = replace(found, order=studied)
     except (DataError, WeightsError) as error:
         what = "Clips and the order" if not found.worst and not found.confused else "The order"
@@ -139,7 +134,8 @@ def read_study(run: Path, file: Path) -> Study:
     """What the files of a run say, without its videos and its network."""
     results = load_results(file)
     matrix = confusion(results.scores, results.labels)
-    others = [path for path in _score_files(run) if path != file]
+    files = [file, *(path for path in _score_files(run) if path != file)]
+    tests = [summarise(load_results(path), ("top_k", "mean_class"), None, str(path)) for path in files]
     log, config = run / "log.jsonl", run / "config.yaml"
     curves, notes = None, []
     if log.is_file():
@@ -148,37 +144,17 @@ def read_study(run: Path, file: Path) -> Study:
         except DataError as error:
             notes.append(f"There are no training curves: {error}")
     return Study(
-        run=run,
-        file=file,
-        results=results,
-        tests=[_summary(file, results), *(_summary(path, load_results(path)) for path in others)],
-        matrix=matrix,
-        classes=class_scores(matrix, class_names(results)),
+        run, file, results, tests, matrix, class_scores(matrix, class_names(results)), curves=curves, notes=notes,
         config=resolve(str(config)).config if config.is_file() else None,
-        curves=curves,
-        notes=notes,
-    )
+    )  # fmt: skip
 
 
 def check_of_run(results: Results, file: Path, run: Path) -> None:
     """Raise DataError for scores of a checkpoint that is not the run's."""
-    hashes = [sha256(path) for path in (run / "best.pt", run / "last.pt") if path.is_file()]
+    hashes = [sha256(path) for path in _checkpoints(run)]
     if hashes and results.meta.get("sha256") not in hashes:
         tested = results.meta.get("checkpoint", "an unknown checkpoint")
         raise DataError(f"{file} is of {tested}, which is none of {run}, or has changed since", _ALONE)
-
-
-def _test(
-    run: Path, places: Places, overrides: Sequence[str], device_name: str
-) -> Generator[StudyEvent, None, Path]:
-    """Test the best checkpoint of a run; returns the file of the scores."""
-    checkpoint = next(path for path in (run / "best.pt", run / "last.pt") if path.is_file())
-    tested = yield from test(checkpoint, None, places, overrides=overrides, device_name=device_name)
-    return tested.files[0]
-
-
-def _summary(file: Path, results: Results) -> Evaluation:
-    return summarise(results, ("top_k", "mean_class"), None, str(file))
 
 
 def _score_files(run: Path) -> list[Path]:
@@ -186,5 +162,6 @@ def _score_files(run: Path) -> list[Path]:
     return sorted(run.glob("scores*.npz"), key=lambda path: -path.stat().st_mtime)
 
 
-def _is_run(folder: Path) -> bool:
-    return bool(_score_files(folder)) or any((folder / name).is_file() for name in ("best.pt", "last.pt"))
+def _checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, the best one first."""
+    return [path for path in (run / "best.pt", run / "last.pt") if path.is_file()]
