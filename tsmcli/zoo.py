@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from tsmcli.errors import UsageError
+from tsmcli.errors import UsageError, WeightsError
 
 COLUMNS = (
     "resolution", "gpus", "backbone", "pretrain", "top1", "top5", "reference_top1", "reference_top5",
@@ -167,6 +167,23 @@ def has(name: str) -> bool:
     """Whether a word is meant as a name of the zoo: an id, something with an @, or a preset's name."""
     known = {*(model.preset for model in models()), *(extra.id for extra in extras())}
     return name in known or re.fullmatch(r"[\w.-]+@[\w-]+", name) is not None
+
+
+def find_row(name: Path) -> Model | None:
+    """The checkpoint that a word on the command line names; None for a file.
+
+    Raises:
+        UsageError: nothing is named like this, or it is no checkpoint.
+        WeightsError: there is no such file, but a similar name.
+    """
+    if not has(str(name)):
+        if not name.exists() and (similar := near(str(name))):
+            raise WeightsError(f"no checkpoint {name}", hint=f"did you mean {', '.join(similar)}, of the zoo?")
+        return None
+    entry = find(str(name))
+    if isinstance(entry, Extra):
+        raise UsageError(f"{name} is not a checkpoint of the zoo: {entry.about}", hint="tsm zoo ls lists them")
+    return entry
 
 
 def with_hash(sha256: str) -> Model | None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from zoo_stub import light, model_of, result_of, use_models
 
+from tsmcli import zoo
 from tsmcli.config import ModelConfig
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import export_state, load_state
@@ -23,7 +24,7 @@ from tsmcli.engine.weight_file import read_file, read_weights, write_safetensors
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.presets import Preset, load_preset, resolve
 from tsmcli.recipes.network import load_checkpoint, read_weight_file
-from tsmcli.recipes.zoo.published import find_init, find_row
+from tsmcli.recipes.zoo.published import find_init
 from tsmcli.zoo import Extra, File
 
 
@@ -119,8 +120,9 @@ def test_all_three_layouts_of_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_files_are_left_alone_and_typos_are_told(tmp_path: Path) -> None:
     file = tmp_path / "r50@x"
     file.write_bytes(b"")
-    assert find_row(file) is None
-    assert find_row(Path("none.pth")) is None
+    with pytest.raises(WeightsError, match="r50@x"):  # read, and not looked up
+        find(file, None)
+    assert zoo.find_row(Path("none.pth")) is None
     with pytest.raises(UsageError, match="nothing in the zoo is named 'r50-sthv1-8f@h10'"):
         find(Path("r50-sthv1-8f@h10"), None)
     with pytest.raises(UsageError, match="imagenet-resnet50 is not a checkpoint of the zoo"):

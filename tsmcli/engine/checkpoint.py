@@ -14,7 +14,6 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from tsmcli.config import Config
-from tsmcli.core.recognise import recognise
 from tsmcli.core.tsm import TSM
 from tsmcli.core.weights import LoadReport, authors_class_order, match_all
 from tsmcli.engine.weight_file import check_weights, read_file, weights_of, write_torch
@@ -142,8 +141,8 @@ def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | Non
         what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         raise WeightsError(f"{path}: the checkpoint is damaged or of another version: {key} {what}") from None
     check_weights(checkpoint.model, path)
-    classes = recognise(checkpoint.model).classes
-    if classes not in (None, names := len(checkpoint.class_names)):
+    names = len(checkpoint.class_names)
+    if (classes := len(checkpoint.model.get("fc.bias", checkpoint.class_names))) != names:
         raise WeightsError(f"{path}: {names} class names for a classifier of {classes} classes")
     return checkpoint
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tsmcli import zoo
 from tsmcli.config import PROTOCOLS, Config, Views
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.data.location import Places, dataset_folder, find_classes
@@ -16,7 +17,7 @@ from tsmcli.errors import ConfigError, DataError, UsageError, WeightsError
 from tsmcli.files import sha256
 from tsmcli.presets import Preset, override, resolve
 from tsmcli.recipes.events import result_of
-from tsmcli.recipes.zoo.published import check_network, check_unseen, fetch, find_row
+from tsmcli.recipes.zoo.published import check_network, check_unseen, fetch
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def read_weight_file(
         UsageError: nothing in the zoo is named like this.
         WeightsError: it cannot be read or fetched, or it holds another network than it is listed as.
     """
-    row = find_row(name)
+    row = None if name.is_file() else zoo.find_row(name)
     path, digest = name, ""
     if row:
         preset = preset or resolve(row.preset, overrides)
@@ -124,7 +125,11 @@ def read_weight_file(
 def load_network(file: ReadFile, config: Config, num_classes: int) -> TSM:
     """The network of a configuration with the weights of a file, in evaluation mode; see `load_weights`."""
     model = build_model(config, num_classes)
-    load_weights(model, file.own.model if file.own else weights_of(file.tree), of=file.path)
+    weights = file.own.model if file.own else weights_of(file.tree)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:  # other names, or another network
+        load_weights(model, weights, of=file.path)
     return model.eval()
 
 
@@ -139,7 +144,9 @@ def choose_config(file: ReadFile, overrides: Sequence[str] = ()) -> tuple[Config
         if preset is None:
             raise WeightsError(f"{file.path} does not say which network it is of", hint="add --preset NAME")
         return preset.config, preset.name
-    config, name = (preset.config, preset.name) if preset else (override(own.config, overrides), own.preset)
+    config, name = (preset.config, preset.name) if preset else (own.config, own.preset)
+    if overrides and not preset:
+        config = override(config, overrides)
     ours, theirs = own.config.model.identity(), config.model.identity()
     if wrong := [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]:
         asked = f"preset {name}" if preset else "--set"
@@ -150,13 +157,15 @@ def choose_config(file: ReadFile, overrides: Sequence[str] = ()) -> tuple[Config
 
 def choose_classes(config: Config, own: Checkpoint | None, classes: Path | None, data: Places | None) -> list[str]:
     """The checkpoint's class names; DataError if those of the data or of a given file differ, or there are none."""
+    if own and not classes and not data:
+        return own.class_names
     places = replace(data or Places(), classes=classes)
     if own is None:
         names = find_classes(config.data, places)
         check_classes(config, names)
         return names
     there = classes or dataset_folder(config.data, places) / "classes.txt"
-    if classes or (data and there.is_file()):
+    if classes or there.is_file():
         names = find_classes(config.data, places)
         if names != own.class_names:
             pairs = enumerate(zip(names, own.class_names, strict=False))

@@ -19,23 +19,6 @@ from tsmcli.recipes.zoo.download import Supply, download, remote_of
 _LEAVE_IT_OUT = "leave out --preset, and what --set says of the network: the zoo knows it"
 
 
-def find_row(name: Path) -> zoo.Model | None:
-    """The checkpoint of the zoo with this name; None for a file.
-
-    Raises:
-        UsageError: nothing in the zoo is named like this, or it is no checkpoint.
-        WeightsError: there is no such file, but a similar name.
-    """
-    if name.is_file() or not zoo.has(str(name)):
-        if not name.exists() and (near := zoo.near(str(name))):
-            raise WeightsError(f"no checkpoint {name}", hint=f"did you mean {', '.join(near)}, of the zoo?")
-        return None
-    entry = zoo.find(str(name))
-    if isinstance(entry, zoo.Extra):
-        raise UsageError(f"{name} is not a checkpoint of the zoo: {entry.about}", hint="tsm zoo ls lists them")
-    return entry
-
-
 def find_init(name: str, config: Config) -> Generator[Any, None, str]:
     """Where starting weights are: `none`, or a file, fetched if the name is `imagenet` or one of the zoo."""
     if name == "imagenet":
