@@ -158,3 +158,23 @@ def test_what_cannot_be_done_is_said_before_anything_is_scored(trained: Path, de
     refused = tsm(*args, "--out", trained / "file" / "x.npz")
     assert refused.code == 5
     assert not refused.err.startswith("testing")
+
+
+def test_scores_of_other_data_are_not_replaced(trained: Path, demo_data: Path, tmp_path: Path) -> None:
+    """The same list elsewhere is other data; the same data again are the same file."""
+    shutil.copytree(demo_data, tmp_path / "other")
+    files = []
+    for data in (demo_data, tmp_path / "other", demo_data, tmp_path / "other"):
+        before = set((trained / "run").glob("scores-last*.npz"))
+        done = tsm("test", "--checkpoint", trained / "run/last.pt", "--data", data, "--json").json()
+        files.append(done["scores"])
+        assert len(set((trained / "run").glob("scores-last*.npz")) - before) <= 1
+    assert files[0] == files[2] != files[1] == files[3]
+
+
+def test_a_file_of_class_names_that_is_not_there_is_an_error(trained: Path, demo_data: Path) -> None:
+    clip = next((demo_data / "videos/val").iterdir())
+    for args in (["test", "--checkpoint", trained / "run/last.pt", "--data", demo_data], ["predict", trained / "run/last.pt", clip],
+                 ["export", trained / "run/last.pt", trained / "x.safetensors"]):  # fmt: skip
+        refused = tsm(*args, "--classes", "typo.txt")
+        assert (refused.code, "no file of class names typo.txt" in refused.err) == (3, True), refused.err

@@ -110,7 +110,9 @@ def export(
             difference, videos, signature = _write_network(draft, model, config, wanted, split)
         if wanted.int8:
             yield Stage(f"quantising with {wanted.int8} training videos and testing on the validation list")
-            quantised = quantise(draft, config, lists, wanted.int8, pixels=wanted.pixels, softmax=wanted.softmax)
+            quantised = yield from quantise(
+                draft, config, lists, wanted.int8, pixels=wanted.pixels, softmax=wanted.softmax
+            )
         facts = describe(opened, wanted, signature)
         facts |= {"sha256": sha256(draft), "largest_difference": difference, "tolerance": wanted.tolerance,
                   "largest_difference_of": "the float32 network, before quantising" if quantised else "this file",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from tsmcli.config import Config
 from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.data.location import Split
 from tsmcli.engine.exported_file import Runner, open_onnx
+from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import DataError
 from tsmcli.metrics import interval
+from tsmcli.recipes.events import Scoring
 from tsmcli.recipes.export.check import as_input
 
 
@@ -46,7 +48,7 @@ class Quantised:
 
 def quantise(
     path: Path, config: Config, lists: Sequence[Split], videos: int, *, pixels: bool, softmax: bool
-) -> Quantised:
+) -> Generator[Scoring | VideoScored, None, Quantised]:
     """Replace an ONNX file by its 8-bit form: static, weights per channel, ranges from training videos.
 
     Args:
@@ -78,10 +80,11 @@ def quantise(
                 raise
             raise DataError("none of the training videos to calibrate with could be read") from None
         first, second = open_onnx(plain), open_onnx(small)
-        said = [
-            (label, *(_predict(run, clips, softmax=softmax) for run in (first, second)))
-            for clips, label in _clips(config, val, pixels, len(val.records))
-        ]
+        yield Scoring("testing both", len(val.records))
+        said = []
+        for clips, label in _clips(config, val, pixels, len(val.records)):
+            said.append((label, *(_predict(run, clips, softmax=softmax) for run in (first, second))))
+            yield VideoScored(len(said) - 1, clips.new_empty(0))
         if not said:
             raise DataError("no video of the validation list could be read")
         small.replace(path)
