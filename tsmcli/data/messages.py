@@ -25,7 +25,6 @@ class Told(NamedTuple):
 
     kind: str
     value: Any
-    at: float = 0.0
 
 
 def send(pipe: Connection, told: Told) -> None:

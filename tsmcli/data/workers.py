@@ -1,8 +1,8 @@
 """Worker processes that are watched from outside: one that is stuck or crashes costs one video, never the run.
 
 A worker gets tasks through a pipe and answers through it. It says when it begins each step of a task (each video of
-a batch, say), so its owner knows what it works on and for how long. A worker whose step takes too long is killed.
-So is every worker when its owner ends, whatever ends it.
+a batch, say), so its owner knows what it works on. The owner counts how long it waits: a worker whose step takes
+too long is killed. So is every worker when its owner ends, whatever ends it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE"}
 
 
 class _Worker:
-    """A process, the pipe to it, its tasks in order, and the step it is at (its number, and since when)."""
+    """A process, the pipe to it, its tasks in order, its step, and how long its owner has waited for that."""
 
     def __init__(self, function: Callable[[Any, Begin], Any], prepare: Callable[[], None]) -> None:
         self.pipe, theirs = multiprocessing.Pipe()
@@ -54,7 +54,8 @@ class _Worker:
         # Before multiprocessing waits at exit for its children, which ignore its signal.
         Finalize(self, self.process.kill, exitpriority=10)
         self.tasks: deque[tuple[int, Any]] = deque()
-        self.step: tuple[int, float] | None = None
+        self.step: int | None = None
+        self.waited_sec = 0.0
 
     def give(self, number: int, task: Any) -> None:
         """Send a task. A process that is gone is noticed elsewhere."""
@@ -63,11 +64,7 @@ class _Worker:
             self.pipe.send((number, task))
 
     def end(self) -> None:
-        """End the process: asked to where it waits for a task, killed where it works."""
-        if not self.tasks:
-            with contextlib.suppress(OSError):
-                self.pipe.send(None)
-            self.process.join(1)
+        """End the process, which holds nothing that would be lost."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
@@ -152,16 +149,17 @@ class WorkerPool(Generic[Task, Answer]):
 
     def _collect(self, answers: dict[int, Answer], recover: Callable[[Task, int, str], Task]) -> None:
         """Take in what workers say, and replace those that are stuck or gone."""
-        busy = [worker for worker in self.workers if worker.tasks]
+        busy, began = [worker for worker in self.workers if worker.tasks], time.monotonic()
         ready = set(wait([end for w in busy for end in (w.pipe, w.process.sentinel)], _LOOK_SEC))
+        waited = min(time.monotonic() - began, 5 * _LOOK_SEC)  # longer only where this process was stopped, too
         for worker in busy:
+            worker.waited_sec += waited
             gone = worker.process.sentinel in ready
             if gone or worker.pipe in ready:
                 self._listen(worker, answers)
-            _, began = worker.step or (-1, float("inf"))
             if gone and worker.tasks:
                 self._replace(worker, recover, self._crash(worker))
-            elif self.timeout_sec and time.monotonic() - began > self.timeout_sec + GRACE_SEC:
+            elif self.timeout_sec and worker.step is not None and worker.waited_sec > self.timeout_sec + GRACE_SEC:
                 self._replace(worker, recover, f"took longer than {self.timeout_sec:g} s to decode")
 
     def _listen(self, worker: _Worker, answers: dict[int, Answer]) -> None:
@@ -170,11 +168,11 @@ class WorkerPool(Generic[Task, Answer]):
                 told = receive(worker.pipe)
             except (EOFError, ConnectionError):
                 return  # it is gone
+            worker.waited_sec = 0.0
+            worker.step = told.value if told.kind == "step" else None
             if told.kind == "step":
-                worker.step = (told.value, told.at)
                 continue
             number, _ = worker.tasks.popleft()
-            worker.step = None
             if told.kind == "error":
                 error, origin = told.value
                 raise error from RuntimeError(f"in a process for {self.what}:\n{origin}")
@@ -189,7 +187,7 @@ class WorkerPool(Generic[Task, Answer]):
         worker.process.join()
         code = worker.process.exitcode or 0
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        if name in _CRASHES and worker.step:
+        if name in _CRASHES and worker.step is not None:
             return f"crashed the process that read it ({name})"
         fewer = f"--set {self.setting}=N" if "." in self.setting else f"{self.setting} N"
         why = "most likely because there was no memory left" if name == "SIGKILL" else "which no video explains"
@@ -200,11 +198,10 @@ class WorkerPool(Generic[Task, Answer]):
     def _replace(self, worker: _Worker, recover: Callable[[Task, int, str], Task], reason: str) -> None:
         """Let a new process do the tasks of one that is stuck or gone, the first without the step at fault."""
         (number, task), *others = worker.tasks
-        step = worker.step[0] if worker.step else 0
         self._end(worker)
         fresh = _Worker(self.function, self.prepare)
         self.workers.append(fresh)
-        fresh.give(number, recover(task, step, reason))
+        fresh.give(number, recover(task, worker.step or 0, reason))
         for other in others:
             fresh.give(*other)
 
@@ -221,17 +218,18 @@ def _ignore(_step: int) -> None:
 
 
 def _work(pipe: Connection, owners: Connection, function: Callable[[Any, Begin], Any], prepare: Any) -> None:
-    """The life of a worker: take a task, answer, until there is none or the owner is gone."""
+    """The life of a worker: take a task, answer, until the owner is gone."""
 
     def begin(step: int) -> None:
-        send(pipe, Told("step", step, time.monotonic()))
+        send(pipe, Told("step", step))
 
     owners.close()
     prepare()
     with contextlib.suppress(EOFError, OSError):  # the owner is gone
-        while (message := pipe.recv()) is not None:
+        while True:
+            _, task = pipe.recv()
             try:
-                send(pipe, Told("answer", function(message[1], begin)))
+                send(pipe, Told("answer", function(task, begin)))
             except Exception as error:  # whatever it is, the owner raises it
                 send(pipe, Told("error", (_sendable(error), traceback.format_exc())))
 
