@@ -2,7 +2,7 @@
 
 A worker gets tasks through a pipe and answers through it. It says when it begins each step of a task (each video of
 a batch, say), so its owner knows what it works on and for how long. A worker whose step takes too long is killed.
-So is every worker when its owner ends, whatever ends it.
+Every worker is killed when its owner ends, whatever the reason.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class WorkerPool(Generic[Task, Answer]):
         Args:
             recover: makes the task to do instead of one whose step hung or crashed its process, from that task, the
                 step, and why.
-            stop: asked while nothing comes.
+            stop: asked while no answer is ready.
 
         Raises:
             EnvironmentProblem: a process was killed.
@@ -151,7 +151,7 @@ class WorkerPool(Generic[Task, Answer]):
         return min(self.workers, key=lambda worker: len(worker.tasks))
 
     def _collect(self, answers: dict[int, Answer], recover: Callable[[Task, int, str], Task]) -> None:
-        """Take in what workers say, and replace those that are stuck or gone."""
+        """Receive messages of workers, and replace those that are stuck or gone."""
         busy = [worker for worker in self.workers if worker.tasks]
         ready = set(wait([end for w in busy for end in (w.pipe, w.process.sentinel)], _LOOK_SEC))
         for worker in busy:
@@ -217,7 +217,7 @@ _NOTHING: Any = object()
 
 
 def _ignore(_step: int) -> None:
-    """The beginning of a step, in a process that nobody watches."""
+    """A `Begin` for tasks in this process, which nobody watches."""
 
 
 def _work(pipe: Connection, owners: Connection, function: Callable[[Any, Begin], Any], prepare: Any) -> None:
@@ -237,7 +237,7 @@ def _work(pipe: Connection, owners: Connection, function: Callable[[Any, Begin],
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error, or its words where it does not survive the way to another process."""
+    """The error, or one with its message if it cannot be sent to another process."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -246,11 +246,11 @@ def _sendable(error: Exception) -> Exception:
 
 
 def start_worker() -> None:
-    """What every worker does first: one thread, signals left to its owner, and on Linux no life beyond it."""
+    """What every worker does first: use one thread, ignore signals, and on Linux end when its owner ends."""
     cv2.setNumThreads(0)
     for number in (signal.SIGINT, signal.SIGTERM):  # they go to whole groups; the owner ends its workers
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if (parent := multiprocessing.parent_process()) and not parent.is_alive():  # gone before it was said above
+    if (parent := multiprocessing.parent_process()) and not parent.is_alive():  # gone before prctl was called
         os._exit(1)
