@@ -1,4 +1,4 @@
-"""What leaves Python: a network with named tensors, that takes pixels or normalised ones, and gives scores."""
+"""Networks for export: they take pixels or normalised tensors and give scores, and their tensors have names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tsmcli.core.tsm import TSM, normalize
 
 @dataclass(frozen=True)
 class Signature:
-    """The tensors of a deployed network; the first dimension of each is the batch, which is free.
+    """The tensors of an exported network; the first dimension of each is the batch, of any size.
 
     Attributes:
         inputs: name -> an example, with a batch of 2.
-        outputs: names; of a stream the cache for the next frame follows the scores.
+        outputs: names; of a stream those of the scores, then of the cache for the next frame.
     """
 
     inputs: dict[str, Tensor]
@@ -49,9 +49,9 @@ class ClipNetwork(nn.Module):
 
 
 class StreamNetwork(nn.Module):
-    """A frame of each of B streams, and what the frames before left, to scores and what to keep.
+    """A frame of each of B streams and the cache -> scores and the next cache.
 
-    The cache of a stream that begins is zeros. Arguments as of `ClipNetwork`, for frames without T.
+    A stream begins with a cache of zeros. The arguments are those of `ClipNetwork`; frames have no T.
     """
 
     def __init__(self, model: TSM, *, pixels: bool = False, softmax: bool = False) -> None:
@@ -66,7 +66,7 @@ class StreamNetwork(nn.Module):
 
     @torch.no_grad()
     def signature(self, size_px: int) -> Signature:
-        """For frames of `size_px` pixels each way. The shapes of the cache are those that a frame leaves."""
+        """For frames of `size_px` pixels each way. One frame is run to find the shapes of the cache."""
         frames = example_input([2], size_px, pixels=self.pixels)
         _, *kept = self(frames)
         cache = {f"cache_{i}": torch.zeros_like(tensor) for i, tensor in enumerate(kept)}

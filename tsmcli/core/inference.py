@@ -1,6 +1,6 @@
-"""A network that will only be used: the same function in fewer passes over memory.
+"""Networks for inference: the same function in fewer passes over memory.
 
-What is made here can no longer be trained, and its tensors have no names in any layout.
+They can no longer be trained, and no layout has names for their tensors.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def fold_batch_norms(model: Network) -> Network:
 def join_shifts(model: Network) -> Network:
     """Join every shift of a bottleneck ResNet with the 1x1 convolution behind it, in place (`ShiftedConv1x1`).
 
-    For a CPU, where it is faster than any way to copy; batch norms must be folded already. MobileNetV2 gains
-    nothing by it: what it shifts is small, and a compiler joins its convolutions with their ReLU6 instead.
+    For a CPU, where this is faster than a copy. Batch norms must be folded already. MobileNetV2 would gain nothing:
+    its shifted tensors are small, and a compiler joins its convolutions with their ReLU6 instead.
     """
     for block in model.modules():
         if isinstance(block, Block):

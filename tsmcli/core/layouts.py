@@ -1,8 +1,8 @@
 """Names of every tensor in the layouts of torchvision, MMAction2 (new and old) and mit-han-lab.
 
-Our names are torchvision's behind `backbone.`, plus `fc.` for the classifier and `non_local.` for the block of
-that name. A layout is a pure renaming of those names; which blocks carry a shift (`.net`) or a non-local block
-(`.block`) is read off the network, so that the same map serves both directions and a round trip is exact.
+Our names are torchvision's with `backbone.` in front, plus `fc.` for the classifier and `non_local.` for the block
+of that name. A layout only renames them. The network shows which blocks have a shift (`.net`) or a non-local block
+(`.block`), so the same map is used in both directions and a round trip is exact.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def layout_names(model: TSM, layout: Layout) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where a network departs from the plain trunk; block names such as `layer2.0` or `features.3`."""
+    """Where a network differs from the plain trunk; block names such as `layer2.0` or `features.3`."""
 
     shifted: frozenset[str]
     non_local: frozenset[str]
@@ -41,7 +41,7 @@ class _Places:
 
     @classmethod
     def of(cls, model: TSM) -> _Places:
-        """Read them off the modules of a network."""
+        """Find them among the modules of a network."""
         modules = dict(model.backbone.named_modules())
         owner = {kind: frozenset(n.rpartition(".")[0] for n, m in modules.items() if isinstance(m, kind))
                  for kind in (TemporalShift, NonLocal)}  # fmt: skip

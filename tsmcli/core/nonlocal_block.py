@@ -22,7 +22,7 @@ class NonLocal(nn.Module):
         num_segments: T, to regroup frames into clips.
         sub_sample: halve the keys' height and width by max pooling.
         use_scale: divide embedded products by sqrt(C // 2); off in every published recipe.
-        causal: a position attends to its own frame and those before it only, for a network that sees no future.
+        causal: a position attends only to its own frame and those before it, for networks without future frames.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class NonLocal(nn.Module):
         self.num_segments, self.mode, self.causal = num_segments, mode, causal
         inner = max(channels // 2, 1)
         self.scale = inner**-0.5 if use_scale else 1.0
-        # In this order parameters are met by the optimiser, as in MMAction2.
+        # The optimiser meets the parameters in this order, as in MMAction2.
         self.g = nn.Conv3d(channels, inner, 1)
         self.out = nn.Conv3d(inner, channels, 1, bias=False)
         self.norm = nn.BatchNorm3d(channels)

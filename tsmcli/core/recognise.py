@@ -1,4 +1,4 @@
-"""What network a state dict is of, read from the names and shapes of its tensors; never from a file name."""
+"""Recognise the network of a state dict by the names and shapes of its tensors, never by a file name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ HEADS = (
 
 @dataclass(frozen=True)
 class Recognised:
-    """What names and shapes tell about a network. T, and which function compares embeddings, they do not tell.
+    """What names and shapes show of a network. They show neither T nor the function that compares embeddings.
 
     Attributes:
-        backbone: None where it is none of ours.
+        backbone: None for an unknown one.
         classes: K, or None without a classifier.
         non_local: `embedded_gaussian` stands for both kinds with embeddings.
-        shifted: None in layouts that name a shifted layer as any other.
+        shifted: None in layouts in which a shifted layer has an ordinary name.
         whole_block: whether the shift stands in front of whole blocks.
         temporal_pool: whether T is halved after the first stage.
     """
@@ -68,7 +68,7 @@ class Recognised:
 
 
 def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop what data-parallel training (`module.`) and torch.compile (`_orig_mod.`) put in front of every name."""
+    """Drop the prefixes that data-parallel training (`module.`) and torch.compile (`_orig_mod.`) add to names."""
     for prefix in ("module.", "_orig_mod."):
         if state and all(key.startswith(prefix) for key in state):
             return strip_prefix({key.removeprefix(prefix): value for key, value in state.items()})
@@ -76,7 +76,7 @@ def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def recognise(state: Mapping[str, Tensor]) -> Recognised:
-    """Read a network off a state dict in any known layout."""
+    """Recognise the network of a state dict in any known layout."""
     keys = strip_prefix(state)
     non_local: NonLocalMode = "none"
     if any(".non_local" in key or ".nl." in key for key in keys):

@@ -15,8 +15,8 @@ from tsmcli.config import Recompute
 def recomputed(function: Callable[[Tensor], Tensor], x: Tensor, owner: nn.Module) -> Tensor:
     """`function(x)`, keeping only `x` for the backward pass.
 
-    The second computation leaves running statistics of the batch norms in `owner` alone, so they see every batch
-    once. Without gradients, and under a compiler, which decides by itself what to keep, it is a plain call.
+    The second computation does not change the running statistics of the batch norms in `owner`, so they see every
+    batch once. Without gradients, and under a compiler, which decides what to keep, it is a plain call.
     """
     if not (owner.training and torch.is_grad_enabled()) or torch.compiler.is_compiling():
         return function(x)

@@ -1,4 +1,4 @@
-"""A 1x1 convolution of shifted frames that moves nothing: the zero-cost shift, on a CPU."""
+"""A 1x1 convolution of shifted frames that copies nothing, for a CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tsmcli.core.shift import TemporalShift
 
 
 def is_pointwise(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether a module is a convolution that looks at one position at a time, and at every one."""
+    """Whether a module is a 1x1 convolution with stride 1 and one group."""
     return isinstance(module, nn.Conv2d) and module.kernel_size == module.stride == (1, 1) and module.groups == 1
 
 
@@ -20,8 +20,8 @@ class ShiftedConv1x1(nn.Module):
 
     Stored channels-last, frames are a matrix with a row for every position and a column for every channel, and a
     1x1 convolution is a product with it. The same position in the next frame is H*W rows further down. So channels
-    that come from the next frame are multiplied where they are and added H*W rows further up, those from the frame
-    before further down, and nothing is copied: three products with as many multiplications as the convolution.
+    from the next frame are multiplied where they are and added H*W rows further up, those from the frame before
+    further down. Nothing is copied: three products have as many multiplications as the convolution.
 
     Args:
         shift: what is applied before `conv`.

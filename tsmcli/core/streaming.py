@@ -1,8 +1,8 @@
-"""A unidirectional TSM one frame at a time, at the cost of a 2D network: what it needs of the past is kept.
+"""A unidirectional TSM, one frame at a time, at the cost of a 2D network.
 
-Frame t of a stream is computed as frame t of a clip would be (paper section 3, online models): the channels that
-the shift takes from the frame before are those that were kept when that frame came. What is kept is derived from
-the network: wherever it holds a shift, or a causal non-local block, that module is replaced by one with a memory.
+Frame t of a stream is computed as frame t of a clip would be (paper section 3, online models). The shift takes the
+channels of the frame before from a cache. Every shift and every causal non-local block of the network is replaced
+by a module that keeps what the next frame needs.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tsmcli.errors import ConfigError
 
 
 class _Tape:
-    """What is kept from one frame for the next, in the order in which the trunk meets it.
+    """The tensors that one frame keeps for the next, in the order of the trunk.
 
-    No module and no tensor of one, so that compilers and exporters see a plain function of the cache.
+    It is no module, and no tensor of one, so compilers and exporters see a plain function of the cache.
     """
 
     def __init__(self) -> None:
@@ -31,13 +31,13 @@ class _Tape:
         self.taken = 0
 
     def take(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """The next tensor that the frame before left; zeros of that shape, of the type of `x`, at the start."""
+        """The next tensor that the frame before kept; at the start zeros of that shape, of the type of `x`."""
         kept = self.before[self.taken] if self.before else x.new_zeros(shape)
         self.taken += 1
         return kept
 
     def keep(self, x: Tensor) -> None:
-        """Leave a tensor for the next frame: as many as are taken, in the same order."""
+        """Keep a tensor for the next frame: as many as are taken, in the same order."""
         self.after.append(x)
 
 
@@ -52,7 +52,7 @@ class CachedShift(nn.Module):
         fold = x.shape[1] // self.shift_div
         own, rest = x.split([fold, x.shape[1] - fold], 1)
         before = self.tape.take(x, own.shape)
-        self.tape.keep(own.clone())  # alone, so that it does not hold the rest of the frame in memory
+        self.tape.keep(own.clone())  # a copy, so that it does not hold the rest of the frame in memory
         return torch.cat((before, rest), 1)
 
 
@@ -80,10 +80,9 @@ class CachedNonLocal(nn.Module):
 
 
 class StreamingTSM(nn.Module):
-    """One frame of each of S streams, and what the frames before left -> logits, and what to keep.
+    """One frame of each of S streams and the cache -> logits and the next cache.
 
-    A pure function of its input, which `Stream` wraps for use and `tsm export` writes to files. The network is
-    copied.
+    A pure function: `Stream` wraps it for use, `tsm export` writes it to files. The network is copied.
 
     Raises:
         ConfigError: the network needs frames of the future.
@@ -113,7 +112,7 @@ class StreamingTSM(nn.Module):
 
 
 class Stream:
-    """Streams of frames, and what the network says of each of them after every frame.
+    """S streams of frames: keeps their cache and gives logits after every frame.
 
     Args:
         model: unidirectional.
@@ -125,7 +124,7 @@ class Stream:
         self.smooth = smooth
         self.cache: list[Tensor] = []
         self.recent: list[Tensor] = []  # logits [S, K] of the last frames
-        self.ages: list[int] = []  # how many of those are of the stream as it is now
+        self.ages: list[int] = []  # how many of those came since the stream began
         self.shape: torch.Size | None = None  # of the frames
 
     @torch.inference_mode()
@@ -146,7 +145,7 @@ class Stream:
 
     @torch.inference_mode()
     def reset(self, streams: Sequence[int] | None = None) -> None:
-        """Begin anew: these streams of the batch, or all of them, which may then be others.
+        """Begin again: these streams of the batch; None: all of them, whose number and size may then change.
 
         Raises:
             IndexError: there is no such stream.
@@ -161,7 +160,7 @@ class Stream:
 
     @property
     def cache_bytes(self) -> int:
-        """Size of what is kept, for all streams; 0 before the first frame."""
+        """Size of the cache of all streams; 0 before the first frame."""
         return sum(tensor.nbytes for tensor in self.cache)
 
 

@@ -21,8 +21,8 @@ class TSM(nn.Module):
     happens here and nowhere else, so one video can never leak into another.
 
     Attributes:
-        dataset: catalog name of the data whose classes it tells apart, where `build_model` was told; it says in
-            which order other people's weights have those classes.
+        dataset: catalog name of the dataset that the classes are of, if `build_model` got it; it decides the class
+            order of the authors' weights.
     """
 
     dataset: str | None = None

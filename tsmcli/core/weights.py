@@ -22,7 +22,7 @@ _MIT_EXTRA_BIAS = re.compile(r"(.*\.nl\.W)\.0\.bias$")
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every tensor of a checkpoint.
+    """Which tensors of a checkpoint were loaded, and which were not.
 
     Attributes:
         layout: the layout it was recognised as.
@@ -44,7 +44,7 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor found its place, but for those left fresh on purpose."""
+        """Whether every tensor was loaded, except those left fresh on purpose."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def summary(self) -> str:

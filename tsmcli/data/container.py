@@ -1,4 +1,4 @@
-"""Video files and addresses through FFmpeg: opened as what they were named, and decoded packet by packet."""
+"""Open video files and addresses with FFmpeg, and decode them packet by packet."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ def open_video(source: Path | str, max_pixels: int = MAX_PIXELS, timeout_sec: fl
 def decoded(packets: Iterable[Any], source: Path | str, max_pixels: int, *, live: bool = False) -> Iterator[Any]:
     """The frames of all packets of a stream, in display order.
 
-    What is broken at the end of a file is its end; in the middle it is an error; of a live source it is skipped.
+    Broken packets end a file if no whole one follows, else they are an error; in a live source they are skipped.
 
     Raises:
         DataError: frames become too large.
-        av.FFmpegError: the middle is broken, or everything.
+        av.FFmpegError: the middle of the file is broken, or all of it.
     """
     broken: av.FFmpegError | None = None
     count = 0
@@ -90,7 +90,7 @@ def decoded(packets: Iterable[Any], source: Path | str, max_pixels: int, *, live
 
 
 def check_size(source: Path | str, width: int, height: int, max_pixels: int) -> None:
-    """Raise DataError for frames that would take more memory than anybody means to spend."""
+    """Raise DataError for frames with more pixels than `max_pixels`."""
     if width * height > max_pixels:
         raise DataError(
             f"{source}: frames of {width}x{height} pixels; data.max_pixels allows {max_pixels}",
@@ -122,6 +122,6 @@ def check_file(path: Path) -> None:
 
 
 def unreadable(source: Path | str, error: BaseException) -> DataError:
-    """One line of the decoder's own words, without its stack."""
+    """A DataError with one line of the decoder's message."""
     words = (getattr(error, "strerror", None) or str(error)).strip() or type(error).__name__
     return DataError(f"{source}: cannot be decoded: {words.splitlines()[0].strip()}")

@@ -108,7 +108,7 @@ class VideoDataset:
         return Sample(index, views, label)
 
     def read_batch(self, task: BatchTask, begin: Begin) -> Stacked:
-        """A batch of samples; `begin` is told the position of each video before it is opened."""
+        """A batch of samples; `begin` gets the position of each video before it is opened."""
         items: list[Sample | BadVideo] = []
         for position, key in enumerate(task.keys):
             begin(position)
@@ -129,7 +129,7 @@ class VideoDataset:
         """
         try:
             return self._load(record, rng, mark)
-        except (OSError, ValueError, cv2.error) as error:  # whatever a library says of a strange file
+        except (OSError, ValueError, cv2.error) as error:  # what libraries raise for a broken file
             raise unreadable(self.split.media / record.path, error) from error
 
     def _load(self, record: VideoRecord, rng: np.random.Generator, mark: Callable[[], object]) -> tuple[Any, int]:
@@ -153,7 +153,7 @@ class VideoDataset:
 
 
 def stack(items: Sequence[Sample | BadVideo]) -> Stacked:
-    """Put the pixels of what was read into one array, and list what was not."""
+    """Put the pixels of the readable videos into one array, and list the others."""
     samples = [item for item in items if isinstance(item, Sample)]
     return Stacked(
         np.array([sample.number for sample in samples], np.int64),
@@ -174,12 +174,12 @@ def _as_tensors(s: Stacked) -> Batch:
 
 
 class Loader:
-    """Batches of a dataset, read ahead by `train.workers` processes. To be closed; it may be used several times.
+    """Batches of a dataset, read ahead by `train.workers` processes. Use it as often as needed, then close it.
 
     A video that takes longer than `data.timeout_sec`, or that crashes the process that reads it, is a BadVideo.
 
     Args:
-        stop: asked while nothing comes; where it says so, no more batches come.
+        stop: asked while no batch is ready; once it is true, no more batches come.
         pin: put batches into memory that a GPU reads directly.
 
     Raises:
@@ -209,7 +209,7 @@ class Loader:
             yield batch._replace(views=batch.views.pin_memory()) if self.pin else batch
 
     def videos(self, numbers: Iterable[int]) -> Iterator[Batch]:
-        """Videos by their position in the list, one a batch: their views already fill the network."""
+        """Videos by their position in the list, one per batch: the views of one are enough for the network."""
         return self.batches([number] for number in numbers)
 
 
@@ -232,6 +232,6 @@ def check_shared_memory(config: Config, views: Views | None) -> None:
 
 
 def _start_worker() -> None:
-    """One thread a worker: the workers are the parallelism."""
+    """One thread per worker: the workers already run in parallel."""
     start_worker()
     torch.set_num_threads(1)

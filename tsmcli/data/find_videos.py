@@ -1,4 +1,4 @@
-"""The videos that words on the command line name: files, folders, frame folders, patterns."""
+"""Find the videos that the command line names: files, folders, frame folders, patterns."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _Found = tuple[VideoRecord, str]
 
 
 def find_videos(sources: Sequence[str]) -> Split:
-    """Every video that the words name, once, in their order, as a list of its own; labels mean nothing.
+    """Every video that the sources name, once, in their order; the labels of the list have no meaning.
 
-    What is no video is in the list, too, and its quarantine says why. A folder with numbered JPEG files is one
-    video; any other folder stands for the videos and the frame folders in it and below. A word with `*`, `?` or `[`
-    that is no file itself is a pattern; `**` goes through folders.
+    A source that is no video is in the list, too, and the quarantine says why. A folder with numbered JPEG files is
+    one video; any other folder stands for the videos and the frame folders in it and below. A source with `*`, `?`
+    or `[` that is no file itself is a pattern; `**` goes through folders.
     """
     records: dict[str, VideoRecord] = {}
     problems: dict[str, str] = {}

@@ -87,7 +87,7 @@ def read_lines(path: Path, what: str) -> list[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers; a byte order mark is left out.
 
     Args:
-        what: it should be, for the message.
+        what: what the file should be, for the message.
 
     Raises:
         DataError: it is missing or not UTF-8.

@@ -37,7 +37,7 @@ class Shot(NamedTuple):
 
 
 def is_live(source: str) -> bool:
-    """Whether a source goes on without us: a camera's number, or an address."""
+    """Whether a source does not wait for us: a camera's number, or an address."""
     return _is_camera(source) or re.match(r"[a-z][a-z0-9+]*://", source) is not None
 
 
@@ -60,14 +60,14 @@ def open_source(source: str | Path, max_pixels: int = MAX_PIXELS) -> Generator[S
 
 
 def from_reader(reader: FrameReader, fps: float) -> Iterator[Shot]:
-    """The frames of a folder or a ZIP of pictures, which do not say how many of them make a second."""
+    """The frames of a folder or a ZIP of pictures, which have no frame rate of their own."""
     for number in range(reader.num_frames):
         (frame,) = reader.read(np.array([number]))
         yield Shot(number, number / fps, time.perf_counter(), frame)
 
 
 def _camera(number: int) -> Generator[Shot, None, None]:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # a missing camera is told by us
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # we report a missing camera
     camera = cv2.VideoCapture(number)
     try:
         if not camera.isOpened():
@@ -139,12 +139,12 @@ class InOrder:
 
 
 class Newest:
-    """The newest frames of a source that is read in a thread of its own: while nobody asks, older ones make room.
+    """The newest frames of a source that a thread reads: while no frame is taken, new ones replace older ones.
 
-    So latency and memory stay bounded however slowly frames are taken.
+    So latency and memory stay bounded, however slowly frames are taken.
 
     Attributes:
-        dropped: frames that made room so far.
+        dropped: frames that were replaced so far.
 
     Args:
         size: how many frames may wait.
@@ -179,7 +179,7 @@ class Newest:
             yield shot
 
     def close(self) -> None:
-        """End the reading, as soon as the source gives way."""
+        """End the reading, as soon as the source returns."""
         self._stop = True
         self._thread.join(timeout=2)
 
@@ -191,7 +191,7 @@ class Newest:
                     break
                 with self._changed:
                     self.dropped += len(self._waiting) == self._waiting.maxlen
-                    self._waiting.append(shot)  # the oldest gives way
+                    self._waiting.append(shot)  # drops the oldest if it is full
                     self._changed.notify()
         except Exception as error:  # whatever it is, it is raised again where the frames are taken
             ended = error

@@ -64,7 +64,7 @@ class Media:
 
 
 def preferred(found: Mapping[str, Sequence[T]], names: Iterable[str], folders: Iterable[str]) -> T | None:
-    """What goes by the first of these names that is there; of several, one below a folder named so."""
+    """The item with the first of these names that was found; of several, one below a folder of `folders`."""
     wanted = {folder.lower() for folder in folders}
 
     def elsewhere(item: Path | FrameSet) -> bool:
@@ -76,7 +76,7 @@ def preferred(found: Mapping[str, Sequence[T]], names: Iterable[str], folders: I
 
 
 def scan(root: Path, skip: frozenset[Path] = frozenset()) -> Media:
-    """Look through a folder, in a fixed order, but for the (resolved) folders in `skip` and what is hidden."""
+    """Look through a folder in a fixed order, without hidden names and the (resolved) folders in `skip`."""
     media = Media(root)
     for where, files in walk(root, skip):
         folder = Path(where).relative_to(root)
@@ -99,7 +99,7 @@ def scan(root: Path, skip: frozenset[Path] = frozenset()) -> Media:
 def walk(root: Path, skip: frozenset[Path] = frozenset()) -> Iterator[tuple[str, list[str]]]:
     """Every folder and its files, none of them hidden. Links are followed, but no folder is entered twice.
 
-    Links come last, so that a folder goes by its own name where it has one below `root`.
+    Links come last, so that a folder below `root` is found under its own name.
     """
     seen, starts = set(map(str, skip)), [str(root)]
     for start in starts:

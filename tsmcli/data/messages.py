@@ -1,4 +1,4 @@
-"""What a worker process tells its owner. Pixels go through shared memory."""
+"""The messages of a worker process to its owner. Pixels go through shared memory."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from typing import Any, NamedTuple
 from tsmcli.errors import EnvironmentProblem
 
 SHARED = Path("/dev/shm")
-"""Memory that processes share, as files; a container may have little. Elsewhere than on Linux pipes carry all."""
+"""Memory that processes share, as files; a container may have little. Systems other than Linux use pipes."""
 SHM_HINT = "give it more (docker run --shm-size=2g), or use fewer processes: --set train.workers=1, or 0 for none"
 
 
 class Told(NamedTuple):
-    """What a worker says: that it began a step, its answer, or an error with where it came from."""
+    """A message: the worker began a step, its answer, or an error with its traceback."""
 
     kind: str
     value: Any
 
 
 def send(pipe: Connection, told: Told) -> None:
-    """Tell the owner. Arrays are written to a nameless file in shared memory, whose handle goes with the message.
+    """Send a message. Arrays are written to a nameless file in shared memory, whose handle goes with the message.
 
     So an answer arrives whole, even if its worker hangs or is gone by then.
 
@@ -56,10 +56,10 @@ def send(pipe: Connection, told: Told) -> None:
 
 
 def receive(pipe: Connection) -> Told:
-    """What a worker has said.
+    """The next message of a worker.
 
     Raises:
-        EOFError, OSError: it is gone.
+        EOFError, OSError: the worker is gone.
     """
     words, sizes = pickle.loads(pipe.recv_bytes())
     arrays = memoryview(bytearray())

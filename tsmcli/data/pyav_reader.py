@@ -1,4 +1,4 @@
-"""Frames of a video file through PyAV, exact to the frame and without decoding what nobody needs."""
+"""Frames of a video file through PyAV, exact to the frame; frames that are not needed are not decoded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SKIPPABLE_CODECS = ("h264", "hevc")
 """Codecs whose decoder can leave out frames that no other frame refers to, without changing any other pixel."""
 
 _TRUE_LENGTHS: dict[Path, int] = {}
-"""Frames that files really hold which promise more."""
+"""The real number of frames of files that promise more."""
 
 
 class _Packet(NamedTuple):
@@ -43,8 +43,8 @@ class PyAVReader:
     """PyAV, exact to the frame.
 
     Where the container's index can be trusted, a read seeks to the key frame before a wanted frame, decodes what
-    that frame depends on, and lets the decoder drop frames that nobody wants and nothing refers to. Everywhere
-    else, and whenever a wanted frame does not turn up, the file is decoded from its start and frames are counted.
+    that frame depends on, and lets the decoder drop frames that are not wanted and that nothing refers to. In all
+    other files, and if a wanted frame does not come, the file is decoded from its start and frames are counted.
     Some files promise more frames than they hold: a frame past the last one is that last one, and the right number
     is remembered for the next time this process opens the file.
 

@@ -23,9 +23,8 @@ class TrainOrder:
 
     An epoch is one permutation cut into optimiser steps of `world_size * batch * accumulate` videos; a process
     takes every `world_size`-th video of a step, in up to `accumulate` batches. So the videos of a step depend on
-    the total batch alone, however many processes share it, and an epoch can be entered at any step. Nothing is
-    padded: the last step holds what is left, and a process may get an empty batch there.
-
+    the total batch alone, however many processes share it, and an epoch can start at any step. Nothing is padded:
+    the last step holds the remaining videos, and a process may get an empty batch there.
     """
 
     def __init__(

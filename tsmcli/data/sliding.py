@@ -45,7 +45,7 @@ def read_windows(
     clips, does not apply; the decoder is PyAV.
 
     Raises:
-        DataError: the video cannot be read; the windows before are out by then.
+        DataError: the video cannot be read; earlier windows were yielded before.
     """
     data = config.data.model_copy(update={"decoder": "pyav", "timeout_sec": 0.0})
     segments = config.model.num_segments

@@ -15,14 +15,14 @@ from tsmcli.errors import DataError
 from tsmcli.files import part_of, remove, remove_stale_parts
 
 _CLOCK = Fraction(1, 1000)
-"""Of frames that have times instead of a rate."""
+"""Time base of frames that have times instead of a rate."""
 
 
 class VideoWriter:
-    """An H.264 video in an MP4 file, as large as its first frame but for odd sides, which lose a pixel.
+    """An H.264 video in an MP4 file, as large as its first frame, except that odd sides lose a pixel.
 
-    It has its name once it is whole, also where whatever makes the frames fails: those that came are kept. Without
-    frames there is no file. The same frames and options, with `threads="1"`, always give the same bytes.
+    The file gets its name when it is complete. If the source of the frames fails, the frames so far are kept.
+    Without frames there is no file. The same frames and options, with `threads="1"`, always give the same bytes.
 
     Args:
         rate: frames per second; None: every frame comes with its time.

@@ -1,8 +1,8 @@
 """Worker processes that are watched from outside: one that is stuck or crashes costs one video, never the run.
 
 A worker gets tasks through a pipe and answers through it. It says when it begins each step of a task (each video of
-a batch, say), so its owner knows what it works on. The owner counts how long it waits: a worker whose step takes
-too long is killed. So is every worker when its owner ends, whatever ends it.
+a batch, say), so its owner knows what it works on. The owner counts how long it waits, and kills a worker whose step
+takes too long. Every worker is killed when its owner ends, whatever the reason.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class WorkerPool(Generic[Task, Answer]):
         Args:
             recover: makes the task to do instead of one whose step hung or crashed its process, from that task, the
                 step, and why.
-            stop: asked while nothing comes.
+            stop: asked while no answer is ready.
 
         Raises:
             EnvironmentProblem: a process was killed.
@@ -148,7 +148,7 @@ class WorkerPool(Generic[Task, Answer]):
         return min(self.workers, key=lambda worker: len(worker.tasks))
 
     def _collect(self, answers: dict[int, Answer], recover: Callable[[Task, int, str], Task]) -> None:
-        """Take in what workers say, and replace those that are stuck or gone."""
+        """Receive messages of workers, and replace those that are stuck or gone."""
         busy, began = [worker for worker in self.workers if worker.tasks], time.monotonic()
         ready = set(wait([end for w in busy for end in (w.pipe, w.process.sentinel)], _LOOK_SEC))
         waited = min(time.monotonic() - began, 5 * _LOOK_SEC)  # longer only where this process was stopped, too
@@ -214,7 +214,7 @@ _NOTHING: Any = object()
 
 
 def _ignore(_step: int) -> None:
-    """The beginning of a step, in a process that nobody watches."""
+    """A `Begin` for tasks in this process, which nobody watches."""
 
 
 def _work(pipe: Connection, owners: Connection, function: Callable[[Any, Begin], Any], prepare: Any) -> None:
@@ -235,7 +235,7 @@ def _work(pipe: Connection, owners: Connection, function: Callable[[Any, Begin],
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error, or its words where it does not survive the way to another process."""
+    """The error, or one with its message if it cannot be sent to another process."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -244,11 +244,11 @@ def _sendable(error: Exception) -> Exception:
 
 
 def start_worker() -> None:
-    """What every worker does first: one thread, signals left to its owner, and on Linux no life beyond it."""
+    """What every worker does first: use one thread, ignore signals, and on Linux end when its owner ends."""
     cv2.setNumThreads(0)
     for number in (signal.SIGINT, signal.SIGTERM):  # they go to whole groups; the owner ends its workers
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if (parent := multiprocessing.parent_process()) and not parent.is_alive():  # gone before it was said above
+    if (parent := multiprocessing.parent_process()) and not parent.is_alive():  # gone before prctl was called
         os._exit(1)

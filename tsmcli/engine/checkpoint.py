@@ -1,4 +1,4 @@
-"""Checkpoints: our own, which rebuild their network, and weight files of anyone else."""
+"""Checkpoints: our own, which rebuild their network, and weight files of others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 class Progress:
     """Where a training stands.
 
-    Random states need no place here: every draw comes from (seed, epoch, step or video, rank).
+    Random states are not stored: every draw comes from (seed, epoch, step or video, rank).
 
     Attributes:
         epoch: epochs done, with their validation.
@@ -40,7 +40,7 @@ class Progress:
         total_batch: videos per step, over all processes.
         videos: in the training list.
         top1, best_top1: last and best validation accuracy, or None before the first.
-        skipped, bad: unreadable videos so far, and those of the epoch at work.
+        skipped, bad: unreadable videos so far, and those of the current epoch.
         log_bytes: length of the log at this point.
         window: what was measured in the steps after the log's last line.
         seconds: spent so far.
@@ -68,7 +68,7 @@ class Checkpoint:
         class_names: K names in index order.
         model: weights, averaged ones where `train.ema` is on.
         training: `Learner.state()`, or None in a file for use only.
-        notes: what of the stored configuration this version has no use for, a line each.
+        notes: a line for each stored key that this version does not know.
     """
 
     preset: Annotated[str, AfterValidator(check_name)]
@@ -99,7 +99,7 @@ def checkpoint_tree(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def safetensors_facts(checkpoint: Checkpoint | None) -> dict[str, str]:
-    """What a safetensors file of ours holds beside the weights: everything but those."""
+    """The metadata of a safetensors file of ours: a checkpoint without its tensors."""
     tree = checkpoint_tree(checkpoint) if checkpoint else {}
     facts = {key: value for key, value in tree.items() if key not in ("model", "training")}
     return {"tsm": json.dumps(facts)} if facts else {}
@@ -115,7 +115,7 @@ def copy_checkpoint(source: Path, target: Path) -> None:
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint | None:
-    """One of our checkpoints, or None for a readable file that is none: bare weights, say; see `checkpoint_of`."""
+    """One of our checkpoints; None for another readable file, such as bare weights. See `checkpoint_of`."""
     return checkpoint_of(read_file(path), path)
 
 
@@ -153,7 +153,7 @@ _CHECKPOINT = TypeAdapter(Checkpoint)
 def _stored_config(text: str) -> tuple[Config, tuple[str, ...]]:
     """A stored configuration, and notes of what was left out because this version does not know it.
 
-    How a network was trained may be left out. What it is, and how it is tested, may not, unless it is switched off.
+    Keys of the training may be left out. Keys of the network and its tests may not, unless they are switched off.
     Anything else that is wrong is a ValidationError.
     """
     try:

@@ -78,9 +78,9 @@ def use_channels_last(model: nn.Module) -> None:
 def for_inference(
     model: Network, device: torch.device, *, dtype: torch.dtype | None = None, channels_last: bool = True
 ) -> Network:
-    """A network ready to be used, and no longer trained: on its device, in as few passes over memory as we know.
+    """Prepare a network for inference on a device: fold batch norms and, on a CPU, join shifts.
 
-    The same function, up to rounding. It is changed in place.
+    Its function stays the same, up to rounding. It is changed in place.
     """
     model = fold_batch_norms(model.eval())
     if channels_last and device.type == "cpu":
@@ -138,7 +138,7 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "
 def allow_tf32(allowed: bool) -> None:
     """Let float32 products on a GPU keep 10 bits of their factors, which newer GPUs do faster, or all 23.
 
-    torch allows it in convolutions by default. Here it must be asked for, so that fp32 is what it says.
+    torch allows it in convolutions by default. Here it is off unless asked for, so that fp32 is float32.
     """
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 

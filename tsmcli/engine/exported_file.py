@@ -29,7 +29,7 @@ def need(*packages: str) -> None:
 
 
 def trace(network: nn.Module, signature: Signature) -> torch.export.ExportedProgram:
-    """The network as a graph whose batch is free."""
+    """The network as a graph for any batch size."""
     batch = torch.export.Dim("batch", min=1)
     first, *others = ({0: batch} for _ in signature.inputs)
     shapes = (first, tuple(others)) if others else (first,)
@@ -92,7 +92,7 @@ def _name_batch(model: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Exporters tell much on stdout and stderr that is of no use here."""
+    """Silence the exporters, whose messages are of no use here."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

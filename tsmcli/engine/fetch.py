@@ -1,8 +1,8 @@
-"""Fetch one file over HTTP or from a folder, so that nothing half-done is ever taken for whole.
+"""Fetch one file over HTTP or from a folder; an incomplete file is never taken for a complete one.
 
 Bytes go to `<name>.part`; only a complete, verified file gets its name. An interrupted download goes on where it
-stopped, by an HTTP range, in this process or in a later one. `fetch` never sleeps: it yields `Waiting`, and whoever
-drives it does the waiting.
+stopped, by an HTTP range, in this process or in a later one. `fetch` never sleeps: it yields `Waiting`, and its
+caller waits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tsmcli.files import sha256
 Client = httpx.Client
 TRIES = 5  # attempts in a row, at one address, that bring the download no further
 SILENCE_SEC = 20.0  # how long a server may be silent in the middle of a file
-LARGEST, RESERVE = 8 << 30, 1 << 28  # a reply of untold length: at most so many bytes, leaving so many on the disk
+LARGEST, RESERVE = 8 << 30, 1 << 28  # a reply without a length: at most so many bytes, leaving so many on the disk
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -35,7 +35,7 @@ _PASSING = {408, 425, 429, 500, 502, 503, 504}
 class Remote:
     """A file to fetch: `urls` (http, https or file) are tried in this order; `path` is where it goes.
 
-    `name` is for people. `sha256_prefix` is how its SHA-256 begins, or None where nobody says.
+    `name` is for people. `sha256_prefix` is the start of its SHA-256, or None if it was not published.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Remote:
 
     @property
     def there(self) -> Path:
-        """What there is of it: the file, else its part."""
+        """The file, or its part if only that exists."""
         return self.part if self.part.exists() and not self.path.exists() else self.path
 
     @property
     def have(self) -> int:
-        """Bytes to go on from; 0 without a known hash, since nobody could tell whether old and new ones fit."""
+        """Bytes to go on from; 0 without a known hash, which alone shows whether old and new bytes fit."""
         return self.part.stat().st_size if self.sha256_prefix and self.part.exists() else 0
 
 
@@ -103,7 +103,7 @@ class _Failure(Exception):
 
 
 def open_client() -> Client:
-    """A client that follows redirects, asks for files as they are, and uses the proxies of the environment.
+    """A client that follows redirects, asks for uncompressed files, and uses the proxies of the environment.
 
     Raises:
         EnvironmentProblem: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE cannot be used.
@@ -146,7 +146,7 @@ def check_space(what: str, needed: int, folder: Path) -> None:
 
 
 def fetch(remote: Remote, client: Client) -> Iterator[FetchEvent]:
-    """Make a file whole: take it from the cache if it is, else fetch what is missing of it.
+    """Take a file from the cache if it is whole there, else fetch the missing bytes.
 
     Only one process at a time fetches a file; the others wait and then find it whole.
 
@@ -172,7 +172,7 @@ def fetch(remote: Remote, client: Client) -> Iterator[FetchEvent]:
 
 
 def _fetch(remote: Remote, client: Client) -> Iterator[FetchEvent]:
-    """Try the addresses in turn, each again and again as long as that gets further."""
+    """Try the addresses in turn, each again as long as that makes progress."""
     reasons = []
     for url in remote.urls:
         failures, furthest = 0, remote.have

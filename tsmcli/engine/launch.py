@@ -111,18 +111,18 @@ def _ended_by(code: int) -> str:
 def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function of a module in a fresh process, and return what it returns or raise what it raises.
 
-    Its memory can be measured, and running out of it ends nobody else: that raises Killed. The process ends with
-    this call, and with this process, however that ends.
+    So its memory can be measured. If it runs out of memory, only that process ends, and Killed is raised. It ends
+    when this call or this process ends.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(sender, os.getpid(), function, args, kwargs))
     try:
-        with handled_by(signal.SIG_IGN):  # from its first moment: its caller ends it
+        with handled_by(signal.SIG_IGN):  # from its start: its caller ends it
             process.start()
         sender.close()
         failed, answer = receiver.recv()
-        process.join(_ANSWERED_SEC)  # it has said all, and a signal would only disturb how it ends
+        process.join(_ANSWERED_SEC)  # it has answered, and a signal would only disturb its end
     except EOFError:
         process.join()
         raise Killed(f"the process that measured {_ended_by(process.exitcode or 0)}") from None

@@ -63,7 +63,7 @@ def train_epoch(
     *,
     bad: int = 0,
 ) -> Iterator[StepDone | VideosSkipped]:
-    """Train on the rest of the epoch that `order` stands in.
+    """Train on the rest of the epoch, from where `order` is.
 
     All random choices come from (seed, epoch, step, rank), or from (seed, epoch, video).
 

@@ -113,7 +113,7 @@ class PeakMemory:
 def peak_memory(device: torch.device) -> PeakMemory:
     """Of a GPU what torch has allocated there, else the resident size of this process with all its libraries.
 
-    Apple's Metal keeps no record of the most: what is in use now stands for it.
+    Apple's Metal keeps no record of the peak; the memory in use now is given instead.
     """
     if device.type == "cuda":
         most, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)

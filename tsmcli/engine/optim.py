@@ -96,7 +96,7 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def freeze(model: TSM, config: TrainConfig) -> None:
-    """Take out of training what `frozen_stages` and `freeze_bn: partial` name. Before the optimiser is made."""
+    """Freeze what `frozen_stages` and `freeze_bn: partial` name. To be called before the optimiser is made."""
     stages = model.backbone.stages
     if config.frozen_stages >= len(stages):
         raise ConfigError(f"train.frozen_stages is {config.frozen_stages}; this trunk has {len(stages) - 1} stages")
@@ -108,7 +108,7 @@ def freeze(model: TSM, config: TrainConfig) -> None:
 
 
 def set_training(model: TSM, config: TrainConfig) -> None:
-    """Training mode, except for what is frozen. Before every epoch."""
+    """Training mode, except for what is frozen. To be called before every epoch."""
     model.train()
     for stage in model.backbone.stages[: config.frozen_stages + 1]:
         stage.eval()

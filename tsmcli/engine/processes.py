@@ -1,4 +1,4 @@
-"""The processes of one run, one per device: the few things they tell each other, and how they stop together."""
+"""The processes of one run, one per device: sums, shared values, and how they stop together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tsmcli.engine.device import choose_device
 from tsmcli.errors import EnvironmentProblem, Interrupted, PeerLost
 
 _ONE_SIGNAL_SEC = 1.0
-"""Signals so close together are one: a launcher passes on what the whole group got, too."""
+"""Signals this close together count as one: the whole group gets a signal, and a launcher passes it on again."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def joined(device_name: str = "auto") -> Iterator[tuple[World, torch.device]]:
     """Join the processes that a launcher started, and take this process's device.
 
     Reads torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) or Slurm's. A process that
-    was started alone is a world of one. Tensors on a CPU travel by gloo, those on a GPU by NCCL.
+    was started alone is a world of one. Tensors on a CPU go through gloo, those on a GPU through NCCL.
 
     Raises:
         EnvironmentProblem: the device is missing, or the processes cannot reach each other.
@@ -117,7 +117,7 @@ def joined(device_name: str = "auto") -> Iterator[tuple[World, torch.device]]:
 
 
 def local_device(name: str, env: Mapping[str, str], gpus: int) -> str:
-    """The device of a process: the GPU of its place on this machine, or the only one that it can see."""
+    """The device of a process: the GPU with its number on this machine, or the only one that it can see."""
     if name not in ("auto", "cuda") or not gpus:
         return name
     local = int(env.get("LOCAL_RANK", int(env["RANK"]) % gpus))
@@ -151,7 +151,7 @@ def from_slurm(env: Mapping[str, str]) -> dict[str, str]:
 
 
 class StopSignals:
-    """Within this context, the first SIGINT or SIGTERM is remembered; a later one acts as it used to.
+    """Within this context, the first SIGINT or SIGTERM is remembered; a later one acts as usual.
 
     Attributes:
         number: the signal that came, or 0.

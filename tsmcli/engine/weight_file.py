@@ -1,4 +1,4 @@
-"""Read and write files of weights: PyTorch's, of which no code is ever run, and safetensors.
+"""Read and write files of weights: PyTorch's, whose code is never run, and safetensors.
 
 Damage is found by checksums: PyTorch's files hold one for each record since torch 1.6, safetensors files one in all
 if `write_safetensors` wrote them. In others, a changed number is noticed only if it is infinite or NaN.
@@ -56,7 +56,7 @@ def read_file(path: Path | str) -> dict[str, Any]:
                 hint="get the file from its publisher: tsm zoo download fetches and verifies published ones",
             ) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if isinstance(error, pickle.UnpicklingError | LookupError):  # torch's words advise to run what is in it
+        if isinstance(error, pickle.UnpicklingError | LookupError):  # torch's message advises to run the file
             reason = "no file of weights"
         raise WeightsError(f"{path}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(tree, dict):
@@ -78,7 +78,7 @@ def weights_of(tree: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def check_weights(state: Mapping[str, Any], where: Path | str) -> None:
-    """WeightsError for what is no network's: complex or whole numbers, sparse, quantised or no tensors, NaN."""
+    """WeightsError for anything but weights: complex or whole numbers, sparse, quantised or no tensors, NaN."""
     if not state:
         raise WeightsError(f"{where}: no weights in this file")
     for name, tensor in state.items():
@@ -100,7 +100,7 @@ def write_torch(path: Path, tree: Mapping[str, Any]) -> None:
     with replacing(path) as part, _Watched(io.FileIO(part, "w")) as file:
         try:
             torch.save(tree, file)
-        except RuntimeError:  # torch speaks of an unexpected position in its archive where the disk is full
+        except RuntimeError:  # on a full disk torch reports an unexpected position in its archive
             if file.error:
                 raise file.error from None
             raise
@@ -126,7 +126,7 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor], facts: Mapping[st
 
 
 def _checksum(state: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
-    """CRC-32 of what is said of tensors, and of their bytes by name."""
+    """CRC-32 of the metadata, and of the bytes of the tensors in the order of their names."""
     crc = zlib.crc32(facts.get("tsm", "").encode())
     for name in sorted(state):
         crc = zlib.crc32(state[name].cpu().flatten().view(torch.uint8).numpy().data, crc)
@@ -163,7 +163,7 @@ def _read_torch(path: Path) -> Any:
 def _check_records(path: Path) -> None:
     """Compare the checksums in a file of torch, which torch does not; takes about 0.3 s for 1 GB."""
     with zipfile.ZipFile(path) as file:
-        summed = any(record.CRC for record in file.infolist())  # torch can be told to write none
+        summed = any(record.CRC for record in file.infolist())  # torch can write a file without them
         if summed and (record := file.testzip()):
             raise WeightsError(f"{path}: {_DAMAGED}: its record {record} is not as it was written", hint=_AGAIN)
 
