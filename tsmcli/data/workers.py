@@ -1,8 +1,8 @@
 """Worker processes that are watched from outside: one that is stuck or crashes costs one video, never the run.
 
 A worker gets tasks through a pipe and answers through it. It says when it begins each step of a task (each video of
-a batch, say), so its owner knows what it works on. The owner counts how long it waits, and kills a worker whose step
-takes too long. Every worker is killed when its owner ends, whatever the reason.
+a batch, say), so its owner knows what it works on. The owner counts how long it waits, and kills a worker whose
+step takes too long. Every worker is killed when its owner ends, whatever the reason.
 """
 
 from __future__ import annotations
