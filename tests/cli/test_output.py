@@ -63,6 +63,8 @@ def test_a_full_disk_is_named(scores: Path) -> None:
         done = run("eval", scores, stdout=full)
         assert (done.returncode, done.stderr) == (5, "error: stdout: No space left on device\n")
         assert run("eval", "gone.npz", stdout=full, stderr=full).returncode == 3
+        told = run("--help", stdout=full)
+        assert (told.returncode, told.stderr) == (5, "error: a file: No space left on device\n")
 
 
 def test_a_reader_that_has_seen_enough(scores: Path) -> None:

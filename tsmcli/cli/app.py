@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Option
@@ -16,26 +16,41 @@ from tsmcli import __version__
 from tsmcli.errors import EnvironmentProblem, Interrupted, PeerLost, TsmError, is_out_of_memory
 from tsmcli.report.tables import printable, write_out
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class ErrorBoundary(TyperGroup):
     """Print `error:` and `hint:` on stderr and exit with the error's code; --debug shows where it came from."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse; --help and --version already print here."""
+        with _no_traceback(debug=False):
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; a failure that is no bug never shows a traceback."""
-        try:
+        """Run the command."""
+        with _no_traceback(ctx.params.get("debug")):
             result = super().invoke(ctx)
             write_out("", flush=True)  # at exit it would fail without a name
             return result
-        except (Exception, KeyboardInterrupt) as error:
-            if _nobody_reads(error):
-                _drop_stdout()
-                raise typer.Exit(0) from None
-            known = explain(error)
-            if known is None or ctx.params.get("debug"):
-                raise
+
+
+@contextlib.contextmanager
+def _no_traceback(debug: bool) -> Iterator[None]:
+    """A failure that is no bug becomes a message and an exit code."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if _nobody_reads(error):
             _drop_stdout()
-            _tell(known)
-            raise typer.Exit(known.exit_code) from error
+            raise typer.Exit(0) from None
+        known = explain(error)
+        if known is None or debug:
+            raise
+        _drop_stdout()
+        _tell(known)
+        raise typer.Exit(known.exit_code) from error
 
 
 def explain(error: BaseException) -> TsmError | None:
