@@ -51,7 +51,7 @@ def remove_stale_parts(path: Path) -> None:
     """Delete temporaries of `path` whose process is gone from this machine, and nothing of one that lives."""
     start = f"{path.name}.part-{platform.node()}-"
     for part in path.parent.glob(f"{glob.escape(start)}*") if path.parent.is_dir() else ():
-        pid = part.name.removeprefix(start)
+        pid = part.name.removeprefix(start).partition(".part-")[0]  # a temporary may have one of its own
         if pid.isdigit() and (int(pid) == os.getpid() or not _lives(int(pid))):
             remove(part)
 

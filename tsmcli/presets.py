@@ -62,8 +62,12 @@ def load_preset(name: str, overrides: Sequence[str] = ()) -> Config:
     return resolve(name, overrides).config
 
 
-def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
+def resolve(name: str, overrides: Sequence[str] = (), *, of_run: bool = False) -> Preset:
     """Read a preset, apply overrides, check everything, and remember where each value comes from.
+
+    Args:
+        of_run: the file was written by a run, perhaps of an older version: keys that are gone since may be in it if
+            they are switched off.
 
     Raises:
         ConfigError: with one line per problem.
@@ -79,6 +83,8 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: cannot be read: {error}") from error
     tree, lines = _parse(text, where)
+    if of_run:
+        _drop_gone(tree)
     places = {key: f"{where}:{line}" for key, line in lines.items()}
     config = _overridden(tree, overrides, places, where)
     return Preset(path.stem, config, {key: _origin(key, places) for key, _ in leaves(config)})
@@ -163,6 +169,20 @@ def _check_plain(text: str) -> None:
         if anchor or tag or depth > 8:
             what = "anchors and aliases" if anchor else f"tags ({tag:.40})" if tag else "so many levels"
             raise yaml.MarkedYAMLError(problem=f"{what} are not read in presets", problem_mark=event.start_mark)
+
+
+def _drop_gone(tree: dict[str, Any]) -> None:
+    """Leave out switched-off keys that this version does not know."""
+    try:
+        Config.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            *sections, key = problem["loc"]
+            if problem["type"] == "extra_forbidden" and problem["input"] in (False, None, "none"):
+                section = tree
+                for name in sections:
+                    section = section[str(name)]
+                section.pop(str(key), None)
 
 
 def _construct(node: yaml.Node, prefix: str, lines: dict[str, int], where: str) -> Any:

@@ -122,7 +122,9 @@ def load_results(path: Path) -> Results:
         bad, meta = [(video, reason) for video, reason in head["bad"]], dict(head.get("meta", {}))
         results = Results(paths, labels, scores, head["num_listed"], bad, meta)
     except Exception as error:  # nearly any, on bytes that are something else, cut short, or lie about a size
-        what = f"there is no {error} in it" if isinstance(error, KeyError) else error or type(error).__name__
+        what: object = str(error) or type(error).__name__
+        if isinstance(error, KeyError):
+            what = f"there is no {str(error.args[0]).removesuffix(' is not a file in the archive')!r} in it"
         raise DataError(f"{path}: not a results file: {what}", hint=_HINT) from None
     check_results(path, results)
     return results
@@ -163,7 +165,7 @@ def _check_file(path: Path) -> None:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON, or cut short: {error.msg}") from None
     except RecursionError:
@@ -203,5 +205,9 @@ def check_results(path: Path, results: Results) -> None:
     words = [*results.paths, *(names if isinstance(names, list) else [None]), *(w for b in results.bad for w in b)]
     if not all(isinstance(word, str) for word in words) or not isinstance(results.num_listed, int):
         raise DataError(f"{path}: paths, class names or reasons that are no texts, or num_listed is no number")
+    if results.num_listed < n:
+        raise DataError(f"{path}: scores of {n} videos, of a list of {results.num_listed}")
+    if not isinstance(results.meta.get("sha256") or "", str):
+        raise DataError(f"{path}: the SHA-256 of the checkpoint is no text")
     if names and len(names) != classes:
         raise DataError(f"{path}: {len(names)} class names for scores of {classes} classes")

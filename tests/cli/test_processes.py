@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,9 @@ from support import make_folder_dataset
 
 from tsmcli.catalog import CATALOG
 from tsmcli.core.tsm import build_model
+from tsmcli.data import workers
 from tsmcli.engine.checkpoint import Checkpoint, Progress, save_checkpoint
+from tsmcli.errors import EnvironmentProblem
 from tsmcli.presets import load_preset
 
 LIMIT_SEC = 15.0
@@ -432,3 +435,20 @@ def test_torchrun_ends_when_one_rank_fails(here: Path, mark: str) -> None:
     assert ended.code == 1
     assert "boom" in ended.err
     assert ended.seconds < LIMIT_SEC
+
+
+def pid_of(task: str, begin: Callable[[int], None]) -> tuple[str, int]:
+    begin(0)
+    return task, os.getpid()
+
+
+def test_a_worker_that_stops_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_START_SEC", 3.0)
+    pool = workers.WorkerPool(pid_of, 1, timeout_sec=20, what="trying", setting="--workers")
+    with closing(pool):
+        assert [pid for _, pid in pool.run(["a"], lambda task, *_: task)] == [pool.workers[0].process.pid]
+        pool.timeout_sec = 1
+        os.kill(pool.workers[0].process.pid or 0, signal.SIGSTOP)
+        with pytest.raises(EnvironmentProblem, match="a process for trying has done nothing for [45] s"):
+            list(pool.run(["b"], lambda task, *_: task))
+    assert not pool.workers

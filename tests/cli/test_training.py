@@ -121,6 +121,15 @@ def test_resume_says_what_does_not_fit(here: Path) -> None:
     fallen_back = tsm("train", "--resume", "--work-dir", run, "--set", "train.epochs=3")
     assert fallen_back.code == 0
     assert "damaged, not used" in fallen_back.err
+    (run / "last.pt").replace(run / "best.pt")  # as after a kill between the two
+    assert tsm("train", "--resume", "--work-dir", run, "--set", "train.epochs=3").code == 0
+    assert last(run).progress.epoch == 3
+    tree = torch.load(run / "last.pt", weights_only=True)
+    for name in ("last.pt", "best.pt"):
+        (run / name).unlink()
+        torch.save({**tree, "training": {"optimizer": {"state": {}, "param_groups": []}}}, run / name)
+    state = tsm("train", "--resume", "--work-dir", run, "--set", "train.epochs=9")
+    assert (state.code, "state of the optimiser is damaged" in state.err) == (4, True), state.err
     shutil.copy(run / "config.yaml", "mine.yaml")
     assert tsm("train", "--resume", "--work-dir", "nowhere").code == 2
     assert tsm("train", "--resume").code == 2
@@ -199,6 +208,11 @@ def test_what_a_launcher_may_leave_out() -> None:
         "srun shows each task its own"
     )
     assert local_device("cpu", {"RANK": "5"}, gpus=4) == "cpu"
+    for env in ({"RANK": "x", "WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": ""}, {"RANK": "5", "WORLD_SIZE": "2"},
+                {"SLURM_STEP_NUM_TASKS": "4"}, {"SLURM_STEP_NUM_TASKS": ""}):  # fmt: skip
+        command = [sys.executable, "-m", "tsmcli", "test", "--checkpoint", "a.pt"]
+        done = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, "Traceback" in done.stderr) == (5, False), (env, done.stderr)
     assert local_device("auto", {"RANK": "5"}, gpus=0) == "auto"
 
 

@@ -61,7 +61,8 @@ def test_a_flipped_byte_in_a_checkpoint_is_found(tmp_path: Path) -> None:
     found = newest_checkpoint(tmp_path)
     assert found is not None
     assert found[0].training == {"averaged": 1}
-    assert "last.pt: damaged" in found[1][0]
+    assert found[1] == tmp_path / "best.pt"
+    assert "last.pt: damaged" in found[2][0]
 
 
 def test_a_flipped_byte_in_safetensors_of_ours_is_found(tmp_path: Path) -> None:
@@ -275,3 +276,17 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         if path.exists():
             with pytest.raises(WeightsError, match="not a file"):
                 read_file(path)
+
+
+def test_tensors_that_are_not_what_they_say(tmp_path: Path) -> None:
+    whole, path = checkpoint_tree(saved()), tmp_path / "last.pt"
+    for name, tensor, message in (
+        ("fc.weight", torch.zeros(1).expand(10**6, 10**6), "fc.weight is no ordinary tensor"),
+        ("fc.bias", torch.tensor(0.0), "3 class names for a classifier of 1 classes"),
+    ):
+        write_torch(path, {**whole, "model": {**whole["model"], name: tensor}})
+        with pytest.raises(WeightsError, match=message):
+            open_checkpoint(path)
+    write_torch(path, {**whole, "format": -1})
+    with pytest.raises(WeightsError, match="checkpoint format -1"):
+        open_checkpoint(path)

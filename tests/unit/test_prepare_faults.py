@@ -6,6 +6,7 @@ import errno
 import json
 import ntpath
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -335,3 +336,29 @@ def test_class_folders_can_be_converted(tmp_path: Path) -> None:
     split = find_split(DataConfig(), Places(folder=source), "train", 2)
     assert all((source / "seekable" / record.path).is_file() for record in split.records)
     assert tsm(*command, "--json").json() == done, "what it made is no class"
+
+
+def test_what_a_killed_conversion_left_is_removed(tmp_path: Path) -> None:
+    job = Job(tmp_path / "a.mp4", tmp_path / "out" / "a.mp4", "seekable", Size(), "", 1)
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    end = f".part-{platform.node()}-{gone.stdout.strip()}"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f"a.mp4{end}{end}").touch()
+    extract.remove_parts([job])
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes")
+@pytest.mark.parametrize("room", [0, 1000])
+def test_a_disk_without_room_for_a_video(tmp_path: Path, room: int) -> None:
+    code = f"""
+import resource; from pathlib import Path; from fractions import Fraction; import numpy as np
+from tsmcli.data.video_writer import VideoWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
+with VideoWriter(Path("a.mp4"), Fraction(25)) as video:
+    for number in range(60):
+        video.write(np.random.default_rng(number).integers(0, 255, (120, 160, 3), np.uint8))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "File too large" in done.stderr) == (1, True)
+    assert not list(tmp_path.iterdir())

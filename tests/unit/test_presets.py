@@ -283,3 +283,14 @@ def test_unknown_presets_name_the_nearest() -> None:
     assert "did you mean r50-sthv1-flip" in caught.value.hint
     with pytest.raises(ConfigError, match=r"no preset file nowhere\.yaml"):
         resolve("nowhere.yaml")
+
+
+def test_a_run_of_an_older_version_may_have_keys_that_are_gone(tmp_path: Path) -> None:
+    path, text = tmp_path / "demo.yaml", to_yaml(resolve("demo"))
+    path.write_text(text.replace("train:\n", "train:\n  nesterov: false\n"))
+    assert resolve(str(path), of_run=True).config == resolve("demo").config
+    with pytest.raises(ConfigError, match=r"unknown key 'train\.nesterov'"):
+        resolve(str(path))
+    path.write_text(text.replace("train:\n", "train:\n  nesterov: true\n"))
+    with pytest.raises(ConfigError, match=r"unknown key 'train\.nesterov'"):
+        resolve(str(path), of_run=True)

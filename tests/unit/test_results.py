@@ -80,6 +80,8 @@ def test_numbers_that_do_not_fit(tmp_path: Path) -> None:
         ({"meta": {"class_names": [1, 2]}}, "class names or reasons that are no texts"),
         ({"meta": 5}, "not a results file"),
         ({"num_listed": "3"}, "num_listed is no number"),
+        ({"num_listed": -1}, "of a list of -1"),
+        ({"meta": {"sha256": ["ab"]}}, "SHA-256 of the checkpoint is no text"),
         ({"bad": [[1, 2]]}, "reasons that are no texts"),
         ({"bad": 5}, "not a results file"),
         ({"videos": [{"path": 5, "label": 0, "scores": [0.5, 0.5]}]}, "paths, class names"),

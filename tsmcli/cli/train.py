@@ -142,7 +142,7 @@ def choose_run(
     try:
         launch = os.environ.get("TORCHELASTIC_RUN_ID") if restarted else None
         run = work_dir or find_run(resolve(str(preset)).name, launch=launch)
-        found = resolve(str(saved_config(run)), overrides)
+        found = resolve(str(saved_config(run)), overrides, of_run=True)
     except ConfigError:
         if resume or preset is None:
             raise

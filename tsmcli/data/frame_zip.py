@@ -122,8 +122,10 @@ def decode_picture(data: bytes, where: Path | str, max_pixels: int) -> Frame:
     file = io.BytesIO(data)
     try:  # only the header is read; `Image.open` has a lower limit of its own
         header = JpegImageFile(file) if data.startswith(b"\xff\xd8") else Image.open(file)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{where}: not a readable image: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{where}: too large: {error}") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{where}: not a readable image") from error
     check_size(where, *header.size, max_pixels)
     image: Frame | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:

@@ -40,19 +40,21 @@ class VideoWriter:
         self._container = av.open(str(self._part), "w", format="mp4")
         self._stream: Any = None
         self._last = -1
+        self._failed = False
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self._stream:
-                self._encode(None)
-            self._container.close()
-            if self._stream:
+            try:
+                if self._stream and not self._failed:
+                    self._encode(None)
+            finally:
+                self._container.close()
+            if self._stream and not self._failed:
                 self._part.replace(self.path)
         finally:
-            self._container.close()
             remove(self._part)
 
     def write(self, frame: Frame, time_sec: float = 0.0, words: str = "", *, colours: str = "rgb24") -> None:
@@ -85,6 +87,7 @@ class VideoWriter:
         try:
             self._container.mux(self._stream.encode(frame))
         except av.FFmpegError as error:
+            self._failed = True  # FFmpeg crashes where it is given more after a header that it could not write
             if isinstance(error, OSError):  # a full disk, say: not the fault of these frames
                 raise
             raise DataError(f"{self.path}: cannot be encoded: {error}") from error

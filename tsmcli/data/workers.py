@@ -36,6 +36,8 @@ AHEAD = 2
 """Tasks that a worker has at once: one to work on, one that waits."""
 GRACE_SEC = 3.0
 """How much longer than its own limit a step may take: functions that keep the limit themselves say more."""
+_START_SEC = 60.0
+"""What a process may take more than a step until it begins one: to start, or to send a large answer."""
 _LOOK_SEC = 0.2
 _CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE"}
 """Signals by which a decoder ends its process over a broken file."""
@@ -161,6 +163,11 @@ class WorkerPool(Generic[Task, Answer]):
                 self._replace(worker, recover, self._crash(worker))
             elif self.timeout_sec and worker.step is not None and worker.waited_sec > self.timeout_sec + GRACE_SEC:
                 self._replace(worker, recover, f"took longer than {self.timeout_sec:g} s to decode")
+            elif self.timeout_sec and worker.waited_sec > self.timeout_sec + _START_SEC:  # it never began
+                raise EnvironmentProblem(
+                    f"a process for {self.what} has done nothing for {worker.waited_sec:.0f} s",
+                    hint="was it stopped, or is the machine too busy?",
+                )
 
     def _listen(self, worker: _Worker, answers: dict[int, Answer]) -> None:
         while worker.pipe.poll():

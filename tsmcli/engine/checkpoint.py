@@ -46,7 +46,7 @@ class Progress:
         seconds: spent so far.
     """
 
-    epoch: _Count = 0
+    epoch: Annotated[int, Field(ge=0, le=10**6)] = 0
     step: _Count = 0
     total_batch: _Count = 0
     videos: _Count = 0
@@ -127,7 +127,7 @@ def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | Non
     """
     if not isinstance(tree.get("format"), int):
         return None
-    if tree["format"] > FORMAT:
+    if not 1 <= tree["format"] <= FORMAT:
         message = f"{path}: checkpoint format {tree['format']}; this tsm reads up to {FORMAT}"
         raise WeightsError(message, hint="pip install --upgrade tsmcli")
     try:
@@ -141,8 +141,8 @@ def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | Non
         what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         raise WeightsError(f"{path}: the checkpoint is damaged or of another version: {key} {what}") from None
     check_weights(checkpoint.model, path)
-    names = len(checkpoint.class_names)
-    if (classes := len(checkpoint.model.get("fc.bias", checkpoint.class_names))) != names:
+    names, bias = len(checkpoint.class_names), checkpoint.model.get("fc.bias")
+    if bias is not None and (classes := bias.numel()) != names:
         raise WeightsError(f"{path}: {names} class names for a classifier of {classes} classes")
     return checkpoint
 

@@ -191,7 +191,7 @@ def _fetch(remote: Remote, client: Client) -> Iterator[FetchEvent]:
                     break
                 yield Waiting(remote.name, error.wait or pause(failures), str(error))
     hint = f"the same command goes on from the {remote.have:,} bytes that are there\n" if remote.have else ""
-    hint += "--mirror URL names another place that has it, a web server or a folder"
+    hint += "tsm zoo download --mirror URL takes it from another place, a web server or a folder"
     raise WeightsError(f"{remote.name} cannot be fetched:{''.join(reasons)}", hint)
 
 

@@ -63,13 +63,15 @@ class World:
             dist.broadcast(tensor, 0)
 
 
+_LAUNCHERS = "one machine: tsm ... --gpus N; several: torchrun --nnodes N --nproc-per-node M -m tsmcli ..."
+
 ALONE = World()
 """A process without others."""
 
 
 def launched(env: Mapping[str, str] = os.environ) -> bool:
     """Whether a launcher (ours, torchrun, srun with several tasks) started this process as one of several."""
-    return ("RANK" in env and "WORLD_SIZE" in env) or int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    return ("RANK" in env and "WORLD_SIZE" in env) or _whole(env, "SLURM_STEP_NUM_TASKS", "1") > 1
 
 
 @contextmanager
@@ -85,11 +87,15 @@ def joined(device_name: str = "auto") -> Iterator[tuple[World, torch.device]]:
     """
     if launched() and "RANK" not in os.environ:
         os.environ.update(from_slurm(os.environ))
-    size = int(os.environ["WORLD_SIZE"]) if launched() else 1
+    size = _whole(os.environ, "WORLD_SIZE") if launched() else 1
     if size == 1:
         yield ALONE, choose_device(device_name)
         return
-    rank = int(os.environ["RANK"])
+    rank = _whole(os.environ, "RANK")
+    if not 0 <= rank < size:
+        raise EnvironmentProblem(
+            f"RANK is {rank}, and WORLD_SIZE {size}: ranks go from 0 to {size - 1}", _LAUNCHERS
+        )
     device = choose_device(local_device(device_name, os.environ, torch.cuda.device_count()))
     backend = "gloo"
     if device.type == "cuda":
@@ -103,7 +109,7 @@ def joined(device_name: str = "auto") -> Iterator[tuple[World, torch.device]]:
         raise EnvironmentProblem(
             f"process {rank} of {size} cannot reach the others at "
             f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}: {error}",
-            hint="one machine: tsm ... --gpus N; several: torchrun --nnodes N --nproc-per-node M -m tsmcli ...",
+            hint=_LAUNCHERS,
         ) from None
     try:
         yield World(rank, size), device
@@ -120,8 +126,17 @@ def local_device(name: str, env: Mapping[str, str], gpus: int) -> str:
     """The device of a process: the GPU with its number on this machine, or the only one that it can see."""
     if name not in ("auto", "cuda") or not gpus:
         return name
-    local = int(env.get("LOCAL_RANK", int(env["RANK"]) % gpus))
+    local = _whole(env, "LOCAL_RANK") if "LOCAL_RANK" in env else _whole(env, "RANK") % gpus
     return f"cuda:{0 if gpus == 1 else local}"
+
+
+def _whole(env: Mapping[str, str], name: str, default: str = "") -> int:
+    """A variable of a launcher; EnvironmentProblem where it is no whole number."""
+    text = env.get(name, default)
+    try:
+        return int(text)
+    except ValueError:
+        raise EnvironmentProblem(f"the variable {name} is {text!r}, not a whole number", _LAUNCHERS) from None
 
 
 def from_slurm(env: Mapping[str, str]) -> dict[str, str]:
@@ -140,11 +155,11 @@ def from_slurm(env: Mapping[str, str]) -> dict[str, str]:
             raise EnvironmentProblem(
                 f"scontrol cannot say which machines {nodes} are: {error}", hint="set MASTER_ADDR and MASTER_PORT"
             ) from None
-    job = int(env.get("SLURM_JOB_ID", "0")) * 31 + int(env.get("SLURM_STEP_ID", "0"))
+    job = _whole(env, "SLURM_JOB_ID", "0") * 31 + _whole(env, "SLURM_STEP_ID", "0")
     return {
-        "RANK": env["SLURM_PROCID"],
+        "RANK": str(_whole(env, "SLURM_PROCID")),
         "WORLD_SIZE": env["SLURM_STEP_NUM_TASKS"],
-        "LOCAL_RANK": env["SLURM_LOCALID"],
+        "LOCAL_RANK": str(_whole(env, "SLURM_LOCALID")),
         "MASTER_ADDR": env.get("MASTER_ADDR", first or "127.0.0.1"),
         "MASTER_PORT": env.get("MASTER_PORT", str(20000 + job % 20000)),
     }

@@ -58,6 +58,8 @@ def read_file(path: Path | str) -> dict[str, Any]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if isinstance(error, pickle.UnpicklingError | LookupError):  # torch's message advises to run the file
             reason = "no file of weights"
+        elif "PytorchStreamReader" in reason:
+            reason = _DAMAGED
         raise WeightsError(f"{path}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(tree, dict):
         raise WeightsError(f"{path}: holds a {type(tree).__name__}, not a checkpoint")
@@ -86,7 +88,8 @@ def check_weights(state: Mapping[str, Any], where: Path | str) -> None:
         counter = name.endswith("num_batches_tracked")
         if not isinstance(tensor, Tensor) or tensor.dtype not in (_COUNTS if counter else _FLOATS):
             raise WeightsError(f"{where}: {name} is of type {kind}; weights are floating-point numbers")
-        if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
+        ordinary = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_nested)
+        if not ordinary or tensor.nbytes > tensor.untyped_storage().nbytes():  # a few bytes can claim to be many
             raise WeightsError(f"{where}: {name} is no ordinary tensor: sparse, nested or without its numbers")
         if not torch.isfinite(tensor).all():
             raise WeightsError(

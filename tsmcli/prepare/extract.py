@@ -164,8 +164,10 @@ def remove_parts(jobs: list[Job]) -> None:
     targets = {job.target for job in jobs}
     for folder in {target.parent for target in targets if target.parent.is_dir()}:
         for path in list(folder.glob("*.part-*")):
-            if (target := folder / path.name.rpartition(".part-")[0]) in targets:
-                remove_stale_parts(target)
+            name = path.name
+            while name := name.rpartition(".part-")[0]:
+                if folder / name in targets:
+                    remove_stale_parts(folder / name)
 
 
 def _pictures(job: Job, begin: Begin) -> Iterator[Frame]:

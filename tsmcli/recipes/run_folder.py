@@ -80,25 +80,27 @@ def saved_init(run: Path) -> str | None:
     return init if isinstance(init, str) else None
 
 
-def newest_checkpoint(run: Path) -> tuple[Checkpoint, list[str]] | None:
-    """The checkpoint of a run that is furthest on, and what is wrong with damaged ones; None: no checkpoint yet.
+def newest_checkpoint(run: Path) -> tuple[Checkpoint, Path, list[str]] | None:
+    """The checkpoint of a run that is furthest on, its file, and what is wrong with damaged ones; None: none yet.
 
     Raises:
         WeightsError: there are checkpoints and none is whole.
     """
-    whole, damaged = [], []
+    whole: list[tuple[Checkpoint, Path]] = []
+    damaged: list[str] = []
     for path in filter(Path.exists, (run / "last.pt", run / "best.pt")):
         try:
             checkpoint = open_checkpoint(path)
             if checkpoint and checkpoint.training:
-                whole.append(checkpoint)
+                whole.append((checkpoint, path))
         except WeightsError as error:
             damaged.append(str(error))
     if damaged and not whole:
         raise WeightsError("; ".join(damaged), hint="no checkpoint of this run is whole: start a new one")
     if not whole:
         return None
-    return max(whole, key=lambda c: (c.progress.epoch, c.progress.step)), damaged
+    newest = max(whole, key=lambda one: (one[0].progress.epoch, one[0].progress.step))
+    return *newest, damaged
 
 
 def check_resumable(

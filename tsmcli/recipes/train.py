@@ -19,7 +19,7 @@ from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
 from tsmcli.engine.processes import ALONE, StopSignals
 from tsmcli.engine.run_log import RunLog
 from tsmcli.engine.scores import VideoScored
-from tsmcli.errors import Interrupted
+from tsmcli.errors import Interrupted, WeightsError
 from tsmcli.files import write_text
 from tsmcli.metrics import mean_class, top_k
 from tsmcli.presets import to_yaml
@@ -76,7 +76,7 @@ def train(
     """
     config, world, order = plan.config, plan.world, plan.order()
     lock = lock_run(run) if resume and run and world.is_main else None
-    before, damaged = (resume and run and newest_checkpoint(run)) or (None, [])
+    before, newest, damaged = (resume and run and newest_checkpoint(run)) or (None, None, [])
     init = init or (saved_init(run) if resume and run else None)
     check_same(world, before.progress if before else None, order.num_videos)
     source = "none" if before else (yield from find_init(init or config.model.init, config))
@@ -86,7 +86,15 @@ def train(
         check_resumable(run, before, plan.preset, plan.classes, order.num_videos, order.total_batch)
         if world.is_main:
             write_text(run / "config.yaml", to_yaml(plan.preset))
-        learner.load_state(dict(before.training or {}))
+            if newest and newest != run / "last.pt":  # a kill came between the two, or the last one is damaged
+                copy_checkpoint(newest, run / "last.pt")
+        try:
+            learner.load_state(dict(before.training or {}))
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            hint = f"a new run from its weights: --init {run}/last.pt"
+            raise WeightsError(
+                f"{run}: the checkpoint's state of the optimiser is damaged: {error}", hint
+            ) from None
     elif not resume:
         if world.is_main:
             check_disk(run or Path("runs"), config, len(plan.classes))

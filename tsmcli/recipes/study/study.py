@@ -145,7 +145,7 @@ def read_study(run: Path, file: Path) -> Study:
             notes.append(f"There are no training curves: {error}")
     return Study(
         run, file, results, tests, matrix, class_scores(matrix, class_names(results)), curves=curves, notes=notes,
-        config=resolve(str(config)).config if config.is_file() else None,
+        config=resolve(str(config), of_run=True).config if config.is_file() else None,
     )  # fmt: skip
 
 
