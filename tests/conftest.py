@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tsmcli.recipes.events import result_of
 
 # Tests run in parallel processes, and the stored numbers were computed with one thread.
 torch.set_num_threads(1)
+# A shell starts what runs in the background with Ctrl-C ignored, and every process would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
