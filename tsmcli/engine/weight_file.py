@@ -89,7 +89,7 @@ def check_weights(state: Mapping[str, Any], where: Path | str) -> None:
         if not isinstance(tensor, Tensor) or tensor.dtype not in (_COUNTS if counter else _FLOATS):
             raise WeightsError(f"{where}: {name} is of type {kind}; weights are floating-point numbers")
         ordinary = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_nested)
-        if not ordinary or tensor.nbytes > tensor.untyped_storage().nbytes():  # a few bytes can claim to be many
+        if not ordinary or tensor.nbytes > max(1 << 31, tensor.untyped_storage().nbytes()):  # a lie
             raise WeightsError(f"{where}: {name} is no ordinary tensor: sparse, nested or without its numbers")
         if not torch.isfinite(tensor).all():
             raise WeightsError(

@@ -88,13 +88,7 @@ def train(
             write_text(run / "config.yaml", to_yaml(plan.preset))
             if newest and newest != run / "last.pt":  # a kill came between the two, or the last one is damaged
                 copy_checkpoint(newest, run / "last.pt")
-        try:
-            learner.load_state(dict(before.training or {}))
-        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            hint = f"a new run from its weights: --init {run}/last.pt"
-            raise WeightsError(
-                f"{run}: the checkpoint's state of the optimiser is damaged: {error}", hint
-            ) from None
+        _take_up(learner, before, run)
     elif not resume:
         if world.is_main:
             check_disk(run or Path("runs"), config, len(plan.classes))
@@ -228,6 +222,14 @@ def build_network(plan: TrainPlan, init: str, before: Checkpoint | None) -> tupl
         started_from = initialise(model, init)
     use_channels_last(model.to(plan.device))
     return model, started_from
+
+
+def _take_up(learner: Learner, before: Checkpoint, run: Path) -> None:
+    try:
+        learner.load_state(dict(before.training or {}))
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        hint = f"a new run from its weights: --init {run}/last.pt"
+        raise WeightsError(f"{run}: the checkpoint's state of the optimiser is damaged: {error}", hint) from None
 
 
 def initialise(model: TSM, init: str) -> str:
