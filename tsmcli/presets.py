@@ -171,6 +171,11 @@ def _check_plain(text: str) -> None:
             raise yaml.MarkedYAMLError(problem=f"{what} are not read in presets", problem_mark=event.start_mark)
 
 
+def is_gone(problem: ErrorDetails) -> bool:
+    """Whether what is wrong with a stored configuration is a switched-off key that this version does not know."""
+    return problem["type"] == "extra_forbidden" and problem["input"] in (False, None, "none")
+
+
 def _drop_gone(tree: dict[str, Any]) -> None:
     """Leave out switched-off keys that this version does not know."""
     try:
@@ -178,7 +183,7 @@ def _drop_gone(tree: dict[str, Any]) -> None:
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             *sections, key = problem["loc"]
-            if problem["type"] == "extra_forbidden" and problem["input"] in (False, None, "none"):
+            if is_gone(problem):
                 section = tree
                 for name in sections:
                     section = section[str(name)]

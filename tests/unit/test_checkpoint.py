@@ -123,7 +123,9 @@ def test_half_precision_and_counters_are_weights(tmp_path: Path) -> None:
     for kind in (torch.float16, torch.bfloat16, torch.float64):
         state = {k: v.to(kind) if v.is_floating_point() else v.int() for k, v in model.state_dict().items()}
         torch.save(state, tmp_path / "x.pth")
-        load_weights(build_model(MODEL, 3), tmp_path / "x.pth")
+        other = build_model(MODEL, 3, seed=1)
+        load_weights(other, tmp_path / "x.pth")
+        assert torch.equal(other.fc.weight, state["fc.weight"].float())
 
 
 def config_with(section: str, **values: Any) -> str:

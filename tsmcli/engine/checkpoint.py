@@ -19,7 +19,7 @@ from tsmcli.core.weights import LoadReport, authors_class_order, match_all
 from tsmcli.engine.weight_file import check_weights, read_file, weights_of, write_torch
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.files import replacing
-from tsmcli.presets import check_name
+from tsmcli.presets import check_name, is_gone
 
 FORMAT = 2
 """Number of the checkpoint format; a higher one comes from a newer tsm."""
@@ -165,11 +165,10 @@ def _stored_config(text: str) -> tuple[Config, tuple[str, ...]]:
     tree, notes = json.loads(text), []
     for problem in problems:
         *sections, key = map(str, problem["loc"][:2])
-        unknown, value = problem["type"] == "extra_forbidden", problem["input"]
         how = sections and sections[0] in ("data", "augment", "train") and problem["type"] != "value_error"
-        if how or (unknown and value in (False, None, "none")):
+        if how or is_gone(problem):
             (tree[sections[0]] if sections else tree).pop(key, None)
-            told = f"{'.'.join([*sections, key])} was {value!r:.60}"
+            told = f"{'.'.join([*sections, key])} was {problem['input']!r:.60}"
             notes.append(f"{told} in the checkpoint's configuration; this version does not know that")
     return Config.model_validate_json(json.dumps(tree)), tuple(notes)
 
