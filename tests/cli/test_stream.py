@@ -195,7 +195,7 @@ REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "no camera": (["uni.pt", "--source", "97"], 5, "no camera 97"),
     "no checkpoint": (["none.pt", "--source", "a.mp4"], 4, "none.pt"),
     "nothing": (["uni.pt", "--source", ""], 2, "--source is empty"),
-    "empty": (["uni.pt", "--source", "empty"], 3, "no videos or numbered JPEG frames"),
+    "empty": (["uni.pt", "--source", "empty"], 3, "no videos or numbered pictures"),
     "suffix": (["uni.pt", "--source", "a.mp4", "--video", "a.avi"], 2, "written as .mp4"),
     "there": (["uni.pt", "--source", "frames", "--video", "a.mp4"], 2, "a.mp4 already exists"),
     "itself": (["uni.pt", "--source", "a.mp4", "--video", "a.mp4", "--force"], 2, "is the source itself"),

@@ -403,7 +403,7 @@ def test_frame_zip(tmp_path: Path) -> None:
             read_all(path)
     with zipfile.ZipFile(tmp_path / "none.zip", "w"):
         pass
-    with pytest.raises(DataError, match="holds no frames"):
+    with pytest.raises(DataError, match="holds no numbered pictures"):
         FrameZip(tmp_path / "none.zip")
 
 
@@ -475,7 +475,7 @@ def test_a_frame_of_a_zip_takes_no_more_memory_than_a_picture(tmp_path: Path) ->
         file.writestr("1.jpg", bytes(50_000_000))
     tracemalloc.start()
     with (
-        closing(FrameZip(tmp_path / "bomb.zip", 10_000)) as reader,
+        closing(FrameZip(tmp_path / "bomb.zip", DataConfig(max_pixels=10_000))) as reader,
         pytest.raises(DataError, match="not a readable"),
     ):
         reader.read(np.array([0]))
@@ -531,7 +531,7 @@ def test_a_video_whose_frames_become_too_large(tmp_path: Path) -> None:
     with PyAVReader(tmp_path / "both.h264") as reader:
         assert reader.num_frames == 10
     with pytest.raises(DataError, match="frames of 352x192 pixels; data.max_pixels allows 20000"):
-        PyAVReader(tmp_path / "both.h264", max_pixels=20_000)
+        PyAVReader(tmp_path / "both.h264", limits=DataConfig(max_pixels=20_000))
 
 
 STRANGE_NAMES = (

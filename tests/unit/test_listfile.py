@@ -73,6 +73,6 @@ def test_missing_empty_and_binary_files(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(DataError, match="the list is empty"):
         read_list(tmp_path / "empty.txt", "video")
-    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(DataError, match="cannot be read as a list"):
+    (tmp_path / "binary.txt").write_bytes(b"a 0\n\xff\x00\x81")
+    with pytest.raises(DataError, match=r"binary.txt:2: cannot be read as a list"):
         read_list(tmp_path / "binary.txt", "video")

@@ -15,6 +15,7 @@ import pytest
 from support import number_of, numbered_frames, real_data, write_frames, write_video
 from web_server import Server
 
+from tsmcli.config import DataConfig
 from tsmcli.data.decode import FrameFolder
 from tsmcli.data.frame_zip import FrameZip
 from tsmcli.data.live import InOrder, Newest, Shot, at_their_time, from_reader, is_live, open_source
@@ -173,7 +174,7 @@ def test_a_path_is_a_file_whatever_its_name(tmp_path: Path, monkeypatch: pytest.
     write_video(tmp_path / "a.mp4", numbered_frames(3)).rename("0")
     assert len(list(open_source(Path("0")))) == 3
     with pytest.raises(DataError, match="frames of 176x96 pixels; data.max_pixels allows 100"):
-        list(open_source(Path("0"), max_pixels=100))
+        list(open_source(Path("0"), DataConfig(max_pixels=100)))
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:

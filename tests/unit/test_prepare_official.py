@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import numbered_frames, real_data, tsm, write_frames, write_video
+from support import number_of, numbered_frames, real_data, tsm, write_frames, write_video
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import DataConfig
@@ -215,7 +215,7 @@ def test_storage(tmp_path: Path, store: str) -> None:
     done = tsm("prepare-data", "k400", "--source", tmp_path / "in", "--out", tmp_path / "out", "--store", store,
                "--short-side", "96", "--workers", "2", "--json").json()  # fmt: skip
     data = DataConfig(dataset="k400", store=done["store"])
-    split = find_split(data, Places(folder=tmp_path / "out"), "train", 400)
+    split = find_split(data, Places(folder=tmp_path / "out"), "train", names("k400"))
     assert [r.num_frames for r in split.records] == [None if store == "seekable" else 12] * 2
     for record in split.records:
         with open_reader(split, record, data) as reader:
@@ -277,12 +277,14 @@ def test_shards_together_are_the_whole(tmp_path: Path) -> None:
     make_kinetics(tmp_path / "in")
     options = ("--source", tmp_path / "in", "--store", "frames", "--json")
     whole = tsm("prepare-data", "k400", *options, "--out", tmp_path / "whole")
-    for part in ("1/2", "2/2"):
+    assert whole.code == 0
+    for part, complete in (("1/2", False), ("2/2", True)):
         done = tsm("prepare-data", "k400", *options, "--out", tmp_path / "parts", "--shard", part).json()
-        assert done["complete"] is False
-    assert not list((tmp_path / "parts").glob("*.txt"))
-    assert tsm("prepare-data", "k400", *options, "--out", tmp_path / "parts").code == whole.code == 0
+        assert done["complete"] is complete
+        assert bool(list((tmp_path / "parts").glob("*.txt"))) is complete
     assert snapshot(tmp_path / "parts") == snapshot(tmp_path / "whole")
+    assert tsm("prepare-data", "k400", *options, "--out", tmp_path / "parts").json()["complete"]
+    assert snapshot(tmp_path / "parts") == snapshot(tmp_path / "whole"), "a run without parts does it all again"
 
 
 @pytest.mark.slow
@@ -392,13 +394,16 @@ def test_nothing_of_the_users_is_deleted(tmp_path: Path) -> None:
     assert (source / "rawframes" / f"a.part-{here}-{os.getppid()}").exists(), "its process may still write it"
 
 
-def test_frame_folders_named_differently_are_left_out_with_a_reason(tmp_path: Path) -> None:
+def test_frame_folders_named_differently_are_read_all_the_same(tmp_path: Path) -> None:
     make_sthv1(tmp_path / "in")
     write_frames(tmp_path / "in" / "20bn" / "frames" / "202", FRAMES[:5], "img_{:05}.jpg", start=0)
     done = tsm("prepare-data", "sthv1", "--source", tmp_path / "in", "--out", tmp_path / "out", "--json")
-    assert done.code == 3
-    assert json.loads(done.out)["videos"] == {"train": 2, "val": 1}
-    assert "not named as those of most" in (tmp_path / "out/failures.csv").read_text()
+    assert done.json()["videos"] == {"train": 2, "val": 2}
+    data = DataConfig(dataset="sthv1", store="frames")
+    split = find_split(data, Places(folder=tmp_path / "out"), "val", names("sthv1"))
+    (odd,) = (record for record in split.records if record.path.endswith("202"))
+    with open_reader(split, odd, data) as reader:
+        assert [number_of(frame) for frame in reader.read(np.arange(odd.num_frames))] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -520,7 +525,7 @@ def test_check_finds_what_is_wrong_and_quarantine_is_obeyed(
         ("duplicate", records[1].path),
     }
     assert len(Path("all.csv").read_text().splitlines()) == len(problems) + 1
-    split = find_split(DataConfig(), Places(folder=Path("mine")), "train", 2)
+    split = find_split(DataConfig(), Places(folder=Path("mine")), "train", None)
     assert [*split.quarantine] == [records[0].path]
     with pytest.raises(DataError, match="in quarantine"), open_reader(split, records[0], DataConfig()):
         pass

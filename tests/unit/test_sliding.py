@@ -140,7 +140,7 @@ def test_find_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["clip.zip"].store == "zip"
     problems = {Path(path).as_posix(): problem for path, problem in split.quarantine.items()}
     assert problems["mixed/holes"].endswith("frame 2 of 1 to 4 is missing")
-    assert "no videos or numbered JPEG frames" in problems["empty"]
+    assert "no videos or numbered pictures" in problems["empty"]
     assert problems["gone*"] == "no such video"
     assert len(problems) == 3
     assert [r.path for r in find_videos(["mixed/frames", "mixed/frames/"]).records] == ["mixed/frames"]

@@ -36,7 +36,7 @@ _GRACE_SEC = 4.0
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(presets, name="presets")
-app.command("prepare-data")(prepare_data)
+app.command("prepare-data", cls=ManyValues)(prepare_data)
 app.add_typer(data, name="data")
 app.command(cls=ManyValues)(train)
 app.command(cls=ManyValues)(test)

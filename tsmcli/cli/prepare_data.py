@@ -16,6 +16,9 @@ from tsmcli.errors import DataError, UsageError
 from tsmcli.report.tables import print_json, print_line, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tsmcli.config import DataConfig
     from tsmcli.prepare.extract import Size
     from tsmcli.prepare.matching import MediaPlan
     from tsmcli.prepare.official import PreparedDataset
@@ -44,7 +47,14 @@ def prepare_data(
     size: Annotated[str | None, Option(metavar="WxH", help="Stored size in pixels, aspect not kept.")] = None,
     height: Annotated[int | None, Option(min=16, help="Stored height in pixels.")] = None,
     workers: Annotated[int | None, Option(min=1, help="Processes.", show_default="one per core")] = None,
-    shard: Annotated[str, Option(metavar="I/N", help="Convert part I of N, on one of N machines.")] = "1/1",
+    shard: Annotated[
+        str | None,
+        Option(
+            metavar="I/N",
+            help="Convert part I of N, on one of N machines. torchrun and srun say it by themselves.",
+            show_default=False,
+        ),
+    ] = None,
     val_share: Annotated[float, Option(min=0.01, max=0.99, help="folder, csv: share for validation.")] = 0.2,
     group: Annotated[
         str | None,
@@ -59,26 +69,35 @@ def prepare_data(
     full: Annotated[bool, Option("--full", help="With --check: decode every frame.")] = False,
     quarantine: Annotated[bool, Option("--quarantine", help="With --check: write quarantine.txt.")] = False,
     report: Annotated[Path | None, Option(help="With --check: also write all problems to this CSV.")] = None,
+    sets: Annotated[
+        list[str] | None, Option("--set", metavar="KEY=VALUE", help="Limits of videos, such as data.max_frames=N.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Prepare a dataset: lists, class names, and media where they are made or converted.
 
     Without an argument it makes the demo dataset. Videos are never deleted or changed; an interrupted conversion
-    goes on where it stopped.
+    goes on where it stopped. Several processes (torchrun, srun) share a conversion; the last one writes the lists.
     """
+    from tsmcli.data.shards import rank_and_size
+
+    rank, processes = rank_and_size()
     known = [*CATALOG, "csv"]
     if dataset not in known:
         raise UsageError(f"no dataset named {dataset!r}", hint=f"choose from {', '.join(known)}")
     out = out or Path("data") / CATALOG["folder" if dataset == "csv" else dataset].folder
     if workers is None:  # one per core that this process may use
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = _limits(sets or ())
+    if rank and (check or dry_run or dataset == "demo"):
+        return  # process 0 does that alone
     if check:
-        _check(dataset, out, full, quarantine, report, workers, store, as_json)
+        _check(dataset, out, full, quarantine, report, workers, store, limits, as_json)
         return
     if full or quarantine or report:
         raise UsageError("--full, --quarantine and --report are for --check")
     if dataset == "demo":
-        if dry_run or store or size or short_side or height or source or annotations or group or shard != "1/1":
+        if dry_run or store or size or short_side or height or source or annotations or group or shard:
             raise UsageError("prepare-data demo takes --out and --seed only", hint="name the dataset you mean")
         _demo(out, seed, as_json)
         return
@@ -92,25 +111,31 @@ def prepare_data(
     from tsmcli.prepare.official import prepare
     from tsmcli.report.progress import follow
 
-    part = parse_pair(shard, "/", "--shard 1/4")
+    if shard and processes > 1:
+        raise UsageError("--shard is for processes that no launcher started; leave it out")
+    part = parse_pair(shard, "/", "--shard 1/4") if shard else (rank + 1, processes)
     if part[0] > part[1]:
         raise UsageError(f"--shard {shard}: part {part[0]} of {part[1]}")
     plan = plan_media(
         dataset, source, out, annotations=annotations, store=store, size=_size(short_side, height, size),
-        val_share=val_share, group=group, seed=seed,
+        val_share=val_share, group=group, seed=seed, limits=limits,
     )  # fmt: skip
     if dry_run:
         _print_plan(plan, as_json)
     else:
-        _print_prepared(follow(prepare(plan, workers=workers, shard=part)), dataset, shard, as_json)
+        done = follow(prepare(plan, workers=workers, shard=part), quiet=rank != 0)
+        _print_prepared(done, dataset, part, as_json)
+        if done.failures and (done.complete or processes == 1):  # to fail early would end the other processes
+            first = "\n".join(f"  {video}: {reason}" for video, reason in done.failures[:5])
+            hint = f"{out / 'failures.csv'} has them all" if done.complete else ""
+            raise DataError(f"{len(done.failures)} videos could not be used:\n{first}", hint)
 
 
 def _check(
     dataset: str, folder: Path, full: bool, quarantine: bool, report: Path | None, workers: int,
-    store: str | None, as_json: bool,
+    store: str | None, limits: DataConfig, as_json: bool,
 ) -> None:  # fmt: skip
     """Verify a prepared dataset; exit 3 if something is wrong."""
-    from tsmcli.config import DataConfig
     from tsmcli.data.location import prepared_stores
     from tsmcli.prepare.annotations import write_csv
     from tsmcli.prepare.verify import check, write_quarantine
@@ -118,7 +143,7 @@ def _check(
 
     name = "folder" if dataset == "csv" else dataset
     read_as = "video" if store == "seekable" else store or (prepared_stores(name, folder) or ["frames"])[0]
-    data = DataConfig.model_validate({"dataset": name, "store": read_as})
+    data = limits.model_copy(update={"dataset": name, "store": read_as})
     result = follow(check(data, folder, num_segments=8, full=full, workers=workers))
     rows = [(p.split, p.path, p.kind, p.detail) for p in result.problems]
     if report:
@@ -142,6 +167,16 @@ def _check(
         way = "--quarantine makes training and testing count them without opening them"
         hint = way if broken and not quarantine else ""
         raise DataError(f"{len(rows)} problems, {broken} of them broken videos", hint)
+
+
+def _limits(sets: Sequence[str]) -> DataConfig:
+    """What `--set` says of the videos that are read."""
+    from tsmcli.config import Config
+    from tsmcli.presets import override
+
+    if odd := [word for word in sets if not word.startswith("data.")]:
+        raise UsageError(f"--set {odd[0]}: prepare-data takes keys of data only")
+    return override(Config(), sets).data
 
 
 def _size(short_side: int | None, height: int | None, exact: str | None) -> Size:
@@ -200,7 +235,7 @@ def _print_plan(plan: MediaPlan, as_json: bool) -> None:
         print_line(line)
 
 
-def _print_prepared(done: PreparedDataset, dataset: str, shard: str, as_json: bool) -> None:
+def _print_prepared(done: PreparedDataset, dataset: str, part: tuple[int, int], as_json: bool) -> None:
     out, store = done.plan.out, done.plan.store
     counts = Counter((item.label, item.split) for item in done.plan.annotations.items)
     rows = [(name, counts[i, "train"], counts[i, "val"]) for i, name in enumerate(done.plan.annotations.classes)]
@@ -211,10 +246,14 @@ def _print_prepared(done: PreparedDataset, dataset: str, shard: str, as_json: bo
         classes = {name: {"train": train, "val": val} for name, train, val in rows}
         print_json({**facts, "classes": classes} if dataset == "folder" else facts)
     elif not done.complete:
-        print_line(f"part {shard} is done; the lists are written without --shard")
+        rest = f"are written when parts {', '.join(map(str, done.waiting))} are" if done.waiting else "are written"
+        failed = f"; {len(done.failures)} videos could not be used" if done.failures else ""
+        print_line(f"part {part[0]}/{part[1]} is done{failed}; the lists {rest}")
     elif dataset == "folder":
         print_table(("class", "train", "val"), rows,
                     f"{sum(done.counts.values())} videos of {done.plan.source}, lists in {out}")  # fmt: skip
+        for line in done.differences:
+            print_line(f"note: {line}")
         own = "" if out == Path("data/folder") else f" --data {out}"
         print_line(f"next:  tsm train --preset mbv2-folder{own}")
     else:
@@ -223,7 +262,3 @@ def _print_prepared(done: PreparedDataset, dataset: str, shard: str, as_json: bo
         print_line(f"{out}: lists, classes.txt, manifest.json; read them with --set data.store={store}")
         for line in done.differences:
             print_line(f"difference: {line}")
-    if done.failures:
-        first = "\n".join(f"  {video}: {reason}" for video, reason in done.failures[:5])
-        raise DataError(f"{len(done.failures)} videos could not be used:\n{first}",
-                        hint=f"{out / 'failures.csv'} has them all")  # fmt: skip

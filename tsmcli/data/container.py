@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import stat
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
+from av.stream import Disposition
 
-from tsmcli.config import MAX_PIXELS
+from tsmcli.config import DataConfig
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError
 
@@ -28,18 +32,19 @@ _OF_ADDRESSES = {
 _STREAMS = "rtp,srtp,udp,srt,rtmp,rtmps,rtmpt,rtmpts,rtmpe,rtmpte,ffrtmphttp,ffrtmpcrypt,mmsh,mmst"
 
 
-def open_video(source: Path | str, max_pixels: int = MAX_PIXELS, timeout_sec: float | None = None) -> Any:
-    """Open a file (a path) or an address (a string): an input container of PyAV that has a video stream.
+def open_video(source: Path | str, limits: DataConfig, timeout_sec: float | None = None) -> tuple[Any, Any]:
+    """Open a file (a path) or an address (a string): an input container of PyAV, and its video stream.
 
     A file is opened as this file, whatever its name looks like, and opens no other. An address opens no file.
 
     Raises:
-        DataError: there is no such file, it holds no video, or its frames are too large.
+        DataError: there is no such file, it holds no video, or it is larger than the limits allow.
         av.FFmpegError: it cannot be opened.
     """
-    limit = {"max_pixels": str(max_pixels)}  # the decoder refuses larger frames before it takes memory for them
+    limit = {"max_pixels": str(limits.max_pixels)}  # the decoder refuses larger frames before it takes memory
     if isinstance(source, Path):
         check_file(source)
+        check_limit(source, "bytes", source.stat().st_size, limits.max_bytes)
         name, options = f"file:{source.absolute()}", _OF_FILES
     else:
         protocols = _WEB if source.startswith("http") else f"{_WEB},{_STREAMS}"
@@ -49,17 +54,27 @@ def open_video(source: Path | str, max_pixels: int = MAX_PIXELS, timeout_sec: fl
     except av.error.ArgumentError as error:
         raise DataError(f"{source}: not a known kind of video, or a list of other files or addresses") from error
     try:
-        if not container.streams.video:
-            raise DataError(f"{source}: no video stream")
-        codec = container.streams.video[0].codec_context
+        moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not moving:
+            cover = ", only a cover picture" if container.streams.video else ""
+            raise DataError(f"{source}: no video stream{cover}")
+        stream = max(moving, key=_rank)
+        codec = stream.codec_context
         if codec is None:
             raise DataError(f"{source}: its codec is not known to this FFmpeg")
-        check_size(source, codec.width, codec.height, max_pixels)
+        check_size(source, codec.width, codec.height, limits.max_pixels)
         codec.options = limit
     except DataError:
         container.close()
         raise
-    return container
+    return container, stream
+
+
+def _rank(stream: Any) -> int:
+    """Of several video streams FFmpeg's program takes the largest, and rather one that is marked as the default."""
+    codec = stream.codec_context
+    area = codec.width * codec.height if codec else 0
+    return area + 5_000_000 * bool(stream.disposition & Disposition.default)
 
 
 def decoded(packets: Iterable[Any], source: Path | str, max_pixels: int, *, live: bool = False) -> Iterator[Any]:
@@ -98,11 +113,39 @@ def check_size(source: Path | str, width: int, height: int, max_pixels: int) -> 
         )
 
 
+def check_limit(source: Path | str, what: str, value: float, limit: float) -> None:
+    """Raise DataError for a file with more `bytes`, `frames` or `sec` than `data.max_<what>`."""
+    if value > limit:
+        words = {"sec": "seconds"}.get(what, what)
+        hint = f"--set data.max_{what}={math.ceil(value)} if it really is that large"
+        raise DataError(f"{source}: {value:.15g} {words}; data.max_{what} allows {limit:.15g}", hint)
+
+
+def display_matrix(frame: Any) -> tuple[int, ...]:
+    """How a decoded frame is to be shown: (a, b, c, d) takes (x, y) to (ax + cy, bx + dy)."""
+    found = frame.side_data.get("DISPLAYMATRIX")
+    if found is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(found))
+    return a, b, c, d
+
+
 def upright(frame: Any, image: Any) -> Frame:
-    """The pixels [H, W, 3] of a decoded frame, turned as its display matrix asks."""
-    quarter_turns = round(frame.rotation / 90) % 4
-    turned: Frame = np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
-    return turned
+    """The pixels [H, W, 3] of a decoded frame, turned and mirrored as FFmpeg's own program shows them."""
+    a, b, c, d = display_matrix(frame)
+    if not math.hypot(a, c) or not math.hypot(b, d):
+        return image  # type: ignore[no-any-return]
+    angle = math.degrees(math.atan2(b / math.hypot(b, d), a / math.hypot(a, c)))
+    quarter = round(angle / 90) % 4
+    if abs(angle - 90 * round(angle / 90)) > 1:
+        height, width = image.shape[:2]
+        turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -angle, 1)
+        tilted: Frame = cv2.warpAffine(image, turn, (width, height))
+        return tilted
+    if quarter % 2:
+        image, a, d = image.transpose(1, 0, 2), c, b
+    mirrored: Frame = np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+    return mirrored
 
 
 def check_file(path: Path) -> None:

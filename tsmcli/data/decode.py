@@ -1,4 +1,4 @@
-"""Frames of a video by number: from a video file (PyAV or decord), a folder of JPEG files, or a ZIP of them.
+"""Frames of a video by number: from a video file (PyAV or decord), a folder of pictures, or a ZIP of them.
 
 A reader has one thread, is opened where it is used, and is always closed. Frame i is the i-th frame in display
 order, exactly as a decoder that reads the file from its start would deliver it; whatever goes wrong is a
@@ -8,6 +8,7 @@ DataError that names the video.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import Protocol
 import av
 import numpy as np
 
-from tsmcli.config import MAX_PIXELS, DataConfig
+from tsmcli.config import LIMITS, DataConfig
 from tsmcli.core.sampling import Indices
-from tsmcli.data.container import open_video, unreadable
+from tsmcli.data.container import check_limit, display_matrix, open_video, unreadable
 from tsmcli.data.frame_zip import FrameZip, decode_picture
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
+from tsmcli.data.media import number_frames
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError, EnvironmentProblem
@@ -47,13 +49,13 @@ def open_reader(split: Split, record: VideoRecord, data: DataConfig) -> Iterator
     reader: FrameReader
     if store == "frames":
         naming = record.naming or (split.frame_template, split.start_index)
-        reader = FrameFolder(path, record.num_frames or 0, *naming, data.max_pixels)
+        reader = FrameFolder(path, record.num_frames or 0, *naming, data)
     elif store == "zip":
-        reader = FrameZip(path, data.max_pixels)
+        reader = FrameZip(path, data)
     elif data.decoder == "decord":
-        reader = DecordReader(path, data.max_pixels)
+        reader = DecordReader(path, data)
     else:
-        reader = PyAVReader(path, data.timeout_sec or None, data.max_pixels)
+        reader = PyAVReader(path, data.timeout_sec or None, data)
     try:
         yield reader
     finally:
@@ -72,15 +74,35 @@ def check_decoder(data: DataConfig) -> None:
 
 
 class FrameFolder:
-    """A folder of JPEG frames, numbered from `start_index`."""
+    """A folder of frames, numbered from `start_index`.
+
+    Where they are not named as the template says, their names, their first number and their count are found by
+    looking. `num_frames` 0 stands for as many as there are.
+    """
 
     def __init__(
-        self, path: Path, num_frames: int, template: str, start_index: int, max_pixels: int = MAX_PIXELS
+        self, path: Path, num_frames: int, template: str, start_index: int, limits: DataConfig = LIMITS
     ) -> None:
         if not path.is_dir():
             raise DataError(f"{path}: no such folder of frames")
-        self.path, self.num_frames, self._max_pixels = path, num_frames, max_pixels
+        self.path, self.num_frames, self._max_pixels = path, num_frames, limits.max_pixels
         self.template, self.start_index = template, start_index
+        ends = (start_index, start_index + num_frames - 1)
+        if not num_frames or not all((path / template.format(number)).is_file() for number in ends):
+            self._look()
+        check_limit(path, "frames", self.num_frames, limits.max_frames)
+
+    def _look(self) -> None:
+        first = self.path / self.template.format(self.start_index)
+        found = number_frames(self.path, os.listdir(self.path))  # noqa: PTH208
+        if found is None:
+            raise DataError(f"{first}: no such frame, nor any other numbered picture beside it")
+        if isinstance(found, str):
+            raise DataError(f"{self.path}: {found}")
+        if found.count < self.num_frames:
+            raise DataError(f"{self.path}: the list says {self.num_frames} frames, but there are {found.count}")
+        self.template, self.start_index = found.naming
+        self.num_frames = self.num_frames or found.count
 
     def read(self, indices: Indices) -> list[Frame]:
         cache = {i: self._frame(i) for i in np.unique(indices).tolist()}
@@ -91,7 +113,8 @@ class FrameFolder:
         if not path.is_file():
             raise DataError(f"{path}: no such frame")
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(4 * self._max_pixels)  # no picture could need more
         except OSError as error:
             raise unreadable(path, error) from error
         return decode_picture(data, path, self._max_pixels)
@@ -103,16 +126,21 @@ class FrameFolder:
 class DecordReader:
     """decord with one thread, given sorted unique indices (unsorted ones make it decode again and again)."""
 
-    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, path: Path, limits: DataConfig = LIMITS) -> None:
         import decord
 
         try:
-            open_video(path, max_pixels).close()  # decord would open a list of other files
+            container, stream = open_video(path, limits)  # decord would open a list of other files
+            with container:
+                first = next(container.decode(stream), None)
+            if first and _mirrors(*display_matrix(first)):
+                raise DataError(f"{path}: shown mirrored, which decord ignores", "--set data.decoder=pyav")
             self._video = decord.VideoReader(f"file:{path.absolute()}", num_threads=1)
         except (RuntimeError, decord.DECORDError, av.FFmpegError) as error:
             raise unreadable(path, error) from error
         self._errors = (RuntimeError, decord.DECORDError)
         self.path, self.num_frames = path, len(self._video)
+        check_limit(path, "frames", self.num_frames, limits.max_frames)
 
     def read(self, indices: Indices) -> list[Frame]:
         unique, where = np.unique(indices, return_inverse=True)
@@ -124,3 +152,7 @@ class DecordReader:
 
     def close(self) -> None:
         del self._video
+
+
+def _mirrors(a: int, b: int, c: int, d: int) -> bool:
+    return a * d - b * c < 0

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tsmcli.config import Store
+from tsmcli.data.frame_zip import holds_frames
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
-from tsmcli.data.media import FrameSet, number_frames, scan, walk
+from tsmcli.data.media import FrameSet, left_out, scan, walk
 
 _Found = tuple[VideoRecord, str]
 """A video, and why it cannot be used, or nothing."""
@@ -18,19 +19,20 @@ _Found = tuple[VideoRecord, str]
 def find_videos(sources: Sequence[str]) -> Split:
     """Every video that the sources name, once, in their order; the labels of the list have no meaning.
 
-    A source that is no video is in the list, too, and the quarantine says why. A folder with numbered JPEG files is
-    one video; any other folder stands for the videos and the frame folders in it and below. A source with `*`, `?`
-    or `[` that is no file itself is a pattern; `**` goes through folders.
+    A source that is no video is in the list, too, and the quarantine says why. A folder with numbered pictures is
+    one video; any other folder stands for the videos and the frame folders in it and below; its other files are
+    noted. A source with `*`, `?` or `[` that is no file itself is a pattern; `**` goes through folders.
     """
     records: dict[str, VideoRecord] = {}
     problems: dict[str, str] = {}
+    notes: list[str] = []
     for source in sources:
         for path in _matches(source):
-            for record, problem in _in_folder(path) if path.is_dir() else [_found(path)]:
+            for record, problem in _in_folder(path, notes) if path.is_dir() else [_found(path)]:
                 if record.path not in records and problem:
                     problems[record.path] = problem
                 records.setdefault(record.path, record)
-    return Split(list(records.values()), Path(), Path(), quarantine=problems)
+    return Split(list(records.values()), Path(), Path(), quarantine=problems, notes=tuple(notes))
 
 
 def _matches(source: str) -> list[Path]:
@@ -47,23 +49,21 @@ def _expand(pattern: str) -> Iterator[str]:
         return
     at = parts.index("**")
     for base in glob.glob(str(Path(*parts[:at]))):  # noqa: PTH207
-        for folder, _ in walk(Path(base)):
-            yield from _expand(str(Path(glob.escape(folder), *parts[at + 1 :])))
+        for folder in walk(Path(base)):
+            yield from _expand(str(Path(glob.escape(folder.where), *parts[at + 1 :])))
 
 
-def _in_folder(folder: Path) -> Iterator[_Found]:
-    pictures = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
-    frames = number_frames(folder, pictures)
-    if frames:
-        yield _found(folder, frames)
-        return
+def _in_folder(folder: Path, notes: list[str]) -> Iterator[_Found]:
     media = scan(folder)
     found = [_found(folder / path) for paths in media.videos.values() for path in paths]
     found += [_found(folder / s.path, s) for sets in media.frames.values() for s in sets]
     found += [_found(folder / path, problem) for path, problem in media.gaps.items()]
+    zips = [path for path in media.left_out if path.suffix.lower() == ".zip" and holds_frames(folder / path)]
+    found += [_found(folder / path) for path in zips]
+    notes += left_out([path for path in media.left_out if path not in zips], folder)
     yield from sorted(found, key=lambda found: found[0].path)
     if not found:
-        yield _found(folder, "no videos or numbered JPEG frames in this folder")
+        yield _found(folder, "no videos or numbered pictures in this folder")
 
 
 def _found(path: Path, frames: FrameSet | str = "") -> _Found:

@@ -1,4 +1,4 @@
-"""A ZIP of JPEG frames as a video: one file instead of hundreds, any frame in one read."""
+"""A ZIP of pictures as a video: one file instead of hundreds, any frame in one read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from tsmcli.config import MAX_PIXELS
+from tsmcli.config import LIMITS, DataConfig
 from tsmcli.core.sampling import Indices
-from tsmcli.data.container import check_file, check_size, unreadable
+from tsmcli.data.container import check_file, check_limit, check_size, unreadable
+from tsmcli.data.media import FRAME, is_hidden, number_frames
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError
 
@@ -25,15 +26,16 @@ _END = np.dtype(
 
 
 class FrameZip:
-    """A ZIP of JPEG frames; frame i is the i-th name in sorted order.
+    """A ZIP of frames in the order of their numbers, as in a folder.
 
     What `prepare-data` writes (stored, sorted, names of one length) is read by its directory's fixed stride, which
     is many times quicker than the standard library's parser; any other ZIP goes through that.
     """
 
-    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, path: Path, limits: DataConfig = LIMITS) -> None:
         check_file(path)
-        self.path, self._max_pixels = path, max_pixels
+        check_limit(path, "bytes", path.stat().st_size, limits.max_bytes)
+        self.path, self._max_pixels = path, limits.max_pixels
         self._zip: zipfile.ZipFile | None = None
         try:
             self._file = path.open("rb")
@@ -45,14 +47,15 @@ class FrameZip:
                 self.num_frames = len(self._offsets)
             else:
                 self._zip = zipfile.ZipFile(self._file)
-                self._names = sorted(name for name in self._zip.namelist() if not name.endswith("/"))
+                self._names = _frames_of(self._zip.namelist(), path)
                 self.num_frames = len(self._names)
+            check_limit(path, "frames", self.num_frames, limits.max_frames)
+        except DataError:
+            self.close()
+            raise
         except Exception as error:  # the standard library raises errors of many kinds for a damaged file
             self.close()
             raise unreadable(path, error) from error
-        if not self.num_frames:
-            self.close()
-            raise DataError(f"{path}: holds no frames")
 
     def read(self, indices: Indices) -> list[Frame]:
         """Frames uint8 [H, W, 3] in the order of the indices; repeated indices share one decode."""
@@ -110,9 +113,49 @@ class FrameZip:
             and not (records["flags"] & 1).any()  # encrypted
             and (records["method"] == 0).all()
             and (records["lengths"] == (name_length, 0, 0)).all()
-            and (records["name"][:-1] < records["name"][1:]).all()
+            and _count_up(records["name"], name_length)
         )
         return (records["offset"], records["size"]) if plain else None
+
+
+def holds_frames(path: Path) -> bool:
+    """Whether a ZIP is a video."""
+    try:
+        FrameZip(path).close()
+    except DataError:
+        return False
+    return True
+
+
+def _count_up(names: NDArray[np.bytes_], length: int) -> bool:
+    """Whether names differ only in a number, which goes up by one from name to name."""
+    first = FRAME.fullmatch(names[0].decode("ascii", "replace"))
+    if not first or is_hidden(first[0]) or "/" in first[0] or len(first[2]) > 9:
+        return False
+    letters = np.ascontiguousarray(names).view(np.uint8).reshape(len(names), length)
+    begin, end = first.span(2)
+    digits = letters[:, begin:end].astype(np.int64) - ord("0")
+    same = (np.delete(letters, np.s_[begin:end], 1) == np.delete(letters[0], np.s_[begin:end])).all()
+    numbers = digits @ 10 ** np.arange(end - begin)[::-1]
+    return bool(same and ((digits >= 0) & (digits <= 9)).all() and (np.diff(numbers) == 1).all())
+
+
+def _frames_of(members: list[str], path: Path) -> list[str]:
+    """The members of a ZIP that are frames, in the order of their numbers; DataError where there is none."""
+    folders: dict[str, list[str]] = {}
+    for member in members:
+        folder, _, name = member.rpartition("/")
+        if not any(is_hidden(part) for part in member.split("/")):
+            folders.setdefault(folder, []).append(name)
+    numbered = {folder: found for folder, names in folders.items() if (found := number_frames(Path(), names))}
+    if len(numbered) != 1:
+        held = f"frames of {len(numbered)} videos ({', '.join(numbered)})" if numbered else "no numbered pictures"
+        raise DataError(f"{path}: holds {held}", hint="a ZIP is one video: pictures numbered without gaps")
+    ((folder, found),) = numbered.items()
+    if isinstance(found, str):
+        raise DataError(f"{path}: {found}")
+    start, template = found.start_index, f"{folder}/" * bool(folder)
+    return [template + found.template.format(start + number) for number in range(found.count)]
 
 
 def decode_picture(data: bytes, where: Path | str, max_pixels: int) -> Frame:

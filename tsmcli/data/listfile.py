@@ -9,18 +9,22 @@ are skipped.
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from tsmcli.config import Store
+from tsmcli.data.media import name_key
 from tsmcli.errors import DataError
 from tsmcli.files import write_text
 
 T = TypeVar("T", dict[str, Any], list[Any])
 
 _SHOWN = 5
+_LINE_END = re.compile("\r\n|\r|\n")
 
 
 class VideoRecord(NamedTuple):
@@ -41,32 +45,64 @@ class VideoRecord(NamedTuple):
     naming: tuple[str, int] | None = None
 
 
-def read_list(path: Path, store: Store, num_classes: int | None = None) -> list[VideoRecord]:
+def read_list(
+    path: Path, store: Store, num_classes: int | None = None, *, classes: Sequence[str] = (),
+    first_label: int | None = 0,
+) -> list[VideoRecord]:  # fmt: skip
     """Read a list file and check every line.
 
     Args:
         num_classes: K; a label of K or more is an error.
+        classes: their names. With them, a line needs no label if its video lies in a folder that is named as a
+            class, as in the test lists of UCF101.
+        first_label: the number of the first class in this file (records count from 0); None: 0, or 1 where the
+            folders of the videos show it, as in the training lists of UCF101.
 
     Raises:
         DataError: the file is missing, empty or has malformed lines; the first few are named, with their numbers.
+            Or its labels may count from 1.
     """
     if not path.exists():
         raise DataError(f"no list file {path}")
-    records, problems = [], []
+    index = {_class_key(name): label for label, name in enumerate(classes)}
+    found, problems = list[tuple[int, VideoRecord]](), list[str]()
     for number, line in read_lines(path, "a list"):
-        if line.lstrip().startswith("#"):
-            continue
-        parsed = _parse(line, store, num_classes)
-        if isinstance(parsed, str):
-            problems.append(f"{path}:{number}: {parsed}")
-        else:
-            records.append(parsed)
+        if not line.lstrip().startswith("#"):
+            parsed = _parse(line, store, index, first_label or 0)
+            if isinstance(parsed, VideoRecord):
+                found.append((number, parsed))
+            else:
+                problems.append(f"{path}:{number}: {parsed}")
+    first = first_label
+    if first is None:
+        first = 0 if problems else _first_label(path, [record for _, record in found], index)
+    if count := len(classes) or num_classes:
+        held = f"but there are {count} classes ({first} to {first + count - 1})"
+        odd = [(number, r.label) for number, r in found if not 0 <= r.label - first < count]
+        problems += [f"{path}:{number}: label {label}, {held}" for number, label in odd]
     if problems:
         more = [f"... and {len(problems) - _SHOWN} more lines"] if len(problems) > _SHOWN else []
         raise DataError("\n".join([*problems[:_SHOWN], *more]), hint=f"a line is: {_FORMAT[store]}")
-    if not records:
+    if not found:
         raise DataError(f"{path}: the list is empty", hint=f"a line is: {_FORMAT[store]}")
-    return records
+    return [record._replace(label=record.label - first) for _, record in found]
+
+
+def _class_key(name: str) -> str:
+    return name_key(name).replace("_", " ")
+
+
+def _first_label(path: Path, records: Sequence[VideoRecord], index: Mapping[str, int]) -> int:
+    """1 where folders that are named as classes show that labels count from 1; DataError where it may be."""
+    folders = ((record.label, _class_key(Path(record.path).parent.name)) for record in records)
+    named = [(label, index[folder]) for label, folder in folders if folder in index]
+    if named:
+        return int(all(label == right + 1 for label, right in named))
+    labels = {record.label for record in records}
+    if index and len(labels) > 1 and labels == set(range(1, len(labels) + 1)):
+        hint = "--set data.first_label=1 if they do, --set data.first_label=0 if the first class has no video here"
+        raise DataError(f"{path}: its labels are 1 to {len(labels)}, without 0: do they count from 1?", hint)
+    return 0
 
 
 def write_list(path: Path, records: Iterable[VideoRecord]) -> None:
@@ -83,27 +119,39 @@ def write_list(path: Path, records: Iterable[VideoRecord]) -> None:
         raise DataError(f"{path}: a file name is not valid UTF-8: {error}", hint="rename the file") from None
 
 
-def read_lines(path: Path, what: str) -> list[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers; a byte order mark is left out.
+def read_text(path: Path, what: str) -> str:
+    """The text of a file in UTF-8, or in UTF-16 where a byte order mark says so.
 
     Args:
         what: what the file should be, for the message.
 
     Raises:
-        DataError: it is missing or not UTF-8.
+        DataError: it is missing, is no file, or is in another encoding; with the line.
     """
+    wrong = f"cannot be read as {what}"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as {what}: {error}") from None
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: {wrong}: it is no file")  # a device or a pipe may never end
+        data = path.read_bytes()
+        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: {wrong}: {error.reason}", hint="save the file in UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {wrong}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_lines(path: Path, what: str) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers; errors as in `read_text`."""
+    lines = _LINE_END.split(read_text(path, what))
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def read_json(path: Path, kind: type[T], hint: str = "") -> T:
     """The dict or list in a JSON file; DataError if it is missing, damaged or something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(read_text(path, "JSON"))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON: {error}", hint) from None
     if not isinstance(content, kind):
         raise DataError(f"{path}: holds no JSON {'object' if kind is dict else 'array'}", hint)
@@ -122,20 +170,20 @@ _FORMAT = {
 }
 
 
-def _parse(line: str, store: Store, num_classes: int | None) -> VideoRecord | str:
-    """A record, or what is wrong with the line."""
+def _parse(line: str, store: Store, index: Mapping[str, int], first: int) -> VideoRecord | str:
+    """A record with the label as the file has it, or what is wrong with the line."""
     wanted = 1 if store == "video" else 2
     fields = line.strip().rsplit(maxsplit=wanted)
+    numbers = [whole_number(word) for word in fields[1:]]
+    folder = _class_key(Path(line.strip()).parent.name)
+    if store == "video" and numbers in ([], [None]) and folder in index:
+        return VideoRecord(line.strip(), None, index[folder] + first)
     if len(fields) != wanted + 1:
         return f"expected `{_FORMAT[store]}`, got {line.strip()[:80]!r}"
-    path, *words = fields
-    numbers = [whole_number(word) for word in words]
     if None in numbers:
-        wrong = words[numbers.index(None)]
+        wrong = fields[1 + numbers.index(None)]
         return f"{wrong[:40]!r} is not a whole number; expected `{_FORMAT[store]}`"
     *frames, label = (number or 0 for number in numbers)
-    if num_classes is not None and label >= num_classes:
-        return f"label {label}, but there are {num_classes} classes (0 to {num_classes - 1})"
     if frames == [0]:
         return "a video of 0 frames"
-    return VideoRecord(path, frames[0] if frames else None, label)
+    return VideoRecord(fields[0], frames[0] if frames else None, label)

@@ -16,7 +16,7 @@ import av
 import cv2
 import numpy as np
 
-from tsmcli.config import MAX_PIXELS
+from tsmcli.config import LIMITS, DataConfig
 from tsmcli.data.container import decoded, open_video, unreadable, upright
 from tsmcli.data.decode import FrameReader
 from tsmcli.data.spatial import Frame
@@ -45,7 +45,7 @@ def _is_camera(source: str) -> bool:
     return re.fullmatch(r"[0-9]{1,3}", source) is not None
 
 
-def open_source(source: str | Path, max_pixels: int = MAX_PIXELS) -> Generator[Shot, None, None]:
+def open_source(source: str | Path, limits: DataConfig = LIMITS) -> Generator[Shot, None, None]:
     """The frames of a camera (its number), of an address (`rtsp://...`), or of a video file.
 
     A `Path` is always a file, also where its name looks like the others.
@@ -55,8 +55,8 @@ def open_source(source: str | Path, max_pixels: int = MAX_PIXELS) -> Generator[S
         EnvironmentProblem: there is no such camera.
     """
     if isinstance(source, Path) or not is_live(source):
-        return _container(Path(source), max_pixels)
-    return _camera(int(source)) if _is_camera(source) else _container(source, max_pixels)
+        return _container(Path(source), limits)
+    return _camera(int(source)) if _is_camera(source) else _container(source, limits)
 
 
 def from_reader(reader: FrameReader, fps: float) -> Iterator[Shot]:
@@ -85,14 +85,15 @@ def _camera(number: int) -> Generator[Shot, None, None]:
         camera.release()
 
 
-def _container(source: Path | str, max_pixels: int) -> Generator[Shot, None, None]:
+def _container(source: Path | str, limits: DataConfig) -> Generator[Shot, None, None]:
     """Every frame that FFmpeg decodes. An address that names a finished file is played at its own speed."""
     address = isinstance(source, str)
     try:
-        with open_video(source, max_pixels, _PATIENCE_SEC if address else None) as container:
+        container, stream = open_video(source, limits, _PATIENCE_SEC if address else None)
+        with container:
             finished = not address or container.duration is not None  # a file, perhaps behind an address
-            packets = container.demux(container.streams.video[0])
-            shots = _timed(decoded(packets, source, max_pixels, live=not finished), container, str(source))
+            frames = decoded(container.demux(stream), source, limits.max_pixels, live=not finished)
+            shots = _timed(frames, stream, str(source))
             yield from at_their_time(shots) if address and finished else shots
     except av.error.ExitError as error:
         raise DataError(f"{source}: nothing came for {_PATIENCE_SEC:g} s") from error
@@ -103,15 +104,19 @@ def _container(source: Path | str, max_pixels: int) -> Generator[Shot, None, Non
         raise refused from error
 
 
-def _timed(frames: Iterator[Any], container: Any, name: str) -> Generator[Shot, None, None]:
-    """Frames with their times, which count from the first."""
-    rate = float(container.streams.video[0].average_rate or Fraction(25))
-    first: float | None = None
+def _timed(frames: Iterator[Any], stream: Any, name: str) -> Generator[Shot, None, None]:
+    """Frames with their times, which count from the first. One without a time comes a step after the last."""
+    at, step = 0.0, float(1 / (stream.average_rate or Fraction(25)))
+    offset: float | None = None
     for number, frame in enumerate(frames):
-        at = number / rate if frame.time is None else frame.time
-        first = at if first is None else first
+        before, at = at, at + step if number else 0.0
+        if frame.time is not None:
+            if offset is None or frame.time + offset < before:  # the first time, or a clock that starts again
+                offset = at - frame.time
+            at = frame.time + offset
+            step = at - before or step
         pixels = upright(frame, frame.to_ndarray(format="rgb24"))
-        yield Shot(number, at - first, time.perf_counter(), pixels, name)
+        yield Shot(number, at, time.perf_counter(), pixels, name)
 
 
 def at_their_time(shots: Generator[Shot, None, None]) -> Generator[Shot, None, None]:

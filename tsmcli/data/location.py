@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 from tsmcli.catalog import CATALOG, Dataset
 from tsmcli.config import DataConfig, Store
 from tsmcli.data.listfile import VideoRecord, read_json, read_lines, read_list, write_list
+from tsmcli.data.media import spellings
 from tsmcli.errors import DataError
 from tsmcli.files import remove, write_text
 
@@ -57,6 +59,7 @@ class Split:
         media: the folder that their paths are relative to.
         frame_template, start_index: how frame files are named and numbered.
         quarantine: path -> reason of videos that are not to be opened.
+        notes: what is unusual about them.
     """
 
     records: list[VideoRecord]
@@ -65,6 +68,7 @@ class Split:
     frame_template: str = "img_{:05}.jpg"
     start_index: int = 1
     quarantine: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def dataset_folder(data: DataConfig, places: Places) -> Path:
@@ -72,8 +76,11 @@ def dataset_folder(data: DataConfig, places: Places) -> Path:
     return places.folder or places.data_root / CATALOG[data.dataset].folder
 
 
-def find_split(data: DataConfig, places: Places, split: str, num_classes: int | None) -> Split:
+def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[str] | None) -> Split:
     """Read the list of a split (`train` or `val`) and find its media.
+
+    Args:
+        classes: their names, to check and understand labels; None: labels are not looked at.
 
     Raises:
         DataError: the list is missing or malformed, or the media folder is missing; with the command that
@@ -85,7 +92,9 @@ def find_split(data: DataConfig, places: Places, split: str, num_classes: int | 
     if not list_file.exists():
         wrong = f"no list file {list_file} for the {split} videos of {facts.title}"
         raise DataError(wrong, _how_to_make(data, folder))
-    records = read_list(list_file, data.store, num_classes)
+    ours = not given and (folder / "manifest.json").exists()
+    first = 0 if ours or classes is None else data.first_label
+    records = read_list(list_file, data.store, classes=classes or (), first_label=first)
     try:
         stored = read_manifest(folder)["stores"].get(data.store, {})
         told = folder / stored.get("media", {}).get(split, facts.media(data.store, split))
@@ -99,7 +108,25 @@ def find_split(data: DataConfig, places: Places, split: str, num_classes: int | 
     if not media.is_dir():
         hint = f"--media DIR says where it is\n{_how_to_make(data, folder)}"
         raise DataError(f"no media folder {media}, which the paths in {list_file} are relative to", hint)
+    _check_store(records[0], media, list_file, data.store)
+    records = [_as_stored(record, media) for record in records]
     return Split(records, media, list_file, template, start, read_quarantine(folder))
+
+
+def _as_stored(record: VideoRecord, media: Path) -> VideoRecord:
+    """A record whose path is spelled as on this disk, if it is there in another spelling than in the list."""
+    first, *others = spellings(record.path)
+    if others and not (media / first).exists():
+        there = (path for path in others if (media / path).exists())
+        return record._replace(path=next(there, first))
+    return record
+
+
+def _check_store(record: VideoRecord, media: Path, list_file: Path, store: Store) -> None:
+    """Raise DataError for a list of frame folders where videos are expected."""
+    folder, _, count = record.path.rpartition(" ")
+    if store == "video" and count.isdigit() and (media / folder).is_dir():
+        raise DataError(f"{list_file}: a list of frame folders, not of videos", hint="--set data.store=frames")
 
 
 def find_classes(data: DataConfig, places: Places) -> list[str]:
@@ -107,8 +134,10 @@ def find_classes(data: DataConfig, places: Places) -> list[str]:
     facts, folder = CATALOG[data.dataset], dataset_folder(data, places)
     path = places.classes or folder / "classes.txt"
     names = None if places.classes else facts.class_names()
-    if path.is_file():
-        names = [line for _, line in read_lines(path, "class names")]
+    if path.exists():
+        names = _without_numbers([line.strip() for _, line in read_lines(path, "class names")])
+    if names is not None and (twice := [name for name, count in Counter(names).items() if count > 1]):
+        raise DataError(f"{path}: {twice[0]!r} is there twice")
     if names is None:
         raise DataError(f"no file of class names {path}", "" if places.classes else _how_to_make(data, folder))
     if facts.num_classes is not None and len(names) != facts.num_classes:
@@ -116,6 +145,14 @@ def find_classes(data: DataConfig, places: Places) -> list[str]:
     if len(names) < 2:
         raise DataError(f"{path}: {len(names)} class names; at least 2 are needed")
     return names
+
+
+def _without_numbers(names: list[str]) -> list[str]:
+    """Class names from lines such as `1 ApplyEyeMakeup`, if all lines are numbered so, from 0 or from 1."""
+    pairs = [name.partition(" ") for name in names]
+    counts = [[str(first + i) for i in range(len(names))] for first in (0, 1)]
+    numbered = [number for number, _, _ in pairs] in counts and all(name.strip() for _, _, name in pairs)
+    return [name.strip() for _, _, name in pairs] if numbered else names
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,19 +1,57 @@
-"""What lies in a folder: video files, and folders of numbered pictures, found by looking at all of it."""
+"""What is a video and what is a frame: files by their names, and folders by looking at all that lies in them."""
 
 from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
-VIDEO_SUFFIXES = frozenset(
-    [".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".ogv"]
+VIDEO_SUFFIXES = frozenset((
+    ".264", ".265", ".3g2", ".3gp", ".amv", ".apng", ".asf", ".av1", ".avi", ".dav", ".divx", ".dv", ".f4v",
+    ".flv", ".gif", ".h264", ".h265", ".hevc", ".insv", ".ivf", ".lrv", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v",
+    ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf",
+    ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts", ".vc1", ".vob", ".webm", ".wmv",
+    ".wtv", ".xvid", ".y4m",
+))  # fmt: skip
+"""Of the video files that FFmpeg reads and `data/container.py` allows."""
+PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
+_LABELS = frozenset((".csv", ".json", ".tsv", ".txt"))
+_SYSTEM = frozenset(
+    ("__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini", "lost+found")
 )
-_FRAME = re.compile(r"(.*?)([0-9]+)(\.jpe?g)", re.IGNORECASE)
+"""What systems and network drives put beside the files of people."""
+FRAME = re.compile(rf"(.*?)([0-9]+)({'|'.join(map(re.escape, sorted(PICTURE_SUFFIXES)))})", re.IGNORECASE)
+"""What comes before its number, the number, and the suffix of a frame's file name."""
+_FLOW = re.compile(r"flow.*|[xy]_?", re.IGNORECASE)
+"""Optical flow, which some extractors put beside the frames."""
+
+
+def suffix_of(name: str) -> str:
+    """`.mp4` of `a/b.MP4`."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  a Path per file of a million is slow
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of people's own: `._a.mp4`, `.DS_Store`, `__MACOSX`."""
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
+def name_key(name: str) -> str:
+    """The same for names that differ in case, or in how their accents are stored."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
+def spellings(path: str) -> list[str]:
+    """A path as it is written, and as it may be stored: with `/` for Windows' `\\`, accents joined or apart."""
+    if path.isascii() and "\\" not in path:
+        return [path]
+    ways = (path, path.replace("\\", "/"))
+    return list(dict.fromkeys(w for p in ways for w in (p, *(unicodedata.normalize(f, p) for f in ("NFC", "NFD")))))
 
 
 @dataclass(frozen=True)
@@ -36,17 +74,15 @@ class FrameSet:
         return self.template, self.start_index
 
 
-T = TypeVar("T", Path, FrameSet)
-
-
 @dataclass
 class Media:
-    """Everything found below a folder; keys are file stems and folder names in lower case.
+    """Everything found below a folder; keys are file stems and folder names, as `name_key` makes them.
 
     Attributes:
         videos: name -> paths relative to `root`, several where names repeat in different folders.
         frames: the same for folders of frames.
         gaps: frame folders whose numbering has holes -> what is wrong.
+        left_out: files that are neither videos nor frames, nor texts, which may hold labels.
         suffixes: how many files of each suffix there are.
     """
 
@@ -54,76 +90,134 @@ class Media:
     videos: dict[str, list[Path]] = field(default_factory=dict)
     frames: dict[str, list[FrameSet]] = field(default_factory=dict)
     gaps: dict[Path, str] = field(default_factory=dict)
+    left_out: list[Path] = field(default_factory=list)
     suffixes: Counter[str] = field(default_factory=Counter)
 
     def summary(self) -> str:
         """What was found, in words."""
-        files = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in self.suffixes.most_common(6))
         videos, frames = (sum(map(len, found.values())) for found in (self.videos, self.frames))
-        return f"{videos} videos and {frames} folders of frames ({files or 'no files at all'})"
+        files = _by_suffix(self.suffixes) or "no files at all"
+        return f"{videos} videos and {frames} folders of frames ({files})"
 
 
-def preferred(found: Mapping[str, Sequence[T]], names: Iterable[str], folders: Iterable[str]) -> T | None:
-    """The item with the first of these names that was found; of several, one below a folder of `folders`."""
-    wanted = {folder.lower() for folder in folders}
+def candidates(
+    found: dict[str, list[Path]] | dict[str, list[FrameSet]], names: Iterable[str], folders: Iterable[str]
+) -> list[Path | FrameSet]:
+    """The items with the first of these names that was found; first come those below a folder of `folders`."""
+    wanted = {name_key(folder) for folder in folders}
 
     def elsewhere(item: Path | FrameSet) -> bool:
         path = item if isinstance(item, Path) else item.path
-        return not wanted & {part.lower() for part in path.parts[:-1]}
+        return not wanted & {name_key(part) for part in path.parts[:-1]}
 
-    items = next((found[n.lower()] for n in names if n.lower() in found), [])
-    return min(items, key=elsewhere, default=None)
+    items = next((found[key] for name in names if (key := name_key(name)) in found), [])
+    return sorted(items, key=elsewhere)
+
+
+def left_out(paths: Sequence[Path], root: Path) -> list[str]:
+    """A line that counts and names files that are not used, if there are any."""
+    if not paths:
+        return []
+    kinds = _by_suffix(Counter(path.suffix.lower() for path in paths))
+    names = ", ".join(map(str, paths[:3])) + ", ..." * (len(paths) > 3)
+    return [f"left out in {root}: {len(paths)} files that are not used ({kinds}): {names}"]
+
+
+def _by_suffix(suffixes: Counter[str]) -> str:
+    return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes.most_common(6))
 
 
 def scan(root: Path, skip: frozenset[Path] = frozenset()) -> Media:
     """Look through a folder in a fixed order, without hidden names and the (resolved) folders in `skip`."""
     media = Media(root)
-    for where, files in walk(root, skip):
+    for where, names, others in walk(root, skip):
         folder = Path(where).relative_to(root)
-        pictures = []
-        for name in files:
-            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122  a Path per file of a million is slow
-            media.suffixes[suffix] += 1
-            if suffix in VIDEO_SUFFIXES:
-                media.videos.setdefault(name[: -len(suffix)].lower(), []).append(folder / name)
-            elif suffix in (".jpg", ".jpeg"):
-                pictures.append(name)
-        found = number_frames(folder, pictures) if folder.name else None
+        videos, found, rest = look_into(folder, names)
+        media.suffixes.update(map(suffix_of, names))
+        for name in videos:
+            stem = name[: -len(suffix_of(name))]
+            media.videos.setdefault(name_key(stem), []).append(folder / name)
         if isinstance(found, str):
             media.gaps[folder] = found
         elif found:
-            media.frames.setdefault(folder.name.lower(), []).append(found)
+            media.frames.setdefault(name_key(folder.name), []).append(found)
+        media.left_out += [folder / name for name in (*rest, *others)]
     return media
 
 
-def walk(root: Path, skip: frozenset[Path] = frozenset()) -> Iterator[tuple[str, list[str]]]:
-    """Every folder and its files, none of them hidden. Links are followed, but no folder is entered twice.
+def look_into(folder: Path, names: Sequence[str]) -> tuple[list[str], FrameSet | str | None, list[str]]:
+    """The videos in a folder; its frames, or what is wrong with them; other files that hold no text.
 
-    Links come last, so that a folder below `root` is found under its own name.
+    A folder with videos in it is no folder of frames: its pictures are covers or thumbnails.
     """
-    seen, starts = set(map(str, skip)), [str(root)]
-    for start in starts:
-        for where, folders, files in os.walk(start):
+    videos = [name for name in names if suffix_of(name) in VIDEO_SUFFIXES]
+    found = None if videos else number_frames(folder, names)
+    rest = [n for n in names if (suffix := suffix_of(n)) not in VIDEO_SUFFIXES and suffix not in _LABELS]
+    if found:
+        rest = [name for name in rest if not FRAME.fullmatch(name)]
+    return videos, found, rest
+
+
+class Folder(NamedTuple):
+    """A folder, the files in it, and what is neither a file nor a folder that can be read: pipes, dead links."""
+
+    where: str
+    files: list[str]
+    others: list[str]
+
+
+def walk(root: Path, skip: frozenset[Path] = frozenset()) -> Iterator[Folder]:
+    """Every folder below `root`, in a fixed order, without hidden names. No folder is entered twice.
+
+    Links are followed last, so that a folder below `root` is found under its own name.
+    """
+    seen, links = set(map(str, skip)), [str(root)]
+    for start in links:
+        todo = [start]
+        while todo:
+            where = todo.pop()
             real = os.path.realpath(where)
             if real in seen:
-                folders.clear()
                 continue
             seen.add(real)
-            folders[:], files = (sorted(n for n in names if not n.startswith(".")) for names in (folders, files))
-            links = [name for name in folders if (Path(where) / name).is_symlink()]
-            starts += [str(Path(where) / name) for name in links]
-            folders[:] = [name for name in folders if name not in links]
-            yield where, files
+            files, folders, others = _entries(where)
+            linked = [name for name in folders if os.path.islink(os.path.join(where, name))]  # noqa: PTH114, PTH118
+            links += [os.path.join(where, name) for name in linked]  # noqa: PTH118
+            todo += [os.path.join(where, name) for name in reversed(folders) if name not in linked]  # noqa: PTH118
+            yield Folder(where, files, others)
 
 
-def number_frames(folder: Path, pictures: Sequence[str]) -> FrameSet | str | None:
-    """The frames among the JPEG files of a folder; what is wrong with their numbers; None without numbers."""
-    matches = [match for name in pictures if (match := _FRAME.fullmatch(name)) and not name.startswith(".")]
+def _entries(where: str) -> tuple[list[str], list[str], list[str]]:
+    """Names of the files, the folders and all other things in a folder."""
+    files, folders, others = list[str](), list[str](), list[str]()
+    try:
+        with os.scandir(where) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if not is_hidden(entry.name):
+                    {"folder": folders, "file": files}.get(_kind(entry), others).append(entry.name)
+    except OSError:  # it may not be read
+        return [], [], [""]
+    return files, folders, others
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    except OSError:  # links in a circle
+        return ""
+
+
+def number_frames(folder: Path, names: Sequence[str]) -> FrameSet | str | None:
+    """The frames among the files of a folder or a ZIP; what is wrong with their numbers; None without numbers."""
+    matches = [match for name in names if not is_hidden(name) and (match := FRAME.fullmatch(name))]
     by_prefix = Counter(match[1] for match in matches)
     if not by_prefix:
         return None
-    # flow_x_00001.jpg and img_00001.jpg may share a folder: RGB frames are img_, image_ or plain numbers
-    prefix = min(by_prefix, key=lambda p: (p.startswith("flow"), -by_prefix[p], p))
+    own = [prefix for prefix in by_prefix if not _FLOW.fullmatch(prefix)] or [*by_prefix]
+    if len(own) > 1:
+        some = ", ".join(f"{by_prefix[prefix]} {prefix}*" for prefix in sorted(own)[:3]) + ", ..." * (len(own) > 3)
+        return f"frames of {len(own)} videos in one folder ({some}): each needs a folder of its own"
+    prefix = own[0]
     frames: dict[int, re.Match[str]] = {}
     for match in (match for match in matches if match[1] == prefix):
         other = frames.setdefault(int(match[2]), match)

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
-from tsmcli.config import MAX_PIXELS
+from tsmcli.config import LIMITS, DataConfig
 from tsmcli.core.sampling import Indices
-from tsmcli.data.container import decoded, open_video, unreadable, upright
+from tsmcli.data.container import check_limit, decoded, open_video, unreadable, upright
 from tsmcli.data.spatial import Frame
+from tsmcli.data.timeline import Timeline
 from tsmcli.errors import DataError
 
 INDEXED_FORMATS = ("mp4", "matroska")
@@ -33,9 +35,10 @@ _TRUE_LENGTHS: dict[Path, int] = {}
 
 
 class _Packet(NamedTuple):
-    """What the container says of one shown frame: its presentation time, and whether it is a key frame."""
+    """What the container says of one shown frame: when and how long it is shown, and whether it is a key frame."""
 
     pts: int
+    duration: int
     key: bool
 
 
@@ -51,25 +54,30 @@ class PyAVReader:
     Args:
         timeout_sec: give up on the file after this long; None: never. It ends slow reads and decodes, not a decoder
             that hangs within a single frame.
-        max_pixels: width times height of the largest frame that is decoded.
+        limits: how large the file may be.
     """
 
-    def __init__(self, path: Path, timeout_sec: float | None = None, max_pixels: int = MAX_PIXELS) -> None:
-        self.path, self._max_pixels, self._timeout_sec = path, max_pixels, timeout_sec
+    def __init__(self, path: Path, timeout_sec: float | None = None, limits: DataConfig = LIMITS) -> None:
+        self.path, self._limits, self._timeout_sec = path, limits, timeout_sec
         self._deadline = time.monotonic() + timeout_sec if timeout_sec else None
         self._container: Any = None
         try:
             with self._naming_errors():
                 self._open()
-                self.frame_rate = self._stream.average_rate or Fraction(25)
                 self._colours = VideoReformatter()  # kept, so that its tables are built once
                 self._packets = self._scan()
-                self._display = sorted(packet.pts for packet in self._packets)
+                shown = sorted(self._packets)
+                self._display = [packet.pts for packet in shown]
                 self._indexed = self._can_index()
-                counted = len(self._display) if self._indexed else None
-                self.num_frames = _TRUE_LENGTHS.get(path) or counted or sum(1 for _ in self._decode_all())
+                if self._indexed:
+                    self._ticks: list[int | None] = [*self._display]
+                    self._last_ticks = shown[-1].duration
+                else:
+                    self._ticks, self._last_ticks = self._count()
+                self.num_frames = _TRUE_LENGTHS.get(path) or len(self._ticks)
                 if self.num_frames < 1:
                     raise DataError(f"{path}: no frame can be decoded")
+                check_limit(path, "sec", self.timeline.duration_sec, limits.max_sec)
         except DataError:
             self.close()
             raise
@@ -84,6 +92,23 @@ class PyAVReader:
         """Release the file; PyAV leaks memory otherwise."""
         if self._container:
             self._container.close()
+
+    @property
+    def timeline(self) -> Timeline:
+        """When the frames are shown."""
+        rate = self._stream.average_rate or Fraction(25)
+        clock = self._stream.time_base or 1 / rate
+        return Timeline(self._ticks[: self.num_frames], self._last_ticks, clock, rate)
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Mean frames per second."""
+        return self.timeline.rate
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Seconds from the first frame, [num_frames]."""
+        return self.timeline.times
 
     def read(self, indices: Indices) -> list[Frame]:
         """Frames uint8 [H, W, 3] in the order of the indices; each is decoded once.
@@ -116,6 +141,14 @@ class PyAVReader:
             for frame in self._decode_all():
                 yield self._to_array(frame, "bgr24")
 
+    def _count(self) -> tuple[list[int | None], int]:
+        """The time of every frame that a decoder delivers, and how long the last one is shown, in ticks."""
+        ticks, last = list[int | None](), None
+        for last in self._decode_all():
+            ticks.append(last.pts)
+            check_limit(self.path, "frames", len(ticks), self._limits.max_frames)
+        return ticks, last.duration or 0 if last else 0
+
     def _scan(self) -> list[_Packet]:
         """The packets of all shown frames, in decoding order; nothing is decoded."""
         packets = []
@@ -123,7 +156,8 @@ class PyAVReader:
             if packet.size and not packet.is_discard:
                 if packet.pts is None:
                     return []
-                packets.append(_Packet(packet.pts, packet.is_keyframe))
+                packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe))
+                check_limit(self.path, "frames", len(packets), self._limits.max_frames)
         return packets
 
     def _can_index(self) -> bool:
@@ -204,12 +238,11 @@ class PyAVReader:
     def _decode_all(self) -> Iterator[Any]:
         """All frames in display order, of a fresh decoder: seeking to time 0 is not exact in every container."""
         self._open()
-        return decoded(self._demux(), self.path, self._max_pixels)
+        return decoded(self._demux(), self.path, self._limits.max_pixels)
 
     def _open(self) -> None:
         self.close()
-        self._container = open_video(self.path, self._max_pixels, self._timeout_sec)
-        self._stream = self._container.streams.video[0]
+        self._container, self._stream = open_video(self.path, self._limits, self._timeout_sec)
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1
 

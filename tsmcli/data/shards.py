@@ -1,11 +1,44 @@
-"""Which process sees which video, and in which order."""
+"""Which process of a run this is, which videos it sees, and in which order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from math import ceil
 
 import numpy as np
+
+from tsmcli.errors import EnvironmentProblem
+
+LAUNCHERS = "one machine: tsm ... --gpus N; several: torchrun --nnodes N --nproc-per-node M -m tsmcli ..."
+
+
+def rank_and_size(env: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """The 0-based number of this process and how many there are, as torchrun or srun say it; (0, 1) alone.
+
+    In a batch script of Slurm, outside srun, SLURM_NTASKS is what was asked for: nothing runs beside the script.
+
+    Raises:
+        EnvironmentProblem: the variables of the launcher are no such numbers.
+    """
+    if "RANK" in env and "WORLD_SIZE" in env:
+        rank, size = whole_variable(env, "RANK"), whole_variable(env, "WORLD_SIZE")
+    else:
+        rank = whole_variable(env, "SLURM_PROCID", "0")
+        asked = env.get("SLURM_NTASKS", "1") if rank else "1"
+        size = whole_variable(env, "SLURM_STEP_NUM_TASKS", asked)
+    if not 0 <= rank < size:
+        raise EnvironmentProblem(f"this is process {rank} of {size}: they go from 0 to {size - 1}", LAUNCHERS)
+    return rank, size
+
+
+def whole_variable(env: Mapping[str, str], name: str, default: str = "") -> int:
+    """A variable of a launcher; EnvironmentProblem where it is no whole number."""
+    text = env.get(name, default)
+    try:
+        return int(text)
+    except ValueError:
+        raise EnvironmentProblem(f"the variable {name} is {text!r}, not a whole number", LAUNCHERS) from None
 
 
 def train_order(num_videos: int, *, seed: int, epoch: int) -> list[int]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,7 +15,11 @@ from tsmcli.data.container import unreadable
 from tsmcli.data.decode import open_reader, read_each
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
+from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import eval_views
+
+_TICK_SEC = 1e-6
+"""Times that are closer are the same."""
 
 
 class Sliding(NamedTuple):
@@ -41,8 +44,7 @@ def read_windows(
 ) -> Iterator[WindowViews]:
     """The test views of every window of a video, one window in memory at a time.
 
-    Times are frame numbers over the video's mean frame rate. The time limit of `data.timeout_sec`, which is for
-    clips, does not apply; the decoder is PyAV.
+    The time limit of `data.timeout_sec`, which is for clips, does not apply; the decoder is PyAV.
 
     Raises:
         DataError: the video cannot be read; earlier windows were yielded before.
@@ -51,23 +53,32 @@ def read_windows(
     segments = config.model.num_segments
     try:
         with open_reader(split, record, data) as reader:
-            rate: Any = getattr(reader, "frame_rate", Fraction(sliding.fps))
-            length, step = (max(1, round(seconds * rate)) for seconds in (sliding.window_sec, sliding.stride_sec))
-            spans = window_spans(reader.num_frames, length, step)
-            indices = [first + sample_test(end - first, segments, views).ravel() for first, end in spans]
-            for (first, end), frames in zip(spans, read_each(reader, indices), strict=True):
-                seen = eval_views(frames, segments, views)
-                yield WindowViews(float(first / rate), float(end / rate), len(spans), seen)
+            if isinstance(reader, PyAVReader):
+                times, end_sec = reader.times, reader.timeline.duration_sec
+            else:
+                times, end_sec = np.arange(reader.num_frames) / sliding.fps, reader.num_frames / sliding.fps
+            spans = window_spans(end_sec, sliding.window_sec, sliding.stride_sec)
+            ranges = [frames_shown(times, *span) for span in spans]
+            indices = [first + sample_test(end - first, segments, views).ravel() for first, end in ranges]
+            for (start, end), frames in zip(spans, read_each(reader, indices), strict=True):
+                yield WindowViews(start, end, len(spans), eval_views(frames, segments, views))
     except (OSError, ValueError, cv2.error) as error:
         raise unreadable(split.media / record.path, error) from error
 
 
-def window_spans(num_frames: int, length: int, step: int) -> list[tuple[int, int]]:
-    """[first, end) of every window, in frames.
+def window_spans(end_sec: float, length_sec: float, step_sec: float) -> list[tuple[float, float]]:
+    """[start, end) of every window, in seconds.
 
     The last one ends with the video; a video shorter than a window is one window.
     """
-    if num_frames <= length:
-        return [(0, num_frames)]
-    last = num_frames - length
-    return [(first, first + length) for first in (*range(0, last, step), last)]
+    last = end_sec - length_sec
+    if last <= _TICK_SEC:
+        return [(0.0, end_sec)]
+    starts = [*np.arange(0, last - _TICK_SEC, step_sec).tolist(), last]
+    return [(start, start + length_sec) for start in starts]
+
+
+def frames_shown(times: NDArray[np.float64], start_sec: float, end_sec: float) -> tuple[int, int]:
+    """[first, end) of the frames that begin in a window, or the one that is shown all through it."""
+    first, end = np.searchsorted(times, (start_sec - _TICK_SEC, end_sec - _TICK_SEC)).tolist()
+    return (first, end) if first < end else (max(first - 1, 0), max(first, 1))

@@ -14,9 +14,6 @@ from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError
 from tsmcli.files import part_of, remove, remove_stale_parts
 
-_CLOCK = Fraction(1, 1000)
-"""Time base of frames that have times instead of a rate."""
-
 
 class VideoWriter:
     """An H.264 video in an MP4 file, as large as its first frame, except that odd sides lose a pixel.
@@ -26,6 +23,8 @@ class VideoWriter:
 
     Args:
         rate: frames per second; None: every frame comes with its time.
+        clock: with a rate, which then is the mean rate, every frame comes with its time all the same; times are
+            multiples of the clock, in seconds.
         options: of the encoder x264.
 
     Raises:
@@ -33,8 +32,11 @@ class VideoWriter:
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, rate: Fraction | None = None, **options: str) -> None:
+    def __init__(
+        self, path: Path, rate: Fraction | None = None, clock: Fraction | None = None, /, **options: str
+    ) -> None:
         self.path, self._rate, self._options = path, rate, options
+        self._clock = clock or (None if rate else Fraction(1, 1000))
         self._part = part_of(path)
         remove_stale_parts(path)
         self._container = av.open(str(self._part), "w", format="mp4")
@@ -69,9 +71,9 @@ class VideoWriter:
             picture = picture.copy()
             draw_words(picture, words)
         shown = av.VideoFrame.from_ndarray(picture, format=colours)
-        if self._rate is None:
-            self._last = max(self._last + 1, round(time_sec / _CLOCK))
-            shown.pts, shown.time_base = self._last, _CLOCK
+        if self._clock:
+            self._last = max(self._last + 1, round(time_sec / self._clock))
+            shown.pts, shown.time_base = self._last, self._clock
         self._encode(shown)
 
     def _start(self, height: int, width: int) -> None:
@@ -80,8 +82,8 @@ class VideoWriter:
         self._stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
         self._stream.pix_fmt = "yuv420p"
         self._stream.height, self._stream.width = height // 2 * 2, width // 2 * 2  # H.264 needs even sides
-        if self._rate is None:
-            self._stream.time_base = self._stream.codec_context.time_base = _CLOCK
+        if self._clock:
+            self._stream.time_base = self._stream.codec_context.time_base = self._clock
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
         try:

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tsmcli.data.shards import LAUNCHERS, whole_variable
 from tsmcli.engine.device import choose_device
 from tsmcli.errors import EnvironmentProblem, Interrupted, PeerLost
 
@@ -63,15 +64,13 @@ class World:
             dist.broadcast(tensor, 0)
 
 
-_LAUNCHERS = "one machine: tsm ... --gpus N; several: torchrun --nnodes N --nproc-per-node M -m tsmcli ..."
-
 ALONE = World()
 """A process without others."""
 
 
 def launched(env: Mapping[str, str] = os.environ) -> bool:
     """Whether a launcher (ours, torchrun, srun with several tasks) started this process as one of several."""
-    return ("RANK" in env and "WORLD_SIZE" in env) or _whole(env, "SLURM_STEP_NUM_TASKS", "1") > 1
+    return ("RANK" in env and "WORLD_SIZE" in env) or whole_variable(env, "SLURM_STEP_NUM_TASKS", "1") > 1
 
 
 @contextmanager
@@ -87,15 +86,13 @@ def joined(device_name: str = "auto") -> Iterator[tuple[World, torch.device]]:
     """
     if launched() and "RANK" not in os.environ:
         os.environ.update(from_slurm(os.environ))
-    size = _whole(os.environ, "WORLD_SIZE") if launched() else 1
+    size = whole_variable(os.environ, "WORLD_SIZE") if launched() else 1
     if size == 1:
         yield ALONE, choose_device(device_name)
         return
-    rank = _whole(os.environ, "RANK")
+    rank = whole_variable(os.environ, "RANK")
     if not 0 <= rank < size:
-        raise EnvironmentProblem(
-            f"RANK is {rank}, and WORLD_SIZE {size}: ranks go from 0 to {size - 1}", _LAUNCHERS
-        )
+        raise EnvironmentProblem(f"RANK is {rank}, and WORLD_SIZE {size}: ranks go from 0 to {size - 1}", LAUNCHERS)
     device = choose_device(local_device(device_name, os.environ, torch.cuda.device_count()))
     backend = "gloo"
     if device.type == "cuda":
@@ -109,7 +106,7 @@ def joined(device_name: str = "auto") -> Iterator[tuple[World, torch.device]]:
         raise EnvironmentProblem(
             f"process {rank} of {size} cannot reach the others at "
             f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}: {error}",
-            hint=_LAUNCHERS,
+            hint=LAUNCHERS,
         ) from None
     try:
         yield World(rank, size), device
@@ -126,17 +123,8 @@ def local_device(name: str, env: Mapping[str, str], gpus: int) -> str:
     """The device of a process: the GPU with its number on this machine, or the only one that it can see."""
     if name not in ("auto", "cuda") or not gpus:
         return name
-    local = _whole(env, "LOCAL_RANK") if "LOCAL_RANK" in env else _whole(env, "RANK") % gpus
+    local = whole_variable(env, "LOCAL_RANK") if "LOCAL_RANK" in env else whole_variable(env, "RANK") % gpus
     return f"cuda:{0 if gpus == 1 else local}"
-
-
-def _whole(env: Mapping[str, str], name: str, default: str = "") -> int:
-    """A variable of a launcher; EnvironmentProblem where it is no whole number."""
-    text = env.get(name, default)
-    try:
-        return int(text)
-    except ValueError:
-        raise EnvironmentProblem(f"the variable {name} is {text!r}, not a whole number", _LAUNCHERS) from None
 
 
 def from_slurm(env: Mapping[str, str]) -> dict[str, str]:
@@ -155,11 +143,11 @@ def from_slurm(env: Mapping[str, str]) -> dict[str, str]:
             raise EnvironmentProblem(
                 f"scontrol cannot say which machines {nodes} are: {error}", hint="set MASTER_ADDR and MASTER_PORT"
             ) from None
-    job = _whole(env, "SLURM_JOB_ID", "0") * 31 + _whole(env, "SLURM_STEP_ID", "0")
+    job = whole_variable(env, "SLURM_JOB_ID", "0") * 31 + whole_variable(env, "SLURM_STEP_ID", "0")
     return {
-        "RANK": str(_whole(env, "SLURM_PROCID")),
+        "RANK": str(whole_variable(env, "SLURM_PROCID")),
         "WORLD_SIZE": env["SLURM_STEP_NUM_TASKS"],
-        "LOCAL_RANK": str(_whole(env, "SLURM_LOCALID")),
+        "LOCAL_RANK": str(whole_variable(env, "SLURM_LOCALID")),
         "MASTER_ADDR": env.get("MASTER_ADDR", first or "127.0.0.1"),
         "MASTER_PORT": env.get("MASTER_PORT", str(20000 + job % 20000)),
     }

@@ -56,10 +56,10 @@ class LabelFiles:
         self.root = root
         self.used: list[Path] = []
         self._by_name: dict[str, list[Path]] = {}
-        for where, names in walk(root):
-            for name in names:
+        for folder in walk(root):
+            for name in folder.files:
                 if name.lower().endswith((".csv", ".json", ".txt")):
-                    self._by_name.setdefault(name.lower(), []).append(Path(where) / name)
+                    self._by_name.setdefault(name.lower(), []).append(Path(folder.where) / name)
 
     def find(self, names: Sequence[str]) -> Path | None:
         """The file of these names, in any case, the first name first; DataError where copies of it differ."""
@@ -92,11 +92,14 @@ def read_entries(path: Path, name: str, label: str) -> Iterator[tuple[str, str, 
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a CSV or TSV file with a header, each with its `file:line`; DataError where one is wrong."""
+    """The rows of a table with a header, each with its `file:line`; DataError where one is wrong.
+
+    Fields are divided by tabs, semicolons or commas, whichever the header has. Names of columns are in lower case.
+    """
     numbered = read_lines(path, "a table")
     lines = [f"{line}\n" for _, line in numbered]
-    delimiter = "\t" if lines and "\t" in lines[0] else ","
-    reader = csv.reader(lines, delimiter=delimiter)
+    delimiter = next((mark for mark in "\t;" if lines and mark in lines[0]), ",")
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     rows: list[tuple[str, dict[str, str]]] = []
     header: list[str] = []
     try:
@@ -104,10 +107,10 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, st
             where = f"{path}:{numbered[reader.line_num - 1][0]}"
             values = [field.strip() for field in fields]
             if not header:
-                header = values
+                header = [value.lower() for value in values]
                 absent = [name for name in columns if name not in header]
                 if absent:
-                    raise DataError(f"{where}: no column {', '.join(absent)}; the columns are {', '.join(header)}")
+                    raise DataError(f"{where}: no column {', '.join(absent)}; the columns are {', '.join(values)}")
             elif any(values[len(header) :]):
                 raise DataError(f"{where}: more fields than columns", hint='write a field with a comma as "a, b"')
             else:

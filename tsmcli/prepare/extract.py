@@ -11,12 +11,14 @@ import errno
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Literal
 
 import av
 import cv2
 
+from tsmcli.config import LIMITS, DataConfig
 from tsmcli.data.media import count_frames
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Frame
@@ -75,6 +77,7 @@ class Job:
     size: Size
     template: str
     start_index: int
+    limits: DataConfig = LIMITS
     problem: str = ""
 
 
@@ -170,21 +173,21 @@ def remove_parts(jobs: list[Job]) -> None:
                     remove_stale_parts(folder / name)
 
 
-def _pictures(job: Job, begin: Begin) -> Iterator[Frame]:
+def _pictures(job: Job, reader: PyAVReader, begin: Begin) -> Iterator[Frame]:
     """The frames of a video at their stored size, in OpenCV's order of colours."""
-    begin(0)
-    with PyAVReader(job.source) as reader:
-        for number, frame in enumerate(reader.all_bgr(), 1):
-            begin(number)
-            size = job.size.of(frame.shape[1], frame.shape[0])
-            same = size == (frame.shape[1], frame.shape[0])
-            yield frame if same else cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
+    for number, frame in enumerate(reader.all_bgr(), 1):
+        begin(number)
+        size = job.size.of(frame.shape[1], frame.shape[0])
+        same = size == (frame.shape[1], frame.shape[0])
+        yield frame if same else cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
 
 
 def _jpegs(job: Job, begin: Begin) -> Iterator[tuple[str, bytes]]:
     """Name and content of the file of each frame."""
-    for number, picture in enumerate(_pictures(job, begin), job.start_index):
-        yield job.template.format(number), cv2.imencode(".jpg", picture, _QUALITY)[1].tobytes()
+    begin(0)
+    with PyAVReader(job.source, limits=job.limits) as reader:
+        for number, picture in enumerate(_pictures(job, reader, begin), job.start_index):
+            yield job.template.format(number), cv2.imencode(".jpg", picture, _QUALITY)[1].tobytes()
 
 
 def _write_frames(job: Job, part: Path, begin: Begin) -> int:
@@ -207,13 +210,16 @@ def _write_zip(job: Job, part: Path, begin: Begin) -> int:
 
 
 def _write_seekable(job: Job, part: Path, begin: Begin) -> int:
-    """H.264 with a key frame every 8 frames and none that waits for a later one."""
+    """H.264 with a key frame every 8 frames and none that waits for a later one; frames keep their times."""
     options = {"g": "8", "bf": "0", "crf": "20", "tune": "fastdecode", "threads": "1"}
-    with PyAVReader(job.source) as reader:
-        rate = reader.frame_rate
-    with VideoWriter(part, rate, **options) as video:
-        for picture in _pictures(job, begin):
-            video.write(picture, colours="bgr24")
+    begin(0)
+    with PyAVReader(job.source, limits=job.limits) as reader:
+        timeline, times = reader.timeline, reader.times.tolist()
+        mean_rate = timeline.rate.limit_denominator(100_000)
+        with VideoWriter(part, mean_rate, timeline.clock, **options) as video:
+            shown = chain(times, repeat(times[-1]))
+            for picture, time_sec in zip(_pictures(job, reader, begin), shown, strict=False):
+                video.write(picture, time_sec, colours="bgr24")
     if not part.exists():
         raise DataError(f"{job.source}: no frame can be decoded")
     return 0  # lists of videos hold no frame counts

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from tsmcli.catalog import CATALOG
-from tsmcli.config import Store
-from tsmcli.data.media import FrameSet, Media, preferred, scan
+from tsmcli.config import LIMITS, DataConfig, Store
+from tsmcli.data.media import FrameSet, Media, candidates, name_key, scan
+from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError
 from tsmcli.prepare.annotations import Annotations, Item
 from tsmcli.prepare.datasets import read_annotations
@@ -56,11 +58,13 @@ class MediaPlan:
     found: list[MatchedVideo]
     missing: list[Item]
     unusable: list[tuple[str, str]] = field(default_factory=list)
+    limits: DataConfig = LIMITS
 
 
 def plan_media(
     dataset: str, source: Path, out: Path, *, annotations: Path | None = None, store: str | None = None,
     size: Size | None = None, val_share: float = 0.2, group: str | None = None, seed: int = 0,
+    limits: DataConfig = LIMITS,
 ) -> MediaPlan:  # fmt: skip
     """Read the label files, look for every annotated video and decide what to do.
 
@@ -68,6 +72,7 @@ def plan_media(
         dataset: a name of the catalog, or `csv`.
         annotations, val_share, group, seed: as `read_annotations` takes them.
         store: `video`, `frames`, `zip` or `seekable`; None: as found.
+        limits: of the videos that are converted.
 
     Raises:
         DataError: nothing that is annotated was found.
@@ -79,11 +84,12 @@ def plan_media(
     media = scan(source, _made_here(name, out))
     labels = read_annotations(dataset, media, annotations, val_share=val_share, group=group, seed=seed)
     want_video = store in ("video", "zip", "seekable") or size != Size()
-    places = [(item, _find(item, source, media, want_video=want_video)) for item in labels.items]
+    chosen: list[str] = []
+    places = [(item, _find(item, source, media, chosen, want_video=want_video)) for item in labels.items]
     lost = [item for item, here in places if not here]
-    good, unusable = _one_naming([here for _, here in places if here])
-    annotated = {name.lower() for item in lost for name in item.names}
-    unusable += [(str(p), reason) for p, reason in media.gaps.items() if p.name.lower() in annotated]
+    good = [here for _, here in places if here]
+    annotated = {name_key(Path(name).name) for item in lost for name in item.names}
+    unusable = [(str(p), reason) for p, reason in media.gaps.items() if name_key(p.name) in annotated]
     if not good:
         names = ", ".join(labels.items[0].names) if labels.items else "nothing"
         wrong = f"{source}: none of the {len(labels.items)} annotated videos is there"
@@ -100,19 +106,44 @@ def plan_media(
         raise DataError(f"{source}: holds folders of frames; --store {store} and sizes are for videos", hint)
     kept = [f for f in good if (not f.frames) == as_videos]
     lost += [f.item for f in good if (not f.frames) != as_videos]
-    return MediaPlan(name, source, out, read_as, target, size, labels, kept, lost, unusable)
+    if chosen:
+        twice = (
+            f"{len(chosen)} videos are there more than once: {'; '.join(chosen[:5])}{'; ...' * (len(chosen) > 5)}"
+        )
+        labels = replace(labels, notes=(*labels.notes, twice))
+    return MediaPlan(name, source, out, read_as, target, size, labels, kept, lost, unusable, limits)
 
 
-def _find(item: Item, source: Path, media: Media, *, want_video: bool) -> MatchedVideo | None:
+def _find(item: Item, source: Path, media: Media, chosen: list[str], *, want_video: bool) -> MatchedVideo | None:
+    """Where an annotated video lies. Of several files of its name the first one is taken that can be read."""
+    for name in item.names:
+        direct = Path(name)
+        if (len(direct.parts) > 1 or direct.suffix) and (source / direct).is_file():
+            return MatchedVideo(item, direct)
+        folders = media.frames.get(name_key(direct.name), [])
+        if len(direct.parts) > 1 and (found := next((f for f in folders if f.path == direct), None)):
+            return MatchedVideo(item, found.path, found)
     prefer = (item.split, "validation" if item.split == "val" else item.split, item.folder)
-    direct = Path(item.names[0])
-    if (len(direct.parts) > 1 or direct.suffix) and (source / direct).is_file():
-        return MatchedVideo(item, direct)
-    video = preferred(media.videos, item.names, prefer)
-    frames = preferred(media.frames, item.names, prefer)
-    if video and (want_video or not frames):
+    videos = [path for path in candidates(media.videos, item.names, prefer) if isinstance(path, Path)]
+    frames = [found for found in candidates(media.frames, item.names, prefer) if isinstance(found, FrameSet)]
+    if videos and (want_video or not frames):
+        video = videos[0]
+        if len(videos) > 1:
+            video = next((path for path in videos if _readable(source / path)), video)
+            others = ", ".join(str(path) for path in videos if path != video)
+            chosen.append(f"{video} is used, not {others}")
         return MatchedVideo(item, video)
-    return MatchedVideo(item, frames.path, frames) if frames else None
+    return MatchedVideo(item, frames[0].path, frames[0]) if frames else None
+
+
+def _readable(path: Path) -> bool:
+    """Whether the first, the middle and the last frame of a video can be decoded."""
+    try:
+        with PyAVReader(path, timeout_sec=30) as reader:
+            reader.read(np.array([0, reader.num_frames // 2, reader.num_frames - 1]))
+    except DataError:
+        return False
+    return True
 
 
 def _made_here(dataset: str, out: Path) -> frozenset[Path]:
@@ -124,15 +155,6 @@ def _made_here(dataset: str, out: Path) -> frozenset[Path]:
         for split in ("train", "val")
         if (out / f"conversion-{kind}.json").exists()
     )
-
-
-def _one_naming(good: list[MatchedVideo]) -> tuple[list[MatchedVideo], list[tuple[str, str]]]:
-    """Keep the frame folders that are named as most are; a dataset has one way to name frames."""
-    ways = Counter(f.frames.naming for f in good if f.frames).most_common(1)
-    odd = [f for f in good if f.frames and f.frames.naming != ways[0][0]]
-    kept = [f for f in good if not f.frames or f.frames.naming == ways[0][0]]
-    reason = "its frames are not named as those of most: {} from {}"
-    return kept, [(str(f.path), reason.format(*ways[0][0])) for f in odd]
 
 
 def stored_path(plan: MediaPlan, found: MatchedVideo) -> Path:
@@ -151,5 +173,6 @@ def make_jobs(plan: MediaPlan) -> list[Job]:
         source = plan.source / found.path
         if target in jobs and jobs[target].source != source:
             raise DataError(f"{jobs[target].source} and {source} would both become {target}", hint="rename one")
-        jobs[target] = Job(source, target, plan.target, plan.size, facts.frame_template, facts.start_index)
+        naming = facts.frame_template, facts.start_index
+        jobs[target] = Job(source, target, plan.target, plan.size, *naming, plan.limits)
     return list(jobs.values())

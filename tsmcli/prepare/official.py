@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -20,7 +22,7 @@ from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError, UsageError
 from tsmcli.files import remove, write_text
 from tsmcli.prepare.annotations import write_csv
-from tsmcli.prepare.extract import Extracted, VideosCounted, remove_parts, run_jobs
+from tsmcli.prepare.extract import Extracted, Job, VideosCounted, remove_parts, run_jobs, stored_frames
 from tsmcli.prepare.matching import MatchedVideo, MediaPlan, make_jobs, stored_path
 
 
@@ -31,14 +33,20 @@ class PreparedDataset:
     Attributes:
         counts: split -> videos in its list.
         differences: lines that say what is not as in the official release.
-        failures: (path, reason) of videos that could not be converted.
+        failures: (path, reason) of videos that could not be converted: of all parts if `complete`, else of this.
+        waiting: numbers of parts that are not done; the last part to end writes the lists.
     """
 
     plan: MediaPlan
     counts: dict[str, int]
     differences: list[str]
     failures: list[tuple[str, str]]
-    complete: bool
+    waiting: list[int] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the lists were written here, and not by the process of another part."""
+        return bool(self.counts)
 
 
 Preparing = Generator[VideosCounted | Extracted, None, PreparedDataset]
@@ -47,8 +55,8 @@ Preparing = Generator[VideosCounted | Extracted, None, PreparedDataset]
 def prepare(plan: MediaPlan, *, workers: int, shard: tuple[int, int] = (1, 1)) -> Preparing:
     """Convert what is to be converted, then write lists, class names and the manifest.
 
-    With several shards each machine converts its part; lists are written by a last run without shards, which finds
-    everything done.
+    Several processes, on one machine or on many that share the folder, each convert the part that `shard` says. The
+    last one to end writes the lists, as does a later run without parts.
 
     Raises:
         DataError: no video could be converted.
@@ -56,28 +64,90 @@ def prepare(plan: MediaPlan, *, workers: int, shard: tuple[int, int] = (1, 1)) -
     """
     plan.out.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(plan.out / f".prepare-{shard[0]}-of-{shard[1]}.lock", timeout=0):
+        with _locked(plan.out / f".prepare-{shard[0]}-of-{shard[1]}.lock", timeout=0):
             return (yield from _prepare(plan, workers, shard))
     except Timeout:
         hint = "let it end, or choose another --out"
         raise UsageError(f"another process is preparing {plan.out}", hint) from None
 
 
+@contextlib.contextmanager
+def _locked(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock, and leave no file of it; Timeout where another process holds it."""
+    with FileLock(path, timeout=timeout):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows deletes no open file
+                path.unlink()
+
+
 def _prepare(plan: MediaPlan, workers: int, shard: tuple[int, int]) -> Preparing:
     read_manifest(plan.out)  # a damaged one is to be known before hours of work
+    part, parts = shard
+    jobs = make_jobs(plan) if plan.target else []
+    mine = jobs[part - 1 :: parts]
     done: dict[Path, Extracted] = {}
+    remove(_note(plan, part, parts))
     if plan.target:
         _claim(plan)
-        jobs = make_jobs(plan)[shard[0] - 1 :: shard[1]]
-        remove_parts(jobs)
-        yield VideosCounted(len(jobs))
+        remove_parts(mine)
+        yield VideosCounted(len(mine))
         try:
-            for result in run_jobs(jobs, workers):
+            for result in run_jobs(mine, workers):
                 done[result.job.target] = result
                 yield result
         finally:
-            remove_parts(jobs)  # of processes that were ended in their work
-    failures = [(str(r.job.source), r.error) for r in done.values() if r.error] + plan.unusable
+            remove_parts(mine)  # of processes that were ended in their work
+    results = [done[job.target] for job in mine]
+    return _finish(plan, results) if parts == 1 else _join(plan, jobs, results, part, parts)
+
+
+def _join(plan: MediaPlan, jobs: Sequence[Job], mine: list[Extracted], part: int, parts: int) -> PreparedDataset:
+    """Note that a part is done; write the lists if all are."""
+    failed = {str(r.job.target): r.error for r in mine if r.error}
+    write_text(_note(plan, part, parts), json.dumps({"of": _identity(plan), "failed": failed}) + "\n")
+    with _locked(plan.out / ".prepare-lists.lock"):
+        notes = [_failed(plan, number, parts) for number in range(1, parts + 1)]
+        waiting = [number for number, note in enumerate(notes, 1) if note is None]
+        if waiting:
+            errors = [(str(r.job.source), r.error) for r in mine if r.error]
+            written = part in waiting  # another process took the note of this part, too, when it wrote the lists
+            return PreparedDataset(plan, {}, [], errors, [] if written else waiting)
+        prepared = _finish(plan, [_stored(job, notes[i % parts]) for i, job in enumerate(jobs)])
+        for number in range(1, parts + 1):
+            remove(_note(plan, number, parts))
+    return prepared
+
+
+def _note(plan: MediaPlan, part: int, parts: int) -> Path:
+    """The file that says that a part is done."""
+    return plan.out / f".prepare-{part}-of-{parts}.json"
+
+
+def _identity(plan: MediaPlan) -> str:
+    """The same for all processes that prepare the same."""
+    facts = [plan.target, str(plan.size), [(found.item, str(found.path)) for found in plan.found]]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _failed(plan: MediaPlan, part: int, parts: int) -> dict[str, str] | None:
+    """Target -> why, of the videos of a part that could not be converted; None if it is not done."""
+    path = _note(plan, part, parts)
+    note = read_json(path, dict, "remove it") if path.exists() else {}
+    return dict(note["failed"]) if note.get("of") == _identity(plan) else None
+
+
+def _stored(job: Job, failed: dict[str, str] | None) -> Extracted:
+    """The result of another process."""
+    frames = stored_frames(job)
+    error = (failed or {}).get(str(job.target)) or ("" if frames is not None else f"{job.target} is gone")
+    return Extracted(job, frames or 0, error)
+
+
+def _finish(plan: MediaPlan, results: Sequence[Extracted]) -> PreparedDataset:
+    """Write the lists and what could not be used."""
+    failures = [(str(r.job.source), r.error) for r in results if r.error] + plan.unusable
     missing = [(item.split, item.names[0]) for item in plan.missing]
     tables = {"failures.csv": [("video", "reason"), *failures], "missing.csv": [("split", "video"), *missing]}
     for name, (header, *rows) in tables.items():
@@ -85,8 +155,8 @@ def _prepare(plan: MediaPlan, workers: int, shard: tuple[int, int]) -> Preparing
             write_csv(plan.out / name, header, rows)
         else:
             remove(plan.out / name)
-    counts = _write_lists(plan, done) if shard == (1, 1) else {}
-    return PreparedDataset(plan, counts, differences(plan, counts), failures, shard == (1, 1))
+    counts = _write_lists(plan, {result.job.target: result for result in results})
+    return PreparedDataset(plan, counts, differences(plan, counts), failures)
 
 
 def _claim(plan: MediaPlan) -> None:
@@ -106,8 +176,8 @@ def _write_lists(plan: MediaPlan, done: dict[Path, Extracted]) -> dict[str, int]
     records = {name: [record for split, record in pairs if record and split == name] for name in ("train", "val")}
     if not any(records.values()):
         raise DataError("no video could be converted", hint=f"{plan.out / 'failures.csv'} says why")
-    namings = (found.frames.naming for found in plan.found if found.frames)
-    naming = next(namings, (facts.frame_template, facts.start_index))
+    namings = Counter(found.frames.naming for found in plan.found if found.frames)
+    ((naming, _),) = namings.most_common(1) or [((facts.frame_template, facts.start_index), 0)]
     return write_dataset(
         plan.out, facts, plan.store, records, plan.annotations.classes,
         {s: facts.media(plan.target, s) if plan.target else path_from(plan.out, plan.source) for s in records},

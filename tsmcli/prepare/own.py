@@ -10,7 +10,9 @@ Class folders may also lie below `train/` and `val/`, which then are the split.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -18,15 +20,21 @@ from typing import TypeVar
 import numpy as np
 
 from tsmcli.data.listfile import whole_number
-from tsmcli.data.media import VIDEO_SUFFIXES, Media
+from tsmcli.data.media import Media, left_out, spellings
 from tsmcli.errors import DataError, UsageError
 from tsmcli.prepare.annotations import Annotations, Item, read_csv
 
 T = TypeVar("T")
 
+_SPLITS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""What people call splits, in lower case."""
+
 
 def read_folder(media: Media, val_share: float, group: str | None, seed: int) -> Annotations:
-    """A class for each folder in `media` that has videos.
+    """A class for each folder in `media` that has videos, or folders of frames if there are no videos.
 
     Args:
         val_share: share of each class's videos (or groups) that goes to validation.
@@ -34,36 +42,74 @@ def read_folder(media: Media, val_share: float, group: str | None, seed: int) ->
             person or one recording in both splits make validation accuracy meaningless.
 
     Raises:
-        DataError: fewer than two class folders with videos; a class without a video for one of the splits.
+        DataError: fewer than two class folders with videos.
         UsageError: the regular expression is wrong, or does not match a file.
     """
-    ready = all((media.root / split).is_dir() for split in ("train", "val"))
+    frames = sorted(found.path for found in chain(*media.frames.values()))
+    there = sorted(chain(*media.videos.values())) or frames
+    ready = _ready_splits(there)
     depth = 1 if ready else 0
-    paths = [path for path in sorted(chain(*media.videos.values())) if len(path.parts) > depth + 1]
-    paths = [path for path in paths if not ready or path.parts[0] in ("train", "val")]
-    labels = [path.parts[depth] for path in paths]
-    classes = sorted(set(labels))
+    paths = [p for p in there if len(p.parts) > depth + 1 and (not ready or ready.get(p.parts[0]))]
+    labels = [unicodedata.normalize("NFC", path.parts[depth]) for path in paths]
+    classes = sorted(set(labels), key=natural)
     if len(classes) < 2:
         wrong = f"{media.root}: {len(classes)} class folders with videos; at least 2 are needed"
-        endings = " ".join(sorted(VIDEO_SUFFIXES))
-        hint = f"expected {media.root}/<class name>/<video>, with videos ending in {endings}"
+        hint = f"expected {media.root}/<class name>/<video>"
         raise DataError(f"{wrong}. Found {media.summary()}", hint)
     index = {name: i for i, name in enumerate(classes)}
     drawn: set[int] = set()
-    if not ready:
+    if "val" not in ready.values():
         drawn = _draw_groups(paths, val_share, group, seed) if group else draw_val(labels, val_share, seed)
     items = []
     for number, (path, label) in enumerate(zip(paths, labels, strict=True)):
-        split = path.parts[0] if ready else "val" if number in drawn else "train"
+        split = "val" if number in drawn else ready.get(path.parts[0]) or "train"
         items.append(Item(split, (path.as_posix(),), index[label], path.parent.as_posix()))
-    for split in ("train", "val"):
-        for absent in sorted({*range(len(classes))} - {item.label for item in items if item.split == split}):
-            raise DataError(f"class {classes[absent]!r} has no {split} video", "add videos, or change --val-share")
-    return Annotations(classes, items, [], facts={"seed": seed})
+    notes = [f"{folder}/ is the {split} split" for folder, split in ready.items() if split and folder != split]
+    unused = sorted({*there, *media.left_out, *(frames if there != frames else ())} - {*paths})
+    notes += left_out(unused, media.root)
+    notes += [f"left out: {path}: {wrong}" for path, wrong in media.gaps.items() if there == frames]
+    return Annotations(classes, items, [], (*notes, *_thin(classes, items)), facts={"seed": seed})
+
+
+def _ready_splits(paths: Sequence[Path]) -> dict[str, str]:
+    """Top folders that are splits, with class folders in them -> `train`, `val`, or nothing if it is not used.
+
+    A test split serves as validation where there is none. A single training split stands for all videos.
+    """
+    tops = {path.parts[0] for path in paths if len(path.parts) > 1}
+    deep = sorted({path.parts[0] for path in paths if len(path.parts) > 2})
+    found = {top: split for top in deep if (split := _SPLITS.get(top.lower()))}
+    if "train" not in found.values() or (len({*found.values()}) < 2 and len(tops) > 1):
+        return {}
+    return _test_as_val(found)
+
+
+def _test_as_val(splits: dict[str, str]) -> dict[str, str]:
+    """The same with `val` for `test` where nothing is `val`, and with nothing for `test` where something is."""
+    instead = "" if "val" in splits.values() else "val"
+    return {name: instead if split == "test" else split for name, split in splits.items()}
+
+
+def _thin(classes: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
+    """What there is to say of classes that lack videos in a split."""
+    counts = Counter((item.split, item.label) for item in items)
+    for split, so in (("train", "it cannot be learned"), ("val", "its accuracy is not known")):
+        lacking = [name for label, name in enumerate(classes) if not counts[split, label]]
+        if len(lacking) == len(classes):
+            yield f"there are no {split} videos at all; training needs --set train.validation=false"
+        elif lacking:
+            shown = ", ".join(map(repr, lacking[:5])) + ", ..." * (len(lacking) > 5)
+            yield f"{len(lacking)} of {len(classes)} classes have no {split} video, so {so}: {shown}"
+
+
+def natural(name: str) -> list[str | tuple[int, str]]:
+    """A key by which `clip 2` comes before `clip 10`."""
+    parts = re.split("([0-9]+)", name)
+    return [(len(n := part.lstrip("0")), n) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def read_table(path: Path, val_share: float, seed: int) -> Annotations:
-    """A CSV or TSV file: columns `path` and `label`, and `split` (train or val) if it is known.
+    """A table with the columns `path` and `label`, and `split` (train or val) if it is known.
 
     Labels are class names, sorted into an order, or numbers, kept as they are. Without a split a share of each
     class, drawn with `seed`, becomes validation.
@@ -76,27 +122,33 @@ def read_table(path: Path, val_share: float, seed: int) -> Annotations:
     rows = read_csv(path, ("path", "label"))
     numeric = all(row["label"].isdigit() for _, row in rows)
     for where, row in rows:
-        if not row["path"] or not row["label"]:
-            raise DataError(f"{where}: no path or no label")
+        if absent := [name for name in ("path", "label") if not row[name]]:
+            raise DataError(f"{where}: no {' and no '.join(absent)}", hint="fill it in, or delete the row")
         if numeric and whole_number(row["label"]) is None:
             raise DataError(f"{where}: the label {row['label'][:40]!r} is not a whole number")
-    labels = sorted({row["label"] for _, row in rows}, key=int if numeric else str)
+    names = [unicodedata.normalize("NFC", row["label"]) for _, row in rows]
+    labels = sorted({*names}, key=natural)
     if numeric and labels != [str(i) for i in range(len(labels))]:
-        raise DataError(f"{path}: the labels are not all of 0 to {labels[-1]}")
+        hint = "numbers of classes count from 0; or write class names"
+        raise DataError(f"{path}: the labels are not all of 0 to {labels[-1]}", hint)
     index = {name: i for i, name in enumerate(labels)}
-    drawn = draw_val([row["label"] for _, row in rows], val_share, seed)
+    said = [row.get("split", "").lower() for _, row in rows]
+    for (where, _), word in zip(rows, said, strict=True):
+        if word and word not in _SPLITS:
+            raise DataError(f"{where}: split {word[:40]!r} is neither train nor val")
+    splits = _test_as_val({word: _SPLITS[word] for word in sorted({*said} - {""})})
+    drawn = draw_val(names, val_share, seed)
     items = []
-    for number, (where, row) in enumerate(rows):
-        split = row.get("split") or ("val" if number in drawn else "train")
-        split = {"validation": "val", "valid": "val"}.get(split, split)
-        if split not in ("train", "val"):
-            raise DataError(f"{where}: split {split[:40]!r} is neither train nor val")
-        items.append(Item(split, (row["path"],), index[row["label"]], _inside(Path(row["path"]).parent)))
-    for split in ("train", "val"):
-        if not any(item.split == split for item in items):
-            raise DataError(f"{path}: no row for {split}", hint="add some, or leave the column split out")
+    for number, ((_, row), name, word) in enumerate(zip(rows, names, said, strict=True)):
+        split = splits[word] if word else "val" if number in drawn else "train"
+        if split:
+            items.append(Item(split, tuple(spellings(row["path"])), index[name], _inside(Path(row["path"]).parent)))
+    if not any(item.split == "train" for item in items):
+        raise DataError(f"{path}: no row for train", hint="add some, or leave the column split out")
     classes = [f"class {n}" for n in labels] if numeric else labels
-    return Annotations(classes, items, [path], facts={"seed": seed})
+    notes = [f"split {word} is used as {split}" for word, split in splits.items() if split and split != word]
+    notes += [f"left out: {said.count(w)} rows of split {w}: there is val" for w, s in splits.items() if not s]
+    return Annotations(classes, items, [path], (*notes, *_thin(classes, items)), facts={"seed": seed})
 
 
 def _inside(folder: Path) -> str:

@@ -71,7 +71,7 @@ def check(
     """
     places = Places(folder=folder)
     classes = find_classes(data, places)
-    found = {name: find_split(data, places, name, len(classes)) for name in ("train", "val")}
+    found = {name: find_split(data, places, name, classes) for name in ("train", "val")}
     splits = {name: replace(split, quarantine={}) for name, split in found.items()}
     problems = _check_lists(splits, classes)
     tasks = [

@@ -89,7 +89,7 @@ def predict_videos(
     model = for_inference(opened.model, device)
     split = find_videos(sources)
     names = [record.path for record in split.records]
-    facts = (f"protocol {views.name}, device {device}",)
+    facts = (f"protocol {views.name}, device {device}", *split.notes)
     yield Stage(f"predicting with {opened.path}, videos: {len(names)}", facts)
     result = Predictions(opened.path, opened.name, views.name, opened.class_names)
     if sliding:

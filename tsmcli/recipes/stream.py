@@ -148,7 +148,7 @@ def stream(
 def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
     """The frames of a source."""
     if is_live(source):
-        yield from open_source(source, config.data.max_pixels)
+        yield from open_source(source, config.data)
         return
     start, begin = 0, 0.0
     split = find_videos([source])
@@ -164,7 +164,7 @@ def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
 def _frames_of(split: Split, record: VideoRecord, config: Config, fps: float) -> Iterator[Shot]:
     """The frames of one video."""
     if record.store == "video" and record.path not in split.quarantine:
-        yield from open_source(Path(record.path), config.data.max_pixels)
+        yield from open_source(Path(record.path), config.data)
         return
     with open_reader(split, record, config.data) as reader:
         for shot in from_reader(reader, fps):

@@ -63,7 +63,7 @@ def test(
         views = views.model_copy(update={"average": average})
     check_decoder(config.data)
     check_topk(topk, len(classes))
-    split = find_split(config.data, places, "val", len(classes))
+    split = find_split(config.data, places, "val", classes)
     model = for_inference(opened.model, device)
     facts = (describe(config, views, split, device), *(opened.own.notes if opened.own else ()))
     yield Stage(f"testing {opened.path} on {split.list_file}", facts)

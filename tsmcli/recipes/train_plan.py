@@ -80,8 +80,8 @@ def make_train_plan(
         check_shared_memory(config, views)
     classes = find_classes(config.data, places)
     check_classes(config, classes)
-    train = find_split(config.data, places, "train", len(classes))
-    val = find_split(config.data, places, "val", len(classes)) if config.train.validation else None
+    train = find_split(config.data, places, "train", classes)
+    val = find_split(config.data, places, "val", classes) if config.train.validation else None
     if overfit:
         train = replace(train, records=train.records[:overfit])
         val = train if val else None

@@ -9,7 +9,7 @@ import numpy as np
 
 from tsmcli.data.dataset import BadVideo
 from tsmcli.recipes.predict import Predictions, Window
-from tsmcli.report.tables import percent, print_csv, print_json, print_line, print_table
+from tsmcli.report.tables import percent, print_csv, print_json, print_table
 
 
 def print_predictions(found: Predictions, top: int, *, style: Literal["table", "json", "csv"]) -> None:
@@ -78,5 +78,3 @@ def _print_table(found: Predictions, top: int) -> None:
             row = ("" if number else video.path, *span, best[2], percent(best[3]), more)
             rows.append(row[: len(columns)])
     print_table(columns, rows, f"{found.preset}, protocol {found.protocol}")
-    if sliding:
-        print_line("Seconds are frame numbers over the mean frame rate.")

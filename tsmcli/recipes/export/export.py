@@ -99,7 +99,7 @@ def export(
         raise UsageError(f"{target} is the checkpoint itself", hint="choose another name for OUT")
     check_space(target, model)
     split = find_videos_to_try(config, places)
-    lists = [find_split(config.data, places, name, len(names)) for name in ("train", "val") if wanted.int8]
+    lists = [find_split(config.data, places, name, names) for name in ("train", "val") if wanted.int8]
     yield Stage(f"writing {opened.name} as {wanted.format} and comparing it with PyTorch")
     quantised, sidecar = None, sidecar_of(target)
     with replacing(target) as draft:

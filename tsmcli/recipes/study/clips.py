@@ -65,7 +65,8 @@ def load_clips(
 def _split(config: Config, places: Places, target: str) -> tuple[Split, list[str]]:
     """The videos to show and the class names, if there are any."""
     if target in ("train", "val"):
-        return find_split(config.data, places, target, None), find_classes(config.data, places)
+        classes = find_classes(config.data, places)
+        return find_split(config.data, places, target, classes), classes
     path = Path(target)
     if not path.is_file():
         raise DataError(f"no list or video {path}")
@@ -78,7 +79,7 @@ def _split(config: Config, places: Places, target: str) -> tuple[Split, list[str
 def demo_clips(result: DemoResult) -> list[ClipRow]:
     """The first validation clip of every class, with what each of the two networks said."""
     config, names = load_preset("demo"), result.tsm.meta["class_names"]
-    split = find_split(config.data, Places(folder=result.data), "val", len(names))
+    split = find_split(config.data, Places(folder=result.data), "val", names)
     dataset = VideoDataset(split, config, config.test)
     rows = []
     for label, name in enumerate(names):
