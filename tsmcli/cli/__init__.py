@@ -63,6 +63,8 @@ def main() -> None:
     try:
         app()
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # whoever reads the help, `head` say, has seen enough
+            raise SystemExit(0) from None
         if "RANK" in os.environ:  # torch's threads can abort a process that ends while they run, after all is done
             sys.stdout.flush()
             sys.stderr.flush()

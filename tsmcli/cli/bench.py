@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
 from typer import Argument, Option
 
 from tsmcli.cli.shared import Device, Json, Media, Set
 from tsmcli.errors import DataError, TsmError, UsageError
+from tsmcli.report.tables import print_note
 
 if TYPE_CHECKING:
     from tsmcli.data.location import Places
@@ -135,10 +135,10 @@ def run(
     print_bench(measured, reading, beside, form)
     if plot and any(m.runs for m in measured):
         draw(plot, measured)
-        typer.echo(f"plot: {plot}", err=True)
+        print_note(f"plot: {plot}")
     for case, m in zip(cases, measured, strict=True):
         if case.trace and m.runs:
-            typer.echo(f"trace: {case.trace}", err=True)
+            print_note(f"trace: {case.trace}")
     if failed := [m for m in measured if m.error]:
         raise TsmError(f"{len(failed)} of {len(measured)} could not be measured: {failed[0].error}")
     if unread:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
 from tsmcli.cli.shared import Checkpoint, Classes, Device, Json, Preset, Set
 from tsmcli.errors import DataError, UsageError
+from tsmcli.report.tables import print_note
 
 
 def predict(
@@ -40,6 +40,8 @@ def predict(
 ) -> None:
     """Say what is seen in videos of your own.
 
+    Several processes (torchrun, srun) share the videos.
+
     Examples: tsm predict best.pt clip.mp4 more-clips/
 
     tsm predict best.pt long.mp4 --window 2 --stride 0.5 --plot timeline.png
@@ -57,22 +59,26 @@ def predict(
     resolved = resolve(preset, sets or ()) if preset else None
 
     from tsmcli.data.sliding import Sliding
+    from tsmcli.engine.processes import joined
     from tsmcli.recipes.predict import predict_videos
     from tsmcli.report.predictions import print_predictions, reason
     from tsmcli.report.progress import follow
 
     sliding = Sliding(window, stride or window / 2, fps) if window else None
-    events = predict_videos(
-        checkpoint, resolved, videos, overrides=sets or (), protocol=protocol, sliding=sliding, device_name=device,
-        classes=classes,
-    )  # fmt: skip
-    found = follow(events)
+    with joined(device) as (world, at):
+        events = predict_videos(
+            checkpoint, resolved, videos, overrides=sets or (), protocol=protocol, sliding=sliding,
+            device_name=str(at), classes=classes, world=world,
+        )  # fmt: skip
+        found = follow(events, quiet=not world.is_main)
+    if not world.is_main:
+        return
     print_predictions(found, top, style="json" if as_json else "csv" if as_csv else "table")
     if plot and found.videos:
         from tsmcli.report.figures import write_timeline
 
         write_timeline(plot, found)
-        typer.echo(f"timeline: {plot}", err=True)
+        print_note(f"timeline: {plot}")
     if found.bad:
         count = len(found.bad) + len(found.videos)
         reasons = "\n".join(f"  {reason(video)}" for video in found.bad)

@@ -11,6 +11,7 @@ from typer import Option
 
 from tsmcli.cli.shared import Classes, Data, Device, Gpus, Json, Media, Metrics, Missing, Preset, Root, Set, TopK
 from tsmcli.errors import DataError
+from tsmcli.report.tables import print_note
 
 
 def test(
@@ -71,7 +72,7 @@ def test(
     results = tested.results
     print_evaluation(summarise(results, metrics, topk, str(tested.files[0])), as_json=as_json)
     for copy in tested.files[1:]:
-        typer.echo(f"scores also in {copy}", err=True)
+        print_note(f"scores also in {copy}")
     if results.bad and not allow_missing:
         names = "\n".join(f"  {path}: {reason}" for path, reason in results.bad)
         raise DataError(

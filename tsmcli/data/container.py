@@ -41,7 +41,8 @@ def open_video(source: Path | str, limits: DataConfig, timeout_sec: float | None
         DataError: there is no such file, it holds no video, or it is larger than the limits allow.
         av.FFmpegError: it cannot be opened.
     """
-    limit = {"max_pixels": str(limits.max_pixels)}  # the decoder refuses larger frames before it takes memory
+    limit = {"max_pixels": str(2 * limits.max_pixels)}  # the decoder takes no memory for more; it counts padding
+    exact = {"flags": "+unaligned"}  # else it cuts off less than a cropped video says, to be quicker
     if isinstance(source, Path):
         check_file(source)
         check_limit(source, "bytes", source.stat().st_size, limits.max_bytes)
@@ -63,7 +64,7 @@ def open_video(source: Path | str, limits: DataConfig, timeout_sec: float | None
         if codec is None:
             raise DataError(f"{source}: its codec is not known to this FFmpeg")
         check_size(source, codec.width, codec.height, limits.max_pixels)
-        codec.options = limit
+        codec.options = limit | exact
     except DataError:
         container.close()
         raise
@@ -80,7 +81,8 @@ def _rank(stream: Any) -> int:
 def decoded(packets: Iterable[Any], source: Path | str, max_pixels: int, *, live: bool = False) -> Iterator[Any]:
     """The frames of all packets of a stream, in display order.
 
-    Broken packets end a file if no whole one follows, else they are an error; in a live source they are skipped.
+    Broken packets end a file if no whole one follows; before the first whole one they are skipped, and in a live
+    source anywhere; else they are an error.
 
     Raises:
         DataError: frames become too large.
@@ -97,7 +99,11 @@ def decoded(packets: Iterable[Any], source: Path | str, max_pixels: int, *, live
             broken = None if live else error
             continue
         if broken and packet.size:
-            raise broken
+            if count:
+                raise broken
+            broken = None
+        for frame in frames:
+            check_size(source, frame.width, frame.height, max_pixels)
         count += len(frames)
         yield from frames
     if broken and not count:
@@ -121,31 +127,44 @@ def check_limit(source: Path | str, what: str, value: float, limit: float) -> No
         raise DataError(f"{source}: {value:.15g} {words}; data.max_{what} allows {limit:.15g}", hint)
 
 
-def display_matrix(frame: Any) -> tuple[int, ...]:
-    """How a decoded frame is to be shown: (a, b, c, d) takes (x, y) to (ax + cy, bx + dy)."""
-    found = frame.side_data.get("DISPLAYMATRIX")
-    if found is None:
-        return 1, 0, 0, 1
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(found))
-    return a, b, c, d
+class Upright:
+    """Turns and mirrors frames as FFmpeg's own program shows them.
 
+    Attributes:
+        matrix: (a, b, c, d) takes (x, y) to (ax + cy, bx + dy). A frame that says none is shown as the one before.
+    """
 
-def upright(frame: Any, image: Any) -> Frame:
-    """The pixels [H, W, 3] of a decoded frame, turned and mirrored as FFmpeg's own program shows them."""
-    a, b, c, d = display_matrix(frame)
-    if not math.hypot(a, c) or not math.hypot(b, d):
-        return image  # type: ignore[no-any-return]
-    angle = math.degrees(math.atan2(b / math.hypot(b, d), a / math.hypot(a, c)))
-    quarter = round(angle / 90) % 4
-    if abs(angle - 90 * round(angle / 90)) > 1:
-        height, width = image.shape[:2]
-        turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -angle, 1)
-        tilted: Frame = cv2.warpAffine(image, turn, (width, height))
-        return tilted
-    if quarter % 2:
-        image, a, d = image.transpose(1, 0, 2), c, b
-    mirrored: Frame = np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-    return mirrored
+    def __init__(self) -> None:
+        self.matrix = (1.0, 0.0, 0.0, 1.0)
+
+    def see(self, frame: Any) -> None:
+        """Take note of what a decoded frame says."""
+        try:
+            found = frame.side_data.get("DISPLAYMATRIX")
+        except ValueError:  # it says other things, too, which this PyAV does not know
+            if frame.rotation:
+                angle = math.radians(frame.rotation)
+                self.matrix = (math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle))
+            return
+        if found is not None:
+            a, b, _, c, d, *_ = struct.unpack("=9i", bytes(found))
+            if math.hypot(a, c) and math.hypot(b, d):
+                self.matrix = (a, b, c, d)
+
+    def turn(self, frame: Any, image: Any) -> Frame:
+        """The pixels [H, W, 3] of a decoded frame, upright."""
+        self.see(frame)
+        a, b, c, d = self.matrix
+        angle = math.degrees(math.atan2(b / math.hypot(b, d), a / math.hypot(a, c)))
+        quarter = round(angle / 90)
+        if abs(angle - 90 * quarter) > 1:
+            height, width = image.shape[:2]
+            turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -angle, 1)
+            tilted: Frame = cv2.warpAffine(image, turn, (width, height))
+            return tilted
+        if quarter % 2:
+            image, a, d = image.transpose(1, 0, 2), c, b
+        return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def check_file(path: Path) -> None:

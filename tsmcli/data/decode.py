@@ -11,6 +11,7 @@ import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from tsmcli.config import LIMITS, DataConfig
 from tsmcli.core.sampling import Indices
-from tsmcli.data.container import check_limit, display_matrix, open_video, unreadable
+from tsmcli.data.container import Upright, check_limit, open_video, unreadable
 from tsmcli.data.frame_zip import FrameZip, decode_picture
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
@@ -132,8 +133,11 @@ class DecordReader:
         try:
             container, stream = open_video(path, limits)  # decord would open a list of other files
             with container:
-                first = next(container.decode(stream), None)
-            if first and _mirrors(*display_matrix(first)):
+                shown = Upright()
+                for frame in islice(container.decode(stream), 1):
+                    shown.see(frame)
+            a, b, c, d = shown.matrix
+            if a * d < b * c:
                 raise DataError(f"{path}: shown mirrored, which decord ignores", "--set data.decoder=pyav")
             self._video = decord.VideoReader(f"file:{path.absolute()}", num_threads=1)
         except (RuntimeError, decord.DECORDError, av.FFmpegError) as error:
@@ -152,7 +156,3 @@ class DecordReader:
 
     def close(self) -> None:
         del self._video
-
-
-def _mirrors(a: int, b: int, c: int, d: int) -> bool:
-    return a * d - b * c < 0

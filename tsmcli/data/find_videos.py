@@ -16,7 +16,7 @@ _Found = tuple[VideoRecord, str]
 """A video, and why it cannot be used, or nothing."""
 
 
-def find_videos(sources: Sequence[str]) -> Split:
+def find_videos(sources: Sequence[str | Path]) -> Split:
     """Every video that the sources name, once, in their order; the labels of the list have no meaning.
 
     A source that is no video is in the list, too, and the quarantine says why. A folder with numbered pictures is
@@ -27,7 +27,7 @@ def find_videos(sources: Sequence[str]) -> Split:
     problems: dict[str, str] = {}
     notes: list[str] = []
     for source in sources:
-        for path in _matches(source):
+        for path in _matches(str(source)):
             for record, problem in _in_folder(path, notes) if path.is_dir() else [_found(path)]:
                 if record.path not in records and problem:
                     problems[record.path] = problem

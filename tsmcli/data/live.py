@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from tsmcli.config import LIMITS, DataConfig
-from tsmcli.data.container import decoded, open_video, unreadable, upright
+from tsmcli.data.container import Upright, decoded, open_video, unreadable
 from tsmcli.data.decode import FrameReader
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError, EnvironmentProblem
@@ -108,6 +108,7 @@ def _timed(frames: Iterator[Any], stream: Any, name: str) -> Generator[Shot, Non
     """Frames with their times, which count from the first. One without a time comes a step after the last."""
     at, step = 0.0, float(1 / (stream.average_rate or Fraction(25)))
     offset: float | None = None
+    upright = Upright()
     for number, frame in enumerate(frames):
         before, at = at, at + step if number else 0.0
         if frame.time is not None:
@@ -115,7 +116,7 @@ def _timed(frames: Iterator[Any], stream: Any, name: str) -> Generator[Shot, Non
                 offset = at - frame.time
             at = frame.time + offset
             step = at - before or step
-        pixels = upright(frame, frame.to_ndarray(format="rgb24"))
+        pixels = upright.turn(frame, frame.to_ndarray(format="rgb24"))
         yield Shot(number, at, time.perf_counter(), pixels, name)
 
 

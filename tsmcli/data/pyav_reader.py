@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from tsmcli.config import LIMITS, DataConfig
 from tsmcli.core.sampling import Indices
-from tsmcli.data.container import check_limit, decoded, open_video, unreadable, upright
+from tsmcli.data.container import Upright, check_limit, decoded, open_video, unreadable
 from tsmcli.data.spatial import Frame
-from tsmcli.data.timeline import Timeline
+from tsmcli.data.timeline import Ticks, Timeline, make_timeline, rising
 from tsmcli.errors import DataError
 
 INDEXED_FORMATS = ("mp4", "matroska")
@@ -64,14 +64,16 @@ class PyAVReader:
         try:
             with self._naming_errors():
                 self._open()
+                self._stated_rate: Fraction = self._stream.average_rate or Fraction(25)
+                self._clock: Fraction = self._stream.time_base or 1 / self._stated_rate
                 self._colours = VideoReformatter()  # kept, so that its tables are built once
                 self._packets = self._scan()
                 shown = sorted(self._packets)
                 self._display = [packet.pts for packet in shown]
                 self._indexed = self._can_index()
+                self._ticks: Ticks
                 if self._indexed:
-                    self._ticks: list[int | None] = [*self._display]
-                    self._last_ticks = shown[-1].duration
+                    self._ticks, self._last_ticks = self._display, shown[-1].duration
                 else:
                     self._ticks, self._last_ticks = self._count()
                 self.num_frames = _TRUE_LENGTHS.get(path) or len(self._ticks)
@@ -96,9 +98,7 @@ class PyAVReader:
     @property
     def timeline(self) -> Timeline:
         """When the frames are shown."""
-        rate = self._stream.average_rate or Fraction(25)
-        clock = self._stream.time_base or 1 / rate
-        return Timeline(self._ticks[: self.num_frames], self._last_ticks, clock, rate)
+        return make_timeline(self._ticks[: self.num_frames], self._last_ticks, self._clock, self._stated_rate)
 
     @property
     def frame_rate(self) -> Fraction:
@@ -141,13 +141,14 @@ class PyAVReader:
             for frame in self._decode_all():
                 yield self._to_array(frame, "bgr24")
 
-    def _count(self) -> tuple[list[int | None], int]:
+    def _count(self) -> tuple[Ticks, int]:
         """The time of every frame that a decoder delivers, and how long the last one is shown, in ticks."""
-        ticks, last = list[int | None](), None
+        found, last = list[tuple[int | None, int | None]](), None
         for last in self._decode_all():
-            ticks.append(last.pts)
-            check_limit(self.path, "frames", len(ticks), self._limits.max_frames)
-        return ticks, last.duration or 0 if last else 0
+            found.append((last.pts, last.dts))
+            check_limit(self.path, "frames", len(found), self._limits.max_frames)
+        pts, dts = zip(*found, strict=True) if found else ((), ())
+        return rising(pts, dts, self._clock), last.duration or 0 if last else 0
 
     def _scan(self) -> list[_Packet]:
         """The packets of all shown frames, in decoding order; nothing is decoded."""
@@ -204,6 +205,7 @@ class PyAVReader:
             if not to_send:
                 frames += self._codec.decode(None)
             for frame in frames:
+                self._upright.see(frame)
                 if frame.pts in left:
                     left.remove(frame.pts)
                     yield frame
@@ -219,6 +221,7 @@ class PyAVReader:
         todo = deque(batches)
         last, count = None, 0
         for last in self._decode_all():
+            self._upright.see(last)
             if needed[count]:
                 held[count] = self._to_array(last, "rgb24")
             while todo and todo[0].max() <= count:
@@ -245,6 +248,7 @@ class PyAVReader:
         self._container, self._stream = open_video(self.path, self._limits, self._timeout_sec)
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1
+        self._upright = Upright()
 
     def _too_long(self) -> DataError:
         return DataError(f"{self.path}: took longer than {self._timeout_sec:g} s to decode")
@@ -268,4 +272,4 @@ class PyAVReader:
 
     def _to_array(self, frame: Any, colours: str) -> Frame:
         """uint8 [H, W, 3], upright."""
-        return upright(frame, self._colours.reformat(frame, format=colours).to_ndarray())
+        return self._upright.turn(frame, self._colours.reformat(frame, format=colours).to_ndarray())

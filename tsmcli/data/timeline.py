@@ -1,52 +1,86 @@
-"""When the frames of a video are shown. Real videos have gaps, slow starts, and clocks that are no frame rate."""
+"""When the frames of a video are shown. Real videos have gaps, clocks that start again, and rates of no meaning."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from itertools import pairwise
+from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+Ticks = Sequence[int | None]
+"""Times of frames in display order, in units of a clock; None where the file does not say one."""
 
-@dataclass(frozen=True)
-class Timeline:
-    """The times of all frames in display order.
+_JUMP_SEC = 3600
+"""A clock that jumps so far between two frames was set anew."""
+
+
+class Timeline(NamedTuple):
+    """The times of all frames.
 
     Attributes:
-        ticks: of each frame, in units of `clock` seconds; None where the file does not say it.
-        last_ticks: how long the last frame is shown; 0: not known.
-        stated_rate: frames per second that the file states, used where there are no times. Browsers and phones
-            write what their clock has there, 1000 for example.
+        times: seconds from the first frame, [n].
+        duration_sec: from the first frame to the end of the last.
+        rate: mean frames per second, (n - 1) / (last - first).
+        clock: seconds that the times are multiples of.
     """
 
-    ticks: list[int | None]
-    last_ticks: int
+    times: NDArray[np.float64]
+    duration_sec: float
+    rate: Fraction
     clock: Fraction
-    stated_rate: Fraction
 
-    @property
-    def rate(self) -> Fraction:
-        """Mean frames per second, (n - 1) / (last - first)."""
-        known = [(number, tick) for number, tick in enumerate(self.ticks) if tick is not None]
-        if len(known) > 1 and (length := known[-1][1] - known[0][1]) > 0:
-            return (known[-1][0] - known[0][0]) / (length * self.clock)
-        return self.stated_rate
 
-    @property
-    def times(self) -> NDArray[np.float64]:
-        """Seconds from the first frame, [n]. Between and beside known times, frames are the mean rate apart."""
-        even: NDArray[np.float64] = np.round(np.arange(len(self.ticks)) / float(self.rate), 9)
-        known = [number for number, tick in enumerate(self.ticks) if tick is not None]
-        if not known:
-            return even
-        seconds: Any = np.array([self.ticks[number] for number in known]) * float(self.clock)
-        late = np.interp(even, even[known], seconds - even[known])
-        times: NDArray[np.float64] = np.round(even + late - late[0], 9)
-        return times if (np.diff(times) >= 0).all() else even  # a clock that starts again
+def make_timeline(ticks: Ticks, last_ticks: int, clock: Fraction, stated_rate: Fraction) -> Timeline:
+    """The times of all frames. Those for which the file says none are as far apart as their neighbours.
 
-    @property
-    def duration_sec(self) -> float:
-        """From the first frame to the end of the last."""
-        return round(float(self.times[-1]) + float(self.last_ticks * self.clock or 1 / self.rate), 9)
+    Args:
+        last_ticks: how long the last frame is shown; 0: not known.
+        stated_rate: what the file states as its rate, which is used only where there are no two times. Browsers and
+            phones write what their clock has there, 1000 for example.
+    """
+    known = [number for number, tick in enumerate(ticks) if tick is not None]
+    values = [tick for tick in ticks if tick is not None]
+    if len(known) < 2 or values[0] >= values[-1]:
+        times: NDArray[np.float64] = np.arange(len(ticks)) / float(stated_rate)
+        rate = stated_rate
+    else:
+        numbers = np.arange(len(ticks))
+        seconds = (np.array(values) - values[0]) * float(clock)
+        times = np.interp(numbers, known, seconds)
+        for end, (a, b) in ((numbers < known[0], (0, 1)), (numbers > known[-1], (-2, -1))):
+            step = (seconds[b] - seconds[a]) / (known[b] - known[a])
+            times[end] = seconds[b] + (numbers[end] - known[b]) * step
+        times -= times[0]
+        rate = (len(ticks) - 1) / Fraction(float(times[-1])).limit_denominator(10**7)
+        if len(known) == len(ticks):
+            rate = (len(ticks) - 1) / ((values[-1] - values[0]) * clock)
+    last_sec = float(last_ticks * clock) or float(1 / rate)
+    return Timeline(np.round(times, 9), round(float(times[-1]) + last_sec, 9), rate, clock)
+
+
+def rising(pts: Ticks, dts: Ticks, clock: Fraction) -> Ticks:
+    """Times that go up, from what a decoder says of its frames.
+
+    AVI has no presentation times: those of frames that were reordered are wrong, and the times of decoding right.
+    Where several recordings were joined to one file, each starts its clock again; it goes on from the one before.
+    """
+    for ticks in (pts, dts):
+        known = [tick for tick in ticks if tick is not None]
+        if len(known) > 1 and all(0 < b - a < _JUMP_SEC / clock for a, b in pairwise(known)):
+            return ticks
+    steps = [b - a for a, b in pairwise(tick for tick in pts if tick is not None) if 0 < b - a < _JUMP_SEC / clock]
+    usual = round(median(steps)) if steps else 1
+    joined, offset, before = list[int | None](), 0, None
+    for tick in pts:
+        if tick is None:
+            joined.append(None)
+            continue
+        if before is not None and not 0 <= tick + offset - before < _JUMP_SEC / clock:
+            offset = before + usual - tick
+        before = tick + offset
+        joined.append(before)
+    return joined

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.find_videos import find_videos
-from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
+from tsmcli.data.shards import eval_shard
 from tsmcli.data.sliding import Sliding, read_windows
 from tsmcli.engine.device import choose_device, for_inference
+from tsmcli.engine.processes import ALONE, World
 from tsmcli.engine.scores import VideoScored, average_views, score_videos, view_logits
 from tsmcli.errors import DataError
 from tsmcli.presets import Preset
@@ -56,15 +57,18 @@ class Predictions:
     bad: list[BadVideo] = field(default_factory=list)
 
 
-def predict(model: TSM, config: Config, videos: Sequence[Path | str]) -> NDArray[np.float32]:
-    """Scores [N, K] of video files under the configuration's test protocol, on the network's own device.
+def predict(model: TSM, config: Config, videos: Sequence[Path | str] | Path | str) -> NDArray[np.float32]:
+    """Scores [N, K] of videos under the configuration's test protocol, on the network's own device.
+
+    Args:
+        videos: as `find_videos` takes them: video files, folders of them, folders and ZIPs of frames, patterns.
 
     Raises:
         DataError: a video cannot be read; it is named.
     """
-    records = [VideoRecord(str(video), None, 0, "video") for video in videos]
-    dataset = VideoDataset(Split(records, Path(), Path()), config, config.test)
-    views = (dataset.load(record, np.random.default_rng(0))[0] for record in records)
+    split = find_videos([videos] if isinstance(videos, str | Path) else videos)
+    dataset = VideoDataset(split, config, config.test)
+    views = (dataset.load(record, np.random.default_rng(0))[0] for record in split.records)
     scores = [_score(model.eval(), pixels, config.test) for pixels in views]
     return np.stack(scores) if scores else np.empty((0, model.fc.out_features), np.float32)
 
@@ -72,15 +76,16 @@ def predict(model: TSM, config: Config, videos: Sequence[Path | str]) -> NDArray
 def predict_videos(
     checkpoint: Path, preset: Preset | None, sources: Sequence[str],
     *, overrides: Sequence[str] = (), protocol: str | None = None, sliding: Sliding | None = None,
-    device_name: str = "auto", classes: Path | None = None,
+    device_name: str = "auto", classes: Path | None = None, world: World = ALONE,
 ) -> Generator[Stage | Scoring | VideoScored | BadVideo, None, Predictions]:  # fmt: skip
     """Probabilities of every video that the sources name; what cannot be read is counted and named.
 
     Args:
         checkpoint, preset, overrides, classes: as in `open_network`.
-        sources: video files, folders of them, folders of JPEG frames, ZIPs of those, or patterns with `*`.
+        sources: as `find_videos` takes them.
         protocol: as in `choose_protocol`.
         sliding: predict windows instead of whole videos.
+        world: this process among those that share the videos; each returns all predictions.
     """
     opened = yield from open_network(checkpoint, preset, overrides, classes)
     config = opened.config
@@ -88,31 +93,50 @@ def predict_videos(
     check_decoder(config.data)
     model = for_inference(opened.model, device)
     split = find_videos(sources)
-    names = [record.path for record in split.records]
     facts = (f"protocol {views.name}, device {device}", *split.notes)
-    yield Stage(f"predicting with {opened.path}, videos: {len(names)}", facts)
-    result = Predictions(opened.path, opened.name, views.name, opened.class_names)
+    yield Stage(f"predicting with {opened.path}, videos: {len(split.records)}", facts)
+    mine = eval_shard(len(split.records), rank=world.rank, world_size=world.size)
     if sliding:
-        yield from _windows_of_all(model, config, views, split, sliding, result)
-        return result
-    yield Scoring("predicting", len(names))
+        found = yield from _windows_of_all(model, config, views, split, mine, sliding)
+    else:
+        found = yield from _whole_videos(model, config, views, split, mine, device)
+    found = {number: video for part in world.gather(found) for number, video in part.items()}
+    everything = [video for _, video in sorted(found.items(), key=lambda pair: pair[0])]
+    return Predictions(
+        opened.path, opened.name, views.name, opened.class_names,
+        [video for video in everything if isinstance(video, VideoPrediction)],
+        [video for video in everything if isinstance(video, BadVideo)],
+    )  # fmt: skip
+
+
+_Found = dict[int, VideoPrediction | BadVideo]
+"""What there is to say of videos, by their number."""
+
+
+def _whole_videos(
+    model: TSM, config: Config, views: Views, split: Split, mine: Sequence[int], device: torch.device
+) -> Generator[Scoring | VideoScored | BadVideo, None, _Found]:
+    """One prediction a video; yields an event a video."""
+    found: _Found = {}
+    yield Scoring("predicting", len(mine))
     with Loader(VideoDataset(split, config, views), pin=device.type == "cuda") as loader:
-        for event in score_videos(model, loader.videos(range(len(names))), device, views.average):
+        for event in score_videos(model, loader.videos(mine), device, views.average):
             if isinstance(event, BadVideo):
-                result.bad.append(event)
+                found[event.number] = event
             else:
                 whole = [Window(_to_probabilities(event.scores.numpy(), views))]
-                result.videos.append(VideoPrediction(names[event.number], whole))
+                found[event.number] = VideoPrediction(split.records[event.number].path, whole)
             yield event
-    return result
+    return found
 
 
 def _windows_of_all(
-    model: TSM, config: Config, views: Views, split: Split, sliding: Sliding, result: Predictions
-) -> Iterator[Scoring | VideoScored | BadVideo]:
-    """Put the windows of every video into the result; yields an event a window."""
-    for number, record in enumerate(split.records):
-        windows: list[Window] = []
+    model: TSM, config: Config, views: Views, split: Split, mine: Sequence[int], sliding: Sliding
+) -> Generator[Scoring | VideoScored | BadVideo, None, _Found]:
+    """One prediction a window of every video; yields an event a window."""
+    found: _Found = {}
+    for number in mine:
+        record, windows = split.records[number], list[Window]()
         try:
             for part in read_windows(split, record, config, views, sliding):
                 if not windows:
@@ -121,10 +145,11 @@ def _windows_of_all(
                 windows.append(Window(probabilities, part.start_sec, part.end_sec))
                 yield VideoScored(len(windows) - 1, torch.from_numpy(probabilities))
         except DataError as error:
-            result.bad.append(BadVideo(number, record.path, str(error)))
-            yield result.bad[-1]
+            found[number] = bad = BadVideo(number, record.path, str(error))
+            yield bad
         else:
-            result.videos.append(VideoPrediction(record.path, windows))
+            found[number] = VideoPrediction(record.path, windows)
+    return found
 
 
 @torch.inference_mode()

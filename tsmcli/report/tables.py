@@ -25,6 +25,16 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def on_one_line(text: str) -> str:
+    """The same, with line breaks and tabs as escapes, too."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def print_note(line: str) -> None:
+    """A line beside the results, on stderr."""
+    sys.stderr.write(on_one_line(line) + "\n")
+
+
 def write_out(text: str, *, flush: bool = False) -> None:
     """Write to stdout. All output goes through here, so that an OSError says that it is of stdout."""
     try:
@@ -65,7 +75,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
         numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(printable(text(cell))) for cell in row))
+        table.add_row(*(escape(on_one_line(text(cell))) for cell in row))
     if title:
         print_line(title)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
