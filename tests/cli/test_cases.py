@@ -7,6 +7,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -371,6 +373,7 @@ def test_of_two_files_of_one_name_the_readable_one_is_taken(here: Path) -> None:
 
 
 NAMES = [
+    "w\u0151.mp4",
     "12:30:00.mp4",
     "cam1:front.mp4",
     "%05d.mp4",
@@ -390,8 +393,12 @@ def test_any_name_is_the_name_of_a_file(here: Path) -> None:
     said = tsm("predict", "best.pt", "in").out
     assert "\x1b" not in said
     assert "a\\nb.mp4" in said, "a row stays a row"
-    rows = list(csv.DictReader(io.StringIO(tsm("predict", "best.pt", "in", "--topk", "1", "--csv").out)))
-    assert len(rows) == len(NAMES) + 1
+    command = [sys.executable, "-m", "tsmcli", "predict", "best.pt", "in", "--topk", "1", "--csv"]
+    env = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, capture_output=True, timeout=100, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode("cp1252"))))
+    assert len(rows) == len(NAMES) + 1, "letters that the encoding lacks lose no row"
 
 
 def test_a_playlist_by_another_name_opens_nothing(here: Path) -> None:

@@ -149,11 +149,8 @@ def _frames_of(members: list[str], path: Path) -> list[str]:
             folders.setdefault(folder, []).append(name)
     numbered = {folder: found for folder, names in folders.items() if (found := number_frames(Path(), names))}
     if len(numbered) != 1:
-        held = (
-            f"frames of {len(numbered)} videos ({', '.join(sorted(numbered)[:5])})"
-            if numbered
-            else "no numbered pictures"
-        )
+        some = ", ".join(sorted(numbered)[:5])
+        held = f"frames of {len(numbered)} videos ({some})" if numbered else "no numbered pictures"
         raise DataError(f"{path}: holds {held}", hint="a ZIP is one video: pictures numbered without gaps")
     ((folder, found),) = numbered.items()
     if isinstance(found, str):
