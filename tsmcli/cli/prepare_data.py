@@ -126,7 +126,7 @@ def prepare_data(
         done = follow(prepare(plan, workers=workers, shard=part), quiet=rank != 0)
         _print_prepared(done, dataset, part, as_json)
         if done.failures and (done.complete or processes == 1):  # to fail early would end the other processes
-            first = "\n".join(f"  {video}: {reason}" for video, reason in done.failures[:5])
+            first = "\n".join(f"  {why if video in why else f'{video}: {why}'}" for video, why in done.failures[:5])
             hint = f"{out / 'failures.csv'} has them all" if done.complete else ""
             raise DataError(f"{len(done.failures)} videos could not be used:\n{first}", hint)
 
@@ -246,7 +246,9 @@ def _print_prepared(done: PreparedDataset, dataset: str, part: tuple[int, int], 
         classes = {name: {"train": train, "val": val} for name, train, val in rows}
         print_json({**facts, "classes": classes} if dataset == "folder" else facts)
     elif not done.complete:
-        rest = f"are written when parts {', '.join(map(str, done.waiting))} are" if done.waiting else "are written"
+        rest = (
+            "are written by the last of parts " + ", ".join(map(str, done.waiting)) if done.waiting else "are there"
+        )
         failed = f"; {len(done.failures)} videos could not be used" if done.failures else ""
         print_line(f"part {part[0]}/{part[1]} is done{failed}; the lists {rest}")
     elif dataset == "folder":
