@@ -144,7 +144,10 @@ def test_zips_and_folders_of_the_same_frames(here: Path) -> None:
             archive.writestr(f"__MACOSX/my clip/._{number}.JPG", b"x")
     for name in ("unpadded.zip", "withfolder.zip", "apple"):
         assert scores(CASES / "frames" / name) == [right], name
-    assert scores(Path("mac.zip")) == [right]
+    with zipfile.ZipFile("windows.zip", "w") as archive:
+        for number, picture in enumerate(pictures):
+            archive.writestr(f"my clip\\{number}.jpg", picture)
+    assert scores(Path("mac.zip"), Path("windows.zip")) == [right, right]
     Path("plain").mkdir()
     for number, picture in enumerate(pictures):
         Path(f"plain/frame_{number:04}.jpg").write_bytes(picture)

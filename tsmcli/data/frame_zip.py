@@ -142,12 +142,12 @@ def _count_up(names: NDArray[np.bytes_], length: int) -> bool:
 
 def _frames_of(members: list[str], path: Path) -> list[str]:
     """The members of a ZIP that are frames, in the order of their numbers; DataError where there is none."""
-    folders: dict[str, list[str]] = {}
+    folders: dict[str, dict[str, str]] = {}
     for member in members:
-        folder, _, name = member.rpartition("/")
-        if not any(is_hidden(part) for part in member.split("/")):
-            folders.setdefault(folder, []).append(name)
-    numbered = {folder: found for folder, names in folders.items() if (found := number_frames(Path(), names))}
+        *parents, name = member.replace("\\", "/").split("/")
+        if not any(map(is_hidden, parents)):
+            folders.setdefault("/".join(parents), {})[name] = member
+    numbered = {folder: found for folder, names in folders.items() if (found := number_frames(Path(), [*names]))}
     if len(numbered) != 1:
         some = ", ".join(sorted(numbered)[:5])
         held = f"frames of {len(numbered)} videos ({some})" if numbered else "no numbered pictures"
@@ -155,8 +155,7 @@ def _frames_of(members: list[str], path: Path) -> list[str]:
     ((folder, found),) = numbered.items()
     if isinstance(found, str):
         raise DataError(f"{path}: {found}")
-    start, template = found.start_index, f"{folder}/" * bool(folder)
-    return [template + found.template.format(start + number) for number in range(found.count)]
+    return [folders[folder][found.template.format(found.start_index + number)] for number in range(found.count)]
 
 
 def decode_picture(data: bytes, where: Path | str, max_pixels: int) -> Frame:

@@ -133,6 +133,8 @@ def _find(item: Item, source: Path, media: Media, chosen: list[str], *, want_vid
             others = ", ".join(str(path) for path in videos if path != video)
             chosen.append(f"{video} is used, not {others}")
         return MatchedVideo(item, video)
+    if len(frames) > 1:
+        chosen.append(f"{frames[0].path} is used, not {', '.join(str(found.path) for found in frames[1:])}")
     return MatchedVideo(item, frames[0].path, frames[0]) if frames else None
 
 
