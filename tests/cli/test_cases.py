@@ -202,6 +202,11 @@ def test_a_test_split_beside_a_validation_split_is_left_out_and_said(here: Path)
     assert "left out in in: 3 files that are not used (3 .mp4): test/bend/test.mp4, " in said
 
 
+def test_accents_that_are_stored_in_two_ways_are_one_class(here: Path) -> None:
+    names = ["train/caf\u00e9/1.mp4", "train/bar/1.mp4", "val/cafe\u0301/2.mp4", "val/bar/2.mp4"]
+    assert prepared(lay_out(Path("in"), names)) == {c: {"train": 1, "val": 1} for c in ("bar", "caf\u00e9")}
+
+
 def test_classes_may_be_called_train_and_test(here: Path) -> None:
     """Without class folders in them they are no splits."""
     names = [f"{c}/{i}.mp4" for c in ("train", "tram", "test") for i in (1, 2)]

@@ -20,7 +20,7 @@ from tsmcli.config import ModelConfig
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import export_state, load_state
 from tsmcli.engine.checkpoint import Checkpoint, Progress, open_checkpoint, save_checkpoint
-from tsmcli.engine.weight_file import read_file, read_weights, write_safetensors
+from tsmcli.engine.weight_file import is_safetensors, read_file, read_weights, write_safetensors
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.presets import Preset, load_preset, resolve
 from tsmcli.recipes.network import load_checkpoint, read_weight_file
@@ -271,3 +271,14 @@ def test_names_that_are_nearly_of_the_zoo() -> None:
     config = load_preset("r50-sthv1-8f")
     with pytest.raises(UsageError, match="k400-val-list is no file of weights"):
         result_of(find_init("k400-val-list", config))
+
+
+@pytest.mark.parametrize("length", [0x80, 0x4B50, 0x280, 0x1F])
+def test_safetensors_of_any_length_are_known_by_their_first_bytes(tmp_path: Path, length: int) -> None:
+    """The length of the header comes first; its bytes may look like the beginning of other files."""
+    file = tmp_path / "a"
+    file.write_bytes(length.to_bytes(8, "little") + b"{" + bytes(length))
+    assert is_safetensors(file)
+    for start in (b"PK\x03\x04\x00\x00\x00\x00{", b"\x80\x02\x8a\nl\xfc\x9cF{"):
+        file.write_bytes(start + bytes(100))
+        assert not is_safetensors(file)

@@ -24,7 +24,7 @@ from tsmcli.data.container import Upright, check_limit, open_video, unreadable
 from tsmcli.data.frame_zip import FrameZip, decode_picture
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
-from tsmcli.data.media import number_frames
+from tsmcli.data.media import FrameSet, number_frames
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError, EnvironmentProblem
@@ -88,18 +88,17 @@ class FrameFolder:
             raise DataError(f"{path}: no such folder of frames")
         self.path, self.num_frames, self._max_pixels = path, num_frames, limits.max_pixels
         self.template, self.start_index = template, start_index
+        self._wrong = ""
         ends = (start_index, start_index + num_frames - 1)
         if not num_frames or not all((path / template.format(number)).is_file() for number in ends):
             self._look()
         check_limit(path, "frames", self.num_frames, limits.max_frames)
 
     def _look(self) -> None:
-        first = self.path / self.template.format(self.start_index)
         found = number_frames(self.path, os.listdir(self.path))  # noqa: PTH208
-        if found is None:
-            raise DataError(f"{first}: no such frame, nor any other numbered picture beside it")
-        if isinstance(found, str):
-            raise DataError(f"{self.path}: {found}")
+        if not isinstance(found, FrameSet):  # those that are named as the template says can be read all the same
+            self._wrong = f" ({found or 'there are no numbered pictures'})"
+            return
         if found.count < self.num_frames:
             raise DataError(f"{self.path}: the list says {self.num_frames} frames, but there are {found.count}")
         self.template, self.start_index = found.naming
@@ -112,7 +111,7 @@ class FrameFolder:
     def _frame(self, index: int) -> Frame:
         path = self.path / self.template.format(index + self.start_index)
         if not path.is_file():
-            raise DataError(f"{path}: no such frame")
+            raise DataError(f"{path}: no such frame{self._wrong}")
         try:
             with path.open("rb") as file:
                 data = file.read(4 * self._max_pixels)  # no picture could need more

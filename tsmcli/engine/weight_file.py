@@ -140,7 +140,7 @@ def is_safetensors(path: Path) -> bool:
     """Whether a file begins as safetensors files do: 8 bytes of length, then JSON."""
     with path.open("rb") as file:
         start = file.read(9)
-    return start[8:] == b"{" and not start.startswith((b"PK", b"\x80"))
+    return start[8:] == b"{" and start[4:8] == bytes(4) and start[:4] != b"PK\x03\x04"
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
