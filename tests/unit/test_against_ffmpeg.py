@@ -39,7 +39,6 @@ FILES = {
     "no_edit_list.mp4": f"{X264} -use_editlist 0",
     "hevc.mp4 hevc.mkv hevc.ts hevc.hevc": X265,
     "hevc_open_gop.mp4": f"{X265}:open-gop=1:bframes=4",
-    "vvc.mp4": "-c:v libvvenc -preset faster -period 12",
     "vp8.webm vp8.ivf": VP8,
     "vp9.webm vp9.mp4": VP9,
     "hidden_libvpx.mkv hidden_libvpx.avi hidden_libvpx-vp9.webm":

@@ -79,7 +79,9 @@ class PyAVReader:
                 self.num_frames = _TRUE_LENGTHS.get(path) or len(self._ticks)
                 if self.num_frames < 1:
                     raise DataError(f"{path}: no frame can be decoded")
-                check_limit(path, "sec", self.timeline.duration_sec, limits.max_sec)
+                known = [tick for tick in self._ticks if tick is not None] or [0]
+                span = (known[-1] - known[0] + self._last_ticks) * self._clock
+                check_limit(path, "sec", float(span), limits.max_sec)
         except DataError:
             self.close()
             raise
@@ -205,7 +207,8 @@ class PyAVReader:
             if not to_send:
                 frames += self._codec.decode(None)
             for frame in frames:
-                self._upright.see(frame)
+                if frame.key_frame:
+                    self._upright.see(frame)
                 if frame.pts in left:
                     left.remove(frame.pts)
                     yield frame
@@ -221,7 +224,8 @@ class PyAVReader:
         todo = deque(batches)
         last, count = None, 0
         for last in self._decode_all():
-            self._upright.see(last)
+            if last.key_frame:
+                self._upright.see(last)
             if needed[count]:
                 held[count] = self._to_array(last, "rgb24")
             while todo and todo[0].max() <= count:
