@@ -111,9 +111,10 @@ def load_results(path: Path) -> Results:
         if path.suffix == ".npz":
             if not zipfile.is_zipfile(path):
                 raise ValueError("no archive of numpy arrays")
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
                 head = json.loads(str(file["head"]))
-                paths, labels, scores = file["paths"].tolist(), file["labels"], file["scores"]
+                paths = list(file["paths"].tolist())
+                labels, scores = np.asarray(file["labels"]), np.asarray(file["scores"])
         else:
             head = _read_json(path)
             videos = head["videos"]
@@ -133,7 +134,7 @@ def load_results(path: Path) -> Results:
 def read_meta(path: Path) -> dict[str, Any] | None:
     """What a `.npz` of ours says of its scores, without reading them; None where there is no such file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
             return dict(json.loads(str(file["head"])).get("meta", {}))
     except Exception:  # see `load_results`
         return None

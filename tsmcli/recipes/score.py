@@ -137,9 +137,9 @@ class PartialScores:
             try:
                 number, scores = json.loads(line)
                 array = np.frombuffer(base64.b64decode(scores, validate=True), dtype="<f4").copy()
-            except (ValueError, TypeError):
+                self.scored[number] = VideoScored(number, torch.from_numpy(array))
+            except (ValueError, TypeError, RecursionError):
                 continue  # damaged by a power cut, say: this video is scored again
-            self.scored[number] = VideoScored(number, torch.from_numpy(array))
 
 
 def _line(scored: VideoScored) -> str:

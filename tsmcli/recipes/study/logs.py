@@ -48,7 +48,7 @@ def read_log(path: Path, name: str = "") -> Curves:
     for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines) and entries:
                 break
             raise DataError(f"{path}:{number}: not a line of a JSON log: {error}") from None
@@ -60,9 +60,11 @@ def read_log(path: Path, name: str = "") -> Curves:
         for at, values in _theirs(entries) if any("mode" in entry for entry in entries) else _ours(entries):
             for key, value in values.items():
                 if value is not None:
-                    series.setdefault(key, []).append((at, float(value)))
+                    series.setdefault(key, []).append((float(at), float(value)))
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: a line of this log has no or a strange {error}") from None
+    except (ValueError, ArithmeticError) as error:
+        raise DataError(f"{path}: a line of this log has a strange number: {error}") from None
     if not series:
         raise DataError(f"{path}: no training curves in this file", "it takes log.jsonl or MMAction2's .log.json")
     return Curves(name or str(Path(path.parent.name, path.name)), series)
