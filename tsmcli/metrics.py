@@ -111,6 +111,17 @@ def interval(share: float, count: int) -> tuple[float, float]:
     return float((centre - spread) / (1 + z2 / count)), float((centre + spread) / (1 + z2 / count))
 
 
+def mean_class_interval(scores: Scores, labels: Labels) -> tuple[float, float]:
+    """The 95 % interval of `mean_class`, from the intervals of its classes (MOVER, Zou and Donner 2008)."""
+    matrix = confusion(scores, labels)
+    pairs = [(s, n) for s, n in zip(per_class(matrix).tolist(), matrix.sum(axis=1).tolist(), strict=True) if n]
+    ends = [(share, *interval(share, count)) for share, count in pairs]
+    below = sum((share - low) ** 2 for share, low, _ in ends) ** 0.5 / len(ends)
+    above = sum((high - share) ** 2 for share, _, high in ends) ** 0.5 / len(ends)
+    value = mean_class(scores, labels)
+    return max(0.0, value - below), min(1.0, value + above)
+
+
 def _check(scores: Scores, labels: Labels) -> None:
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(

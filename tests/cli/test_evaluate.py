@@ -43,7 +43,8 @@ def test_all_metrics(here: Path) -> None:
     assert found["mean_class"] == pytest.approx(13 / 14)
     assert 0.8 < found["map"] < 1
     assert found["per_class"][3] == {
-        "class": 3, "name": "class 3", "videos": 2, "top1": 0, "taken_for": {"name": "class 4", "share": 1},
+        "class": 3, "name": "class 3", "videos": 2, "top1": 0, "interval": pytest.approx([0, 0.65762], abs=1e-5),
+        "taken_for": {"name": "class 4", "share": 1},
     }  # fmt: skip
     assert found["confusion"][3][4] == 2
     table = tsm("eval", "bad.npz", "--metrics", *metrics).out

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsmcli.errors import DataError, UsageError
-from tsmcli.metrics import confusion, mean_average_precision, mean_class, per_class, ranks
+from tsmcli.metrics import (
+    confusion,
+    interval,
+    mean_average_precision,
+    mean_class,
+    mean_class_interval,
+    per_class,
+    ranks,
+)  # fmt: skip
 from tsmcli.recipes.ensemble import average, check_list_used, open_scores, to_probabilities
 from tsmcli.recipes.zoo.against import AgainstZoo, against_zoo
 from tsmcli.results import Results
@@ -27,6 +35,7 @@ class ClassScore:
     Attributes:
         videos: how many there are of it; with none, `top1` is None.
         top1: share of them whose first guess is right.
+        interval: that of 95 % for `top1`.
         taken_for: the class it is most often mistaken for, and the share of its videos that are.
     """
 
@@ -35,6 +44,7 @@ class ClassScore:
     videos: int
     top1: float | None
     taken_for: tuple[str, float] | None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Evaluation:
     """Metric values (fractions) of saved scores, with what they are of.
 
     Attributes:
+        intervals: of 95 % for so many videos, of the values that are accuracies.
         classes: of the metric per_class.
         matrix: of the metric confusion, [K, K]; rows are the true classes.
         names: of the classes.
@@ -54,6 +65,7 @@ class Evaluation:
     protocol: str
     preset: str
     source: str
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     classes: list[ClassScore] = field(default_factory=list)
     matrix: NDArray[np.int64] | None = None
     names: list[str] = field(default_factory=list)
@@ -97,9 +109,12 @@ def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int] | No
                 check_topk(topk or (), len(names))
                 ranked = ranks(scores, labels)
                 ks = topk or [k for k in (1, 5) if k <= len(names)]
-                found.values.update({f"top{k}": float((ranked < k).mean()) for k in ks})
+                shares = {f"top{k}": float((ranked < k).mean()) for k in ks}
+                found.values.update(shares)
+                found.intervals.update({name: interval(share, len(labels)) for name, share in shares.items()})
             case "mean_class":
                 found.values["mean_class"] = mean_class(scores, labels)
+                found.intervals["mean_class"] = mean_class_interval(scores, labels)
             case "map":
                 found.values["map"] = mean_average_precision(scores, labels[:, None] == np.arange(scores.shape[1]))
             case "per_class":
@@ -129,7 +144,9 @@ def class_scores(matrix: NDArray[np.int64], names: Sequence[str]) -> list[ClassS
     for index, (row, videos) in enumerate(zip(mistakes, matrix.sum(axis=1).tolist(), strict=True)):
         worst = int(row.argmax())
         taken_for = (names[worst], row[worst] / videos) if row[worst] else None
-        rows.append(ClassScore(index, names[index], videos, float(shares[index]) if videos else None, taken_for))
+        top1 = float(shares[index]) if videos else None
+        ends = None if top1 is None else interval(top1, videos)
+        rows.append(ClassScore(index, names[index], videos, top1, taken_for, ends))
     return rows
 
 

@@ -54,13 +54,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Validated:
-    """Accuracy on the validation list after a 0-based epoch."""
+    """Accuracy on the validation list after a 0-based epoch; `top1_low` and `top1_high` are its 95 % interval."""
 
     epoch: int
     top1: float
     top5: float | None
     mean_class: float
     coverage: str
+    top1_low: float
+    top1_high: float
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tsmcli.engine.run_log import RunLog
 from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import Interrupted, WeightsError
 from tsmcli.files import write_text
-from tsmcli.metrics import mean_class, top_k
+from tsmcli.metrics import interval, mean_class, top_k
 from tsmcli.presets import to_yaml
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
 from tsmcli.recipes.run_folder import (
@@ -252,7 +252,8 @@ def _validate(
     )
     scores, labels = results.scores, results.labels
     top5 = top_k(scores, labels, 5) if scores.shape[1] > 5 else None
-    return Validated(epoch, top_k(scores, labels), top5, mean_class(scores, labels), results.coverage)
+    top1 = top_k(scores, labels)
+    return Validated(epoch, top1, top5, mean_class(scores, labels), results.coverage, *interval(top1, len(labels)))
 
 
 def fits(plan: TrainPlan, batch: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from tsmcli.recipes.compare import Comparison
 from tsmcli.recipes.evaluate import Evaluation, most_confused
 from tsmcli.recipes.zoo.against import AgainstZoo
-from tsmcli.report.tables import percent, print_json, print_line, print_table
+from tsmcli.report.tables import between, percent, print_json, print_line, print_table
 
 _WHOLE_MATRIX = 12
 """Classes up to which a confusion matrix is a table; of more, the largest mistakes are listed."""
@@ -21,8 +21,8 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
         return
     title = f"{evaluation.preset}, protocol {evaluation.protocol}, {evaluation.coverage}"
     if evaluation.values:
-        rows = [(name, percent(value)) for name, value in evaluation.values.items()]
-        print_table(("metric", "value"), rows, title)
+        rows = [(n, percent(value), between(evaluation.intervals.get(n))) for n, value in evaluation.values.items()]
+        print_table(("metric", "value", "95 % interval"), rows, title)
     else:
         print_line(title)
     if evaluation.published:
@@ -38,6 +38,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """Stable keys for scripts; `confusion` has a row for each true class."""
     tree: dict[str, Any] = {
         **evaluation.values,
+        "intervals": {name: list(ends) for name, ends in evaluation.intervals.items()},
         "videos": evaluation.coverage,
         "complete": evaluation.complete,
         "protocol": evaluation.protocol,
@@ -48,6 +49,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     if evaluation.classes:
         tree["per_class"] = [
             {"class": c.index, "name": c.name, "videos": c.videos, "top1": c.top1,
+             "interval": c.interval and list(c.interval),
              "taken_for": c.taken_for and {"name": c.taken_for[0], "share": c.taken_for[1]}}
             for c in evaluation.classes
         ]  # fmt: skip
@@ -85,7 +87,7 @@ def _print_published(found: AgainstZoo, of: Evaluation) -> None:
         return
     rows = [
         (metric, percent(a.ours), percent(a.published), _points(a.ours - a.published),
-         f"{percent(a.low)} to {percent(a.high)}", "within" if a.within else "outside")
+         between((a.low, a.high)), "within" if a.within else "outside")
         for metric, a in found.values.items()
     ]  # fmt: skip
     columns = ("metric", "ours", "published", "difference", "95 % interval of ours", "published is")
@@ -107,11 +109,11 @@ def _published_json(found: AgainstZoo) -> dict[str, Any]:
 
 def _print_classes(evaluation: Evaluation) -> None:
     rows = [
-        (c.index, c.name, c.videos, "" if c.top1 is None else percent(c.top1),
+        (c.index, c.name, c.videos, "" if c.top1 is None else percent(c.top1), between(c.interval),
          f"{c.taken_for[0]} ({percent(c.taken_for[1])})" if c.taken_for else "")
         for c in evaluation.classes
     ]  # fmt: skip
-    print_table(("class", "name", "videos", "top1", "most often taken for"), rows)
+    print_table(("class", "name", "videos", "top1", "95 % interval", "most often taken for"), rows)
 
 
 def _print_confusion(evaluation: Evaluation) -> None:

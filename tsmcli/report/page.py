@@ -13,13 +13,13 @@ from PIL import Image
 from tsmcli import __version__
 from tsmcli.config import ModelConfig, Views
 from tsmcli.files import write_bytes
-from tsmcli.metrics import interval, per_class
+from tsmcli.metrics import per_class
 from tsmcli.recipes.evaluate import most_confused
 from tsmcli.recipes.study.shuffled import ORDERS
 from tsmcli.recipes.study.study import Study
 from tsmcli.report.figures import draw_classes, draw_confusion, draw_curves, draw_order, save_png, style, to_svg
 from tsmcli.report.pictures import data_uri, strip
-from tsmcli.report.tables import percent
+from tsmcli.report.tables import between, percent
 
 _HERE = Path(__file__).parent / "page"
 _FRAME_PX, _FRAMES = 104, 8
@@ -78,14 +78,14 @@ def _context(study: Study, svg: dict[str, str]) -> dict[str, Any]:
 def _summary(study: Study) -> list[tuple[str, str, str]]:
     """Name, value and remark of the facts that stand beside the accuracy."""
     results, newest = study.results, study.tests[0]
-    low, high = interval(newest.values["top1"], len(results.paths))
     rows = [("protocol", newest.protocol, _protocol(results.meta))]
     if study.config:
         rows.append(("network", study.config.model.backbone, _network(study.config.model)))
-    rows.append(("videos", newest.coverage, f"95 % interval of top-1: {100 * low:.1f} to {100 * high:.1f} %"))
+    rows.append(("videos", newest.coverage, f"95 % interval of top-1: {between(newest.intervals['top1'])}"))
     if "top5" in newest.values:
         rows.append(("top-5", percent(newest.values["top5"]), ""))
-    rows.append(("mean class", percent(newest.values["mean_class"]), f"of {len(study.classes)} classes"))
+    of = f"of {len(study.classes)} classes; 95 % interval: {between(newest.intervals['mean_class'])}"
+    rows.append(("mean class", percent(newest.values["mean_class"]), of))
     if newest.published:
         for metric, beside in newest.published.values.items():
             where = f"{newest.published.id}; {'within' if beside.within else 'outside'} the 95 % interval of ours"

@@ -100,3 +100,8 @@ def text(value: object) -> str:
 def percent(value: float) -> str:
     """0.4558 -> 45.58 %."""
     return f"{100 * value:.2f} %"
+
+
+def between(ends: tuple[float, float] | None) -> str:
+    """`41.2 to 63.0 %`, or nothing."""
+    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %" if ends else ""
