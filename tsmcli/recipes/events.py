@@ -66,6 +66,13 @@ class Validated:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """Something goes wrong, though not so wrong that the work must end."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Saved:
     """A checkpoint was written."""
 

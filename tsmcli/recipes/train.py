@@ -23,7 +23,8 @@ from tsmcli.errors import Interrupted, WeightsError
 from tsmcli.files import write_text
 from tsmcli.metrics import interval, mean_class, top_k
 from tsmcli.presets import to_yaml
-from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated
+from tsmcli.recipes.divergence import Divergence
+from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated, Warned
 from tsmcli.recipes.run_folder import (
     check_resumable,
     check_same,
@@ -57,7 +58,9 @@ class Trained:
     seconds: float
 
 
-TrainEvent = Stage | Training | StepDone | VideosSkipped | Scoring | VideoScored | BadVideo | Validated | Saved
+TrainEvent = (
+    Stage | Training | StepDone | VideosSkipped | Scoring | VideoScored | BadVideo | Validated | Saved | Warned
+)
 
 
 def train(
@@ -128,6 +131,7 @@ def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSig
     config, t, order = plan.config, plan.config.train, plan.order()
     first, cuda = keeper.progress, plan.device.type == "cuda"
     left = (t.epochs - first.epoch) * order.steps - first.step
+    divergence = Divergence(t, len(plan.classes))
     yield Training(plan.preset.name, left, t.epochs, t.log_every)
     with Loader(VideoDataset(plan.train, config, None), stop=lambda: signals.number > 0, pin=cuda) as loader:
         for epoch in range(first.epoch, t.epochs):
@@ -139,6 +143,8 @@ def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSig
                     keeper.note(event)
                     yield event
                     if isinstance(event, StepDone):
+                        if warning := divergence.warning(event):
+                            yield Warned(warning)
                         yield from keeper.save_in_time()
             done, improved = epoch + 1, False
             if t.validation and (done % t.val_every == 0 or done == t.epochs):

@@ -15,7 +15,7 @@ from tsmcli.engine.scores import VideoScored
 from tsmcli.prepare.demo import ClipWritten
 from tsmcli.prepare.extract import Extracted, VideosCounted
 from tsmcli.prepare.verify import VideoChecked
-from tsmcli.recipes.events import Event, Result, Saved, Scoring, Stage, Training, Validated, result_of
+from tsmcli.recipes.events import Event, Result, Saved, Scoring, Stage, Training, Validated, Warned, result_of
 from tsmcli.recipes.zoo.download import Failed
 from tsmcli.report.predictions import reason
 from tsmcli.report.tables import printable
@@ -90,6 +90,8 @@ class _Drawing:
                 accuracy = f"val/top1 {top1:.2%} (95 % interval {100 * low:.1f} to {100 * high:.1f} %), "
                 accuracy += f"val/mean_class {mean_class:.2%} on {coverage}"
                 self.line(f"  epoch {epoch + 1}: {accuracy}")
+            case Warned(text):
+                self.line(f"  warning: {text}")
             case Saved(path, best):
                 if best:
                     self.line(f"  best so far: {path}")
