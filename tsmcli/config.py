@@ -43,7 +43,10 @@ class DataConfig(Section):
     decoder: Decoder = Field("auto", description="video decoder; auto is PyAV")
     timeout_sec: float = Field(120.0, ge=0, description="give up on a video after this long; 0: never")
     max_pixels: int = Field(  # twice a frame of 8K video
-        64_000_000, ge=1, description="width times height of the largest frame or picture that is decoded"
+        64_000_000,
+        ge=1,
+        le=1_000_000_000,
+        description="width times height of the largest frame or picture that is decoded",
     )
     max_frames: int = Field(5_000_000, ge=1, description="frames of the longest video that is opened")
     max_sec: float = Field(100_000.0, gt=0, description="seconds of the longest video that is opened")

@@ -76,10 +76,10 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8."""
+def write_text(path: Path, text: str, errors: str | None = None) -> None:
+    """Write a text file in UTF-8; `errors` as of `open`."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors=errors)
 
 
 def append_text(path: Path, text: str) -> None:

@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support import number_of, numbered_frames, tsm, write_frames
+from support import number_of, numbered_frames, tsm, write_frames, write_video
 
 from tsmcli.config import DataConfig
 from tsmcli.core.tsm import build_model
@@ -29,6 +30,7 @@ from tsmcli.data.sliding import frames_shown, window_spans
 from tsmcli.engine.checkpoint import Checkpoint, Progress, save_checkpoint
 from tsmcli.errors import DataError
 from tsmcli.prepare.extract import Job, Size, do_job
+from tsmcli.prepare.own import natural
 from tsmcli.presets import load_preset
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -82,11 +84,11 @@ def test_orientation_in_reading_streams_and_conversion(tmp_path: Path, name: str
         assert colours(folder.read(np.array([5]))[0])["red"] == red
 
 
-@pytest.mark.parametrize("name", ["hflip.mp4", "vflip.mp4"])
+@pytest.mark.parametrize("name", ["hflip.mp4", "vflip.mp4", "rot90.mp4"])
 def test_decord_refuses_what_it_would_show_wrong(name: str) -> None:
     record = VideoRecord(name, None, 0)
     with (
-        pytest.raises(DataError, match="shown mirrored") as refused,
+        pytest.raises(DataError, match="shown turned or mirrored") as refused,
         open_reader(Split([], VIDEO, VIDEO), record, DataConfig(decoder="decord")),
     ):
         pass
@@ -477,3 +479,89 @@ def test_windows_of_a_video_of_varying_rate() -> None:
     spans = window_spans(5.2, 1.0, 1.0)
     assert np.allclose(spans, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (4.2, 5.2)])
     assert [frames_shown(times, *span) for span in spans] == [(0, 3), (2, 3), (2, 3), (3, 4), (4, 5), (4, 5)]
+
+
+def test_names_that_no_list_can_hold_are_failures_of_their_own(here: Path) -> None:
+    """The others are prepared, a folder that begins with # among them."""
+    lay_out(Path("in"), [f"{c}/{i}.mp4" for c in ("#yoga", "wave") for i in (1, 2)] + ["wave/a\nb.mp4"])
+    (here / os.fsdecode(b"in/wave/\xff.mp4")).write_bytes(b"no video")
+    done = tsm("prepare-data", "folder", "--source", "in", "--out", "out", "--store", "zip")
+    assert done.code == 3
+    assert "'wave/a\\\\nb.mp4' cannot stand in a list" in done.err or "'wave/a\\nb.mp4' cannot stand" in done.err
+    assert len(list(csv.reader(Path("out/failures.csv").open()))) == 3
+    split = find_split(DataConfig(store="zip"), Places(folder=Path("out")), "train", ["#yoga", "wave"])
+    for record in split.records:
+        with open_reader(split, record, DataConfig(store="zip")) as reader:
+            assert reader.num_frames == 48
+
+
+def test_class_names_that_are_numbered_keep_their_numbers(here: Path) -> None:
+    names = ["1 finger", "2 fingers", "3 fingers"]
+    prepared(lay_out(Path("in"), [f"{c}/{i}.mp4" for c in names for i in (1, 2)]))
+    assert find_classes(DataConfig(), Places(folder=Path("out"))) == names
+    for text in ("1\tfinger\n2\tfist\n", "id,name\n0,finger\n1,fist\n", "01: finger\n02: fist\n"):
+        Path("classes.txt").write_text(text)
+        assert find_classes(DataConfig(), Places(classes=Path("classes.txt"))) == ["finger", "fist"]
+
+
+def test_names_that_differ_in_zeros_have_one_order() -> None:
+    names = ["1", "01", "001", "a2", "a02"]
+    orders = {tuple(sorted(order, key=natural)) for order in permutations(names)}
+    assert orders == {("001", "01", "1", "a02", "a2")}
+
+
+def test_a_list_that_contradicts_itself_is_a_question(here: Path) -> None:
+    media = lay_out(here / "media", BENDS[:6])
+    lines = {"all": "bend\\daria_bend.mp4 1\njack/g1/x.mp4 2\n", "some": "bend/daria_bend.mp4 1\njack/x.mp4 1\n"}
+    for name, text in lines.items():
+        Path(f"{name}.txt").write_text(text)
+    found = read_list(Path("all.txt"), "video", classes=CLASSES, first_label=None, media=media)
+    assert [record.label for record in found] == [0, 1]
+    with pytest.raises(DataError, match="show labels from 1, those of others do not"):
+        read_list(Path("some.txt"), "video", classes=CLASSES, first_label=None, media=media)
+
+
+def test_a_file_that_begins_with_a_hash_is_no_comment(here: Path) -> None:
+    lay_out(here, ["#20_a.mp4", "b.mp4"])
+    Path("list.txt").write_text("# my videos 3\n#20_a.mp4 0\nb.mp4 1\n")
+    assert [record.path for record in read_list(Path("list.txt"), "video", media=here)] == ["#20_a.mp4", "b.mp4"]
+
+
+def test_a_split_is_drawn_of_the_videos_that_are_there(here: Path) -> None:
+    text = "path,label\n" + "".join(f"{i}.mp4,{'uv'[i % 2]}\n" for i in range(8))
+    done = table(here, text, [f"{i}.mp4" for i in (0, 1, 2, 3)])
+    assert done.json()["videos"] == {"train": 2, "val": 2}
+
+
+def test_names_with_braces_and_capitals(here: Path) -> None:
+    write_frames(here / "rf/x", numbered_frames(4, 64, 160), "clip{{1}}_{:03}.jpg", start=0)
+    with open_reader(Split([], here / "rf", here), VideoRecord("x", 4, 0, "frames"), DataConfig()) as reader:
+        assert [number_of(frame) for frame in reader.read(np.arange(4))] == [0, 1, 2, 3]
+    lay_out(Path("in"), ["a/V1.mp4", "b/v1.mp4", "c/w.mp4", "d/w2.mp4"])
+    done = table(here, "path,label\nv1,x\nw,y\nw2,y\n", [])
+    assert "b/v1.mp4" in Path("out/folder_train_list_videos.txt").read_text(), done.err
+
+
+def test_stores_of_other_classes_are_not_mixed(here: Path) -> None:
+    lay_out(Path("in"), [f"{c}/{i}.mp4" for c in "abc" for i in (1, 2)])
+    for store in ("zip", "video"):
+        assert tsm("prepare-data", "folder", "--source", "in", "--out", "out", "--store", store).code == 0
+    shutil.rmtree("in/a")
+    refused = tsm("prepare-data", "folder", "--source", "in", "--out", "out", "--store", "video")
+    assert refused.code == 3
+    assert "out is prepared as zip, too, with other classes" in refused.err
+
+
+def test_an_avi_is_streamed_at_its_own_times(tmp_path: Path) -> None:
+    """Its frames are stored in another order than they are shown in."""
+    path = write_video(tmp_path / "a.avi", numbered_frames(24, 96, 160), bf="3", g="12")
+    with PyAVReader(path) as reader:
+        assert [shot.time_sec for shot in open_source(path)] == pytest.approx(reader.times.tolist(), abs=1e-6)
+        assert reader.times[-1] == pytest.approx(23 / 25)
+
+
+@pytest.mark.parametrize("out", ["12:30", "file:x"])
+def test_what_is_written_may_have_any_name_too(here: Path, out: str) -> None:
+    lay_out(Path("in"), [f"{c}/{i}.mp4" for c in "ab" for i in (1, 2)])
+    assert tsm("prepare-data", "folder", "--source", "in", "--out", out, "--store", "seekable").code == 0
+    assert len(list(Path(out).rglob("*.mp4"))) == 4

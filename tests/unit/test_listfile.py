@@ -26,7 +26,7 @@ def test_round_trip_with_spaces_in_paths(tmp_path: Path, lines: list[tuple[str, 
         assert read_list(tmp_path / "list.txt", store) == records  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("path", ["#one/a.mp4", " a.mp4", "a\nb.mp4", "a\u2028b.mp4", "a\udcff.mp4"])
+@pytest.mark.parametrize("path", ["a.mp4 ", "\ta.mp4", "a\nb.mp4", "a\u2028b.mp4", "a\udcff.mp4"])
 def test_paths_that_could_not_be_read_back_are_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(DataError, match="rename|cannot stand|not valid"):
         write_list(tmp_path / "list.txt", [VideoRecord(path, None, 0)])

@@ -59,7 +59,6 @@ def job(tmp_path: Path, kind: Any = "frames") -> Job:
         (("img_1.jpg", "img_1.JPG"), "two files are frame 1: img_1.JPG and img_1.jpg"),
         (("1.jpg", "01.jpg", "2.jpg"), "two files are frame 1: 01.jpg and 1.jpg"),
         (("1.jpg", "02.jpg"), "02.jpg is not named as 1.jpg is"),
-        (("a{0}_1.jpg",), "is not named as"),
     ],
 )
 def test_frames_whose_names_do_not_fit_together_are_a_problem_of_their_folder(

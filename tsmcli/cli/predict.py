@@ -48,6 +48,8 @@ def predict(
     """
     from tsmcli.presets import resolve
 
+    if not all(videos):
+        raise UsageError("an empty name of a video", hint=". is this folder")
     if as_json and as_csv:
         raise UsageError("--json or --csv, not both")
     if window is None and (stride or plot):

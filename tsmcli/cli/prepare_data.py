@@ -13,7 +13,7 @@ from typer import Argument, Option
 from tsmcli.catalog import CATALOG
 from tsmcli.cli.shared import Json
 from tsmcli.errors import DataError, UsageError
-from tsmcli.report.tables import print_json, print_line, print_table
+from tsmcli.report.tables import on_one_line, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +126,8 @@ def prepare_data(
         done = follow(prepare(plan, workers=workers, shard=part), quiet=rank != 0)
         _print_prepared(done, dataset, part, as_json)
         if done.failures and (done.complete or processes == 1):  # to fail early would end the other processes
-            first = "\n".join(f"  {why if video in why else f'{video}: {why}'}" for video, why in done.failures[:5])
+            told = (why if video in why else f"{video}: {why}" for video, why in done.failures[:5])
+            first = "\n".join(f"  {on_one_line(line)}" for line in told)
             hint = f"{out / 'failures.csv'} has them all" if done.complete else ""
             raise DataError(f"{len(done.failures)} videos could not be used:\n{first}", hint)
 
@@ -257,7 +258,8 @@ def _print_prepared(done: PreparedDataset, dataset: str, part: tuple[int, int], 
         for line in done.differences:
             print_line(f"note: {line}")
         own = "" if out == Path("data/folder") else f" --data {out}"
-        print_line(f"next:  tsm train --preset mbv2-folder{own}")
+        blind = "" if done.counts["val"] else " --set train.validation=false"
+        print_line(f"next:  tsm train --preset mbv2-folder{own}{blind}")
     else:
         for split, count in done.counts.items():
             print_line(f"{split}: {count} videos")

@@ -11,7 +11,7 @@ from typer import Option
 
 from tsmcli.cli.shared import Classes, Data, Device, Gpus, Json, Media, Metrics, Missing, Preset, Root, Set, TopK
 from tsmcli.errors import DataError
-from tsmcli.report.tables import print_note
+from tsmcli.report.tables import on_one_line, print_note
 
 
 def test(
@@ -74,7 +74,7 @@ def test(
     for copy in tested.files[1:]:
         print_note(f"scores also in {copy}")
     if results.bad and not allow_missing:
-        names = "\n".join(f"  {path}: {reason}" for path, reason in results.bad)
+        names = "\n".join(f"  {on_one_line(f'{path}: {reason}')}" for path, reason in results.bad)
         raise DataError(
             f"{len(results.bad)} of {results.num_listed} videos could not be read, so this is the accuracy on "
             f"{results.coverage}:\n{names}",

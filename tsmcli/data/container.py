@@ -127,6 +127,9 @@ def check_limit(source: Path | str, what: str, value: float, limit: float) -> No
         raise DataError(f"{source}: {value:.15g} {words}; data.max_{what} allows {limit:.15g}", hint)
 
 
+UPRIGHT = (1.0, 0.0, 0.0, 1.0)
+
+
 class Upright:
     """Turns and mirrors frames as FFmpeg's own program shows them.
 
@@ -135,7 +138,7 @@ class Upright:
     """
 
     def __init__(self) -> None:
-        self.matrix = (1.0, 0.0, 0.0, 1.0)
+        self.matrix = UPRIGHT
 
     def see(self, frame: Any) -> None:
         """Take note of what a decoded frame says."""
@@ -149,7 +152,7 @@ class Upright:
         if found is not None:
             a, b, _, c, d, *_ = struct.unpack("=9i", bytes(found))
             if math.hypot(a, c) and math.hypot(b, d):
-                self.matrix = (a, b, c, d)
+                self.matrix = (a / 65536, b / 65536, c / 65536, d / 65536)
 
     def turn(self, frame: Any, image: Any) -> Frame:
         """The pixels [H, W, 3] of a decoded frame, upright."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from tsmcli.config import LIMITS, DataConfig
 from tsmcli.core.sampling import Indices
-from tsmcli.data.container import Upright, check_limit, open_video, unreadable
+from tsmcli.data.container import UPRIGHT, Upright, check_limit, open_video, unreadable
 from tsmcli.data.frame_zip import FrameZip, decode_picture
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
@@ -135,15 +135,15 @@ class DecordReader:
                 shown = Upright()
                 for frame in islice(container.decode(stream), 1):
                     shown.see(frame)
-            a, b, c, d = shown.matrix
-            if a * d < b * c:
-                raise DataError(f"{path}: shown mirrored, which decord ignores", "--set data.decoder=pyav")
+            if shown.matrix != UPRIGHT:
+                raise DataError(f"{path}: shown turned or mirrored: decord cannot", "--set data.decoder=pyav")
             self._video = decord.VideoReader(f"file:{path.absolute()}", num_threads=1)
         except (RuntimeError, decord.DECORDError, av.FFmpegError) as error:
             raise unreadable(path, error) from error
         self._errors = (RuntimeError, decord.DECORDError)
         self.path, self.num_frames = path, len(self._video)
         check_limit(path, "frames", self.num_frames, limits.max_frames)
+        check_limit(path, "sec", self.num_frames / self._video.get_avg_fps(), limits.max_sec)
 
     def read(self, indices: Indices) -> list[Frame]:
         unique, where = np.unique(indices, return_inverse=True)

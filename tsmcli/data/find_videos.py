@@ -10,7 +10,7 @@ from tsmcli.config import Store
 from tsmcli.data.frame_zip import holds_frames
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
-from tsmcli.data.media import FrameSet, left_out, scan, walk
+from tsmcli.data.media import FrameSet, is_there, left_out, scan, walk
 
 _Found = tuple[VideoRecord, str]
 """A video, and why it cannot be used, or nothing."""
@@ -36,7 +36,7 @@ def find_videos(sources: Sequence[str | Path]) -> Split:
 
 
 def _matches(source: str) -> list[Path]:
-    if Path(source).exists() or not glob.has_magic(source):
+    if is_there(Path(source)) or not glob.has_magic(source):
         return [Path(source)]
     return [Path(name) for name in sorted(set(_expand(source)))] or [Path(source)]
 
@@ -71,4 +71,4 @@ def _found(path: Path, frames: FrameSet | str = "") -> _Found:
     if isinstance(frames, FrameSet):
         return VideoRecord(str(path), frames.count, 0, "frames", frames.naming), ""
     store: Store = "zip" if path.suffix.lower() == ".zip" else "video"
-    return VideoRecord(str(path), None, 0, store), frames or ("" if path.exists() else "no such video")
+    return VideoRecord(str(path), None, 0, store), frames or ("" if is_there(path) else "no such video")

@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from tsmcli.config import LIMITS, DataConfig
 from tsmcli.core.sampling import Indices
 from tsmcli.data.container import check_file, check_limit, check_size, unreadable
-from tsmcli.data.media import FRAME, is_hidden, number_frames
+from tsmcli.data.media import FRAME, PICTURE_SUFFIXES, is_hidden, number_frames, suffix_of
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError
 
@@ -119,12 +119,12 @@ class FrameZip:
 
 
 def holds_frames(path: Path) -> bool:
-    """Whether a ZIP is a video."""
+    """Whether a ZIP holds pictures, and so is meant to be a video."""
     try:
-        FrameZip(path).close()
-    except DataError:
+        with zipfile.ZipFile(path) as file:
+            return any(suffix_of(name) in PICTURE_SUFFIXES for name in file.namelist())
+    except Exception:  # of many kinds for a damaged file
         return False
-    return True
 
 
 def _count_up(names: NDArray[np.bytes_], length: int) -> bool:
@@ -145,7 +145,7 @@ def _frames_of(members: list[str], path: Path) -> list[str]:
     folders: dict[str, dict[str, str]] = {}
     for member in members:
         *parents, name = member.replace("\\", "/").split("/")
-        if not any(map(is_hidden, parents)):
+        if not any(is_hidden(parent) for parent in parents if parent not in (".", "..")):
             folders.setdefault("/".join(parents), {})[name] = member
     numbered = {folder: found for folder, names in folders.items() if (found := number_frames(Path(), [*names]))}
     if len(numbered) != 1:

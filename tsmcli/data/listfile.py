@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from tsmcli.config import Store
-from tsmcli.data.media import name_key
+from tsmcli.data.media import is_there, name_key
 from tsmcli.errors import DataError
 from tsmcli.files import write_text
 
@@ -47,7 +47,7 @@ class VideoRecord(NamedTuple):
 
 def read_list(
     path: Path, store: Store, num_classes: int | None = None, *, classes: Sequence[str] = (),
-    first_label: int | None = 0,
+    first_label: int | None = 0, media: Path | None = None,
 ) -> list[VideoRecord]:  # fmt: skip
     """Read a list file and check every line.
 
@@ -57,6 +57,7 @@ def read_list(
             class, as in the test lists of UCF101.
         first_label: the number of the first class in this file (records count from 0); None: 0, or 1 where the
             folders of the videos show it, as in the training lists of UCF101.
+        media: where the videos lie. A line that starts with `#` is a video if it is there, else a comment.
 
     Raises:
         DataError: the file is missing, empty or has malformed lines; the first few are named, with their numbers.
@@ -67,17 +68,20 @@ def read_list(
     index = {_class_key(name): label for label, name in enumerate(classes)}
     found, problems = list[tuple[int, VideoRecord]](), list[str]()
     for number, line in read_lines(path, "a list"):
-        if not line.lstrip().startswith("#"):
-            parsed = _parse(line, store, index, first_label or 0)
-            if isinstance(parsed, VideoRecord):
-                found.append((number, parsed))
-            else:
-                problems.append(f"{path}:{number}: {parsed}")
+        parsed = _parse(line, store, index, first_label or 0)
+        if line.lstrip().startswith("#") and not _is_there(parsed, media):
+            continue
+        if isinstance(parsed, VideoRecord):
+            found.append((number, parsed))
+        else:
+            problems.append(f"{path}:{number}: {parsed}")
     first = first_label
     if first is None:
         first = 0 if problems else _first_label(path, [record for _, record in found], index)
     if count := len(classes) or num_classes:
         held = f"but there are {count} classes ({first} to {first + count - 1})"
+        if first_label is None and min((r.label for _, r in found), default=0) == 1:
+            held += "; if labels count from 1: --set data.first_label=1"
         odd = [(number, r.label) for number, r in found if not 0 <= r.label - first < count]
         problems += [f"{path}:{number}: label {label}, {held}" for number, label in odd]
     if problems:
@@ -92,14 +96,27 @@ def _class_key(name: str) -> str:
     return name_key(name).replace("_", " ")
 
 
+def _class_of(path: str, index: Mapping[str, int]) -> int | None:
+    """The class that a folder of the path is named as, the outermost first."""
+    *folders, _ = path.replace("\\", "/").split("/")
+    return next((index[key] for folder in folders if (key := _class_key(folder)) in index), None)
+
+
+def _is_there(parsed: VideoRecord | str, media: Path | None) -> bool:
+    return isinstance(parsed, VideoRecord) and media is not None and is_there(media / parsed.path)
+
+
 def _first_label(path: Path, records: Sequence[VideoRecord], index: Mapping[str, int]) -> int:
     """1 where folders that are named as classes show that labels count from 1; DataError where it may be."""
-    folders = ((record.label, _class_key(Path(record.path).parent.name)) for record in records)
-    named = [(label, index[folder]) for label, folder in folders if folder in index]
-    if named:
-        return int(all(label == right + 1 for label, right in named))
+    named = [(record.label, _class_of(record.path, index)) for record in records]
+    shown = {label - right for label, right in named if right is not None}
+    if shown == {1}:
+        return 1
     labels = {record.label for record in records}
-    if index and len(labels) > 1 and labels == set(range(1, len(labels) + 1)):
+    if 1 in shown:
+        hint = "--set data.first_label=1 or 0 says what they count from"
+        raise DataError(f"{path}: the folders of some videos show labels from 1, those of others do not", hint)
+    if not shown and index and len(labels) > 1 and labels == set(range(1, len(labels) + 1)):
         hint = "--set data.first_label=1 if they do, --set data.first_label=0 if the first class has no video here"
         raise DataError(f"{path}: its labels are 1 to {len(labels)}, without 0: do they count from 1?", hint)
     return 0
@@ -109,14 +126,22 @@ def write_list(path: Path, records: Iterable[VideoRecord]) -> None:
     """Write a list file, whole or not at all; DataError for a path that could not be read back."""
     lines = []
     for video, frames, label, *_ in records:
-        if video != video.strip() or video.startswith("#") or len(video.splitlines()) != 1:
-            wrong = f"{video!r} cannot stand in a list: # or a blank first, or a line break"
-            raise DataError(wrong, "rename the file or folder")
-        lines.append(f"{video} {label}\n" if frames is None else f"{video} {frames} {label}\n")
+        if wrong := unlistable(video):
+            raise DataError(f"{path}: {wrong}", "rename the file or folder")
+        name = f"./{video}" if video.startswith(("#", " ")) else video
+        lines.append(f"{name} {label}\n" if frames is None else f"{name} {frames} {label}\n")
+    write_text(path, "".join(lines))
+
+
+def unlistable(video: str) -> str:
+    """Why a path cannot stand in a list file, or nothing."""
+    if len(video.splitlines()) != 1 or video != video.rstrip() or video[:1] in "\t\v\f":
+        return f"{video!r} cannot stand in a list: a line break, or a blank at an end"
     try:
-        write_text(path, "".join(lines))
-    except UnicodeEncodeError as error:
-        raise DataError(f"{path}: a file name is not valid UTF-8: {error}", hint="rename the file") from None
+        video.encode()
+    except UnicodeEncodeError:
+        return f"{video!r} cannot stand in a list: its name is not valid UTF-8"
+    return ""
 
 
 def read_text(path: Path, what: str) -> str:
@@ -175,9 +200,9 @@ def _parse(line: str, store: Store, index: Mapping[str, int], first: int) -> Vid
     wanted = 1 if store == "video" else 2
     fields = line.strip().rsplit(maxsplit=wanted)
     numbers = [whole_number(word) for word in fields[1:]]
-    folder = _class_key(Path(line.strip()).parent.name)
-    if store == "video" and numbers in ([], [None]) and folder in index:
-        return VideoRecord(line.strip(), None, index[folder] + first)
+    by_folder = _class_of(line.strip(), index)
+    if store == "video" and numbers in ([], [None]) and by_folder is not None:
+        return VideoRecord(line.strip(), None, by_folder + first)
     if len(fields) != wanted + 1:
         return f"expected `{_FORMAT[store]}`, got {line.strip()[:80]!r}"
     if None in numbers:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from tsmcli.config import LIMITS, DataConfig
-from tsmcli.data.container import Upright, decoded, open_video, unreadable
+from tsmcli.data.container import Upright, check_limit, decoded, open_video, unreadable
 from tsmcli.data.decode import FrameReader
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError, EnvironmentProblem
@@ -93,7 +93,7 @@ def _container(source: Path | str, limits: DataConfig) -> Generator[Shot, None, 
         with container:
             finished = not address or container.duration is not None  # a file, perhaps behind an address
             frames = decoded(container.demux(stream), source, limits.max_pixels, live=not finished)
-            shots = _timed(frames, stream, str(source))
+            shots = _timed(frames, stream, str(source), None if address else limits)
             yield from at_their_time(shots) if address and finished else shots
     except av.error.ExitError as error:
         raise DataError(f"{source}: nothing came for {_PATIENCE_SEC:g} s") from error
@@ -104,18 +104,27 @@ def _container(source: Path | str, limits: DataConfig) -> Generator[Shot, None, 
         raise refused from error
 
 
-def _timed(frames: Iterator[Any], stream: Any, name: str) -> Generator[Shot, None, None]:
-    """Frames with their times, which count from the first. One without a time comes a step after the last."""
+def _timed(frames: Iterator[Any], stream: Any, name: str, limits: DataConfig | None) -> Generator[Shot, None, None]:
+    """Frames with their times, which count from the first. One without a time comes a step after the last.
+
+    AVI has times of decoding only, which are as good.
+    """
+    of_decoding = stream.container.format.name == "avi"
     at, step = 0.0, float(1 / (stream.average_rate or Fraction(25)))
     offset: float | None = None
     upright = Upright()
     for number, frame in enumerate(frames):
         before, at = at, at + step if number else 0.0
-        if frame.time is not None:
-            if offset is None or frame.time + offset < before:  # the first time, or a clock that starts again
-                offset = at - frame.time
-            at = frame.time + offset
+        said = frame.dts if of_decoding else frame.pts
+        if said is not None:
+            told = float(said * frame.time_base)
+            if offset is None or told + offset < before:  # the first time, or a clock that starts again
+                offset = at - told
+            at = told + offset
             step = at - before or step
+        if limits:
+            check_limit(name, "frames", number + 1, limits.max_frames)
+            check_limit(name, "sec", at, limits.max_sec)
         pixels = upright.turn(frame, frame.to_ndarray(format="rgb24"))
         yield Shot(number, at, time.perf_counter(), pixels, name)
 

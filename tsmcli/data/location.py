@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,8 @@ from typing import Any
 
 from tsmcli.catalog import CATALOG, Dataset
 from tsmcli.config import DataConfig, Store
-from tsmcli.data.listfile import VideoRecord, read_json, read_lines, read_list, write_list
-from tsmcli.data.media import spellings
+from tsmcli.data.listfile import VideoRecord, read_json, read_lines, read_list, read_text, write_list
+from tsmcli.data.media import is_there, spellings
 from tsmcli.errors import DataError
 from tsmcli.files import remove, write_text
 
@@ -94,20 +95,20 @@ def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[s
         raise DataError(wrong, _how_to_make(data, folder))
     ours = not given and (folder / "manifest.json").exists()
     first = 0 if ours or classes is None else data.first_label
-    records = read_list(list_file, data.store, classes=classes or (), first_label=first)
     try:
         stored = read_manifest(folder)["stores"].get(data.store, {})
         told = folder / stored.get("media", {}).get(split, facts.media(data.store, split))
         template = str(stored.get("frame_template", facts.frame_template))
         start = int(stored.get("start_index", facts.start_index))
         template.format(start)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError):
         where = f"{folder / 'manifest.json'}: damaged where it tells of the {data.store} store"
         raise DataError(where, _MANIFEST_HINT) from None
     media = places.media or told
-    if not media.is_dir():
+    if not os.path.isdir(media):  # noqa: PTH112  a name that is too long is none
         hint = f"--media DIR says where it is\n{_how_to_make(data, folder)}"
         raise DataError(f"no media folder {media}, which the paths in {list_file} are relative to", hint)
+    records = read_list(list_file, data.store, classes=classes or (), first_label=first, media=media)
     _check_store(records[0], media, list_file, data.store)
     records = [_as_stored(record, media) for record in records]
     return Split(records, media, list_file, template, start, read_quarantine(folder))
@@ -116,8 +117,8 @@ def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[s
 def _as_stored(record: VideoRecord, media: Path) -> VideoRecord:
     """A record whose path is spelled as on this disk, if it is there in another spelling than in the list."""
     first, *others = spellings(record.path)
-    if others and not (media / first).exists():
-        there = (path for path in others if (media / path).exists())
+    if others and not is_there(media / first):
+        there = (path for path in others if is_there(media / path))
         return record._replace(path=next(there, first))
     return record
 
@@ -135,7 +136,8 @@ def find_classes(data: DataConfig, places: Places) -> list[str]:
     path = places.classes or folder / "classes.txt"
     names = None if places.classes else facts.class_names()
     if path.exists():
-        names = _without_numbers([line.strip() for _, line in read_lines(path, "class names")])
+        names = [line.strip() for _, line in read_lines(path, "class names")]
+        names = _without_numbers(names) if places.classes else names
     if names is not None and (twice := [name for name, count in Counter(names).items() if count > 1]):
         raise DataError(f"{path}: {twice[0]!r} is there twice")
     if names is None:
@@ -148,11 +150,13 @@ def find_classes(data: DataConfig, places: Places) -> list[str]:
 
 
 def _without_numbers(names: list[str]) -> list[str]:
-    """Class names from lines such as `1 ApplyEyeMakeup`, if all lines are numbered so, from 0 or from 1."""
-    pairs = [name.partition(" ") for name in names]
-    counts = [[str(first + i) for i in range(len(names))] for first in (0, 1)]
-    numbered = [number for number, _, _ in pairs] in counts and all(name.strip() for _, _, name in pairs)
-    return [name.strip() for _, _, name in pairs] if numbered else names
+    """Class names from lines such as `1 ApplyEyeMakeup` or `0,wave`, if all are numbered so, from 0 or from 1."""
+    matches = [re.fullmatch(r"0*([0-9]+)[\s,;:]+(\S.*)", name) for name in names]
+    if len(matches) > 1 and not matches[0]:  # a heading
+        matches = matches[1:]
+    numbers = [match[1] for match in matches if match]
+    counts = [[str(first + i) for i in range(len(matches))] for first in (0, 1)]
+    return [match[2] for match in matches if match] if numbers in counts else names
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -180,13 +184,18 @@ def write_dataset(
     """
     folder.mkdir(parents=True, exist_ok=True)
     manifest = read_manifest(folder)
+    others = [name for name in manifest["stores"] if name != store]
+    names, there = "".join(f"{name}\n" for name in classes), folder / "classes.txt"
+    if others and there.exists() and read_text(there, "class names") != names:
+        wrong = f"{folder} is prepared as {others[0]}, too, with other classes"
+        raise DataError(wrong, "choose another --out, or remove that folder")
     for split, videos in records.items():
         path = folder / dataset.list_name(store, split)
         if videos:
             write_list(path, videos)
         else:
             remove(path)  # one of an earlier run would not belong to the other list
-    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
+    write_text(there, names)
     counts = {split: len(videos) for split, videos in records.items()}
     own = {"media": media, "videos": counts, **facts}
     text = json.dumps({"dataset": dataset.name, "stores": {**manifest["stores"], store: own}}, indent=2) + "\n"

@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 VIDEO_SUFFIXES = frozenset((
-    ".264", ".265", ".3g2", ".3gp", ".amv", ".apng", ".asf", ".av1", ".avi", ".dav", ".divx", ".dv", ".f4v",
-    ".flv", ".gif", ".h264", ".h265", ".hevc", ".insv", ".ivf", ".lrv", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v",
-    ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf",
-    ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts", ".vc1", ".vob", ".webm", ".wmv",
-    ".wtv", ".xvid", ".y4m",
+    ".264", ".265", ".360", ".3g2", ".3gp", ".3gp2", ".3gpp", ".amv", ".apng", ".asf", ".av1", ".avc", ".avi",
+    ".dav", ".dif", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h263", ".h264", ".h265", ".hevc", ".insv", ".ismv",
+    ".ivf", ".lrv", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv",
+    ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".obu", ".ogg", ".ogm",
+    ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".tp", ".trp", ".ts", ".vc1", ".vob", ".webm", ".wmv", ".wtv", ".xvid",
+    ".y4m",
 ))  # fmt: skip
 """Of the video files that FFmpeg reads and `data/container.py` allows."""
 PICTURE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
 _LABELS = frozenset((".csv", ".json", ".tsv", ".txt"))
-_SYSTEM = frozenset(
-    ("__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini", "lost+found")
-)
+_SYSTEM = frozenset((
+    "__macosx", "@eadir", "@recycle", "#recycle", "$recycle.bin", "system volume information", "thumbs.db",
+    "desktop.ini", "lost+found",
+))  # fmt: skip
 """What systems and network drives put beside the files of people."""
 FRAME = re.compile(rf"(.*?)([0-9]+)({'|'.join(map(re.escape, sorted(PICTURE_SUFFIXES)))})", re.IGNORECASE)
 """What comes before its number, the number, and the suffix of a frame's file name."""
@@ -44,6 +46,11 @@ def is_hidden(name: str) -> bool:
 def name_key(name: str) -> str:
     """The same for names that differ in case, or in how their accents are stored."""
     return unicodedata.normalize("NFC", name).lower()
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder. `Path.exists` raises an error for a name that is too long."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def spellings(path: str) -> list[str]:
@@ -93,6 +100,12 @@ class Media:
     left_out: list[Path] = field(default_factory=list)
     suffixes: Counter[str] = field(default_factory=Counter)
 
+    def has(self, name: str) -> bool:
+        """Whether a video or a folder of frames of this path or name is there."""
+        keys = {name_key(Path(name).name), name_key(Path(name).stem)}
+        found = keys & self.videos.keys() or keys & self.frames.keys()
+        return bool(found) or any(is_there(self.root / path) for path in spellings(name))
+
     def summary(self) -> str:
         """What was found, in words."""
         videos, frames = (sum(map(len, found.values())) for found in (self.videos, self.frames))
@@ -103,15 +116,19 @@ class Media:
 def candidates(
     found: dict[str, list[Path]] | dict[str, list[FrameSet]], names: Iterable[str], folders: Iterable[str]
 ) -> list[Path | FrameSet]:
-    """The items with the first of these names that was found; first come those below a folder of `folders`."""
+    """The items with the first of these names that was found.
+
+    First come those below a folder of `folders`, and of these those that are spelled so, capitals included.
+    """
     wanted = {name_key(folder) for folder in folders}
+    exact = {Path(name).name for name in names}
 
-    def elsewhere(item: Path | FrameSet) -> bool:
-        path = item if isinstance(item, Path) else item.path
-        return not wanted & {name_key(part) for part in path.parts[:-1]}
+    def rank(item: Path | FrameSet) -> tuple[bool, bool]:
+        path, name = (item, item.stem) if isinstance(item, Path) else (item.path, item.path.name)
+        return not wanted & {name_key(part) for part in path.parts[:-1]}, name not in exact
 
-    items = next((found[key] for name in names if (key := name_key(name)) in found), [])
-    return sorted(items, key=elsewhere)
+    items = next((found[key] for name in names if (key := name_key(Path(name).name)) in found), [])
+    return sorted(items, key=rank)
 
 
 def left_out(paths: Sequence[Path], root: Path) -> list[str]:
@@ -227,14 +244,16 @@ def number_frames(folder: Path, names: Sequence[str]) -> FrameSet | str | None:
     if len(frames) != last - first + 1:
         missing = next(number for number in range(first, last) if number not in frames)
         return f"frame {missing} of {first} to {last} is missing"
-    template = f"{prefix}{{:0{len(frames[first][2])}}}{frames[first][3]}"
+    braces = prefix.replace("{", "{{").replace("}", "}}")
+    template = f"{braces}{{:0{len(frames[first][2])}}}{frames[first][3]}"
     for number, match in frames.items():
-        if "{" in prefix or "}" in prefix or template.format(number) != match[0]:
+        if template.format(number) != match[0]:
             return f"{match[0]} is not named as {frames[first][0]} is"
     return FrameSet(folder, len(frames), first, template)
 
 
 def count_frames(folder: Path, template: str) -> int:
     """How many files of a folder are named as its frames are; others, such as `Thumbs.db`, do not count."""
-    naming = re.compile("[0-9]+".join(map(re.escape, re.split(r"\{.*\}", template))))
+    parts = [part.replace("{{", "{").replace("}}", "}") for part in re.split(r"\{:[^{}]*\}", template)]
+    naming = re.compile("[0-9]+".join(map(re.escape, parts)))
     return sum(naming.fullmatch(name) is not None for name in os.listdir(folder))  # noqa: PTH208

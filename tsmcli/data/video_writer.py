@@ -39,7 +39,7 @@ class VideoWriter:
         self._clock = clock or (None if rate else Fraction(1, 1000))
         self._part = part_of(path)
         remove_stale_parts(path)
-        self._container = av.open(str(self._part), "w", format="mp4")
+        self._container = av.open(f"file:{self._part.absolute()}", "w", format="mp4")
         self._stream: Any = None
         self._last = -1
         self._failed = False
@@ -59,8 +59,19 @@ class VideoWriter:
         finally:
             remove(self._part)
 
-    def write(self, frame: Frame, time_sec: float = 0.0, words: str = "", *, colours: str = "rgb24") -> None:
-        """Add a frame [H, W, 3], with words in its corner; without a rate it is shown from `time_sec` on."""
+    def write(
+        self,
+        frame: Frame,
+        time_sec: float = 0.0,
+        words: str = "",
+        *,
+        shown_sec: float = 0.0,
+        colours: str = "rgb24",
+    ) -> None:
+        """Add a frame [H, W, 3], with words in its corner.
+
+        With a clock it is shown from `time_sec` on; how long, only the last one needs to say.
+        """
         if not self._stream:
             self._start(*frame.shape[:2])
         height, width = self._stream.height, self._stream.width
@@ -72,14 +83,16 @@ class VideoWriter:
             draw_words(picture, words)
         shown = av.VideoFrame.from_ndarray(picture, format=colours)
         if self._clock:
-            self._last = max(self._last + 1, round(time_sec / self._clock))
+            before, self._last = self._last, max(self._last + 1, round(time_sec / self._clock))
             shown.pts, shown.time_base = self._last, self._clock
+            shown.duration = round(shown_sec / self._clock) or self._last - max(before, 0) or 1
         self._encode(shown)
 
     def _start(self, height: int, width: int) -> None:
         if min(height, width) < 2:
             raise DataError(f"{self.path}: frames of {width}x{height} pixels make no video")
-        self._stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
+        options = {**self._options, **({"flags": "+frame_duration"} if self._clock else {})}
+        self._stream = self._container.add_stream("libx264", rate=self._rate, options=options)
         self._stream.pix_fmt = "yuv420p"
         self._stream.height, self._stream.width = height // 2 * 2, width // 2 * 2  # H.264 needs even sides
         if self._clock:

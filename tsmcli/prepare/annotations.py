@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,8 +98,10 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, st
     Fields are divided by tabs, semicolons or commas, whichever the header has. Names of columns are in lower case.
     """
     numbered = read_lines(path, "a table")
+    if numbered and re.fullmatch(r"sep=.", numbered[0][1].strip()):  # Excel
+        numbered = numbered[1:]
     lines = [f"{line}\n" for _, line in numbered]
-    delimiter = next((mark for mark in "\t;" if lines and mark in lines[0]), ",")
+    delimiter = next((mark for mark in "\t;," if lines and _has(lines[0], mark, columns)), ",")
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     rows: list[tuple[str, dict[str, str]]] = []
     header: list[str] = []
@@ -108,9 +111,13 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, st
             values = [field.strip() for field in fields]
             if not header:
                 header = [value.lower() for value in values]
+                if twice := [name for name in columns if header.count(name) > 1]:
+                    raise DataError(f"{where}: the column {twice[0]} is there twice")
                 absent = [name for name in columns if name not in header]
                 if absent:
                     raise DataError(f"{where}: no column {', '.join(absent)}; the columns are {', '.join(values)}")
+            elif not any(values):
+                continue
             elif any(values[len(header) :]):
                 raise DataError(f"{where}: more fields than columns", hint='write a field with a comma as "a, b"')
             else:
@@ -122,11 +129,20 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, st
     return rows
 
 
+def _has(heading: str, delimiter: str, columns: Sequence[str]) -> bool:
+    """Whether a line, divided so, names all columns."""
+    try:
+        fields = next(csv.reader([heading], delimiter=delimiter, skipinitialspace=True))
+    except csv.Error:
+        return False
+    return {*columns} <= {field.strip().lower() for field in fields}
+
+
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A CSV file, whole or not at all."""
     buffer = io.StringIO()
     csv.writer(buffer).writerows([header, *rows])
-    write_text(path, buffer.getvalue())
+    write_text(path, buffer.getvalue(), "backslashreplace")  # names of files may be any bytes
 
 
 def zoo_order(dataset: str, names: list[str], path: Path) -> tuple[list[str], tuple[str, ...]]:

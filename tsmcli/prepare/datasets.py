@@ -39,7 +39,7 @@ def read_annotations(
     if dataset == "folder":
         found = read_folder(media, val_share, group, seed)
     elif dataset == "csv":
-        found = read_table(where or media.root / "annotations.csv", val_share, seed)
+        found = read_table(where or media.root / "annotations.csv", val_share, seed, media.has)
     else:
         readers = {"k400": read_k400, "sthv1": read_lines_of_labels, "jester": read_lines_of_labels,
                    "sthv2": read_sthv2, "diving48": read_diving48}  # fmt: skip

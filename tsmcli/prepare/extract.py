@@ -217,9 +217,10 @@ def _write_seekable(job: Job, part: Path, begin: Begin) -> int:
         timeline, times = reader.timeline, reader.times.tolist()
         mean_rate = timeline.rate.limit_denominator(100_000)
         with VideoWriter(part, mean_rate, timeline.clock, **options) as video:
-            shown = chain(times, repeat(times[-1]))
-            for picture, time_sec in zip(_pictures(job, reader, begin), shown, strict=False):
-                video.write(picture, time_sec, colours="bgr24")
+            ends = [*times[1:], timeline.duration_sec]
+            shown = chain(zip(times, ends, strict=True), repeat((times[-1], ends[-1])))
+            for picture, (start, end) in zip(_pictures(job, reader, begin), shown, strict=False):
+                video.write(picture, start, shown_sec=end - start, colours="bgr24")
     if not part.exists():
         raise DataError(f"{job.source}: no frame can be decoded")
     return 0  # lists of videos hold no frame counts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,12 +11,15 @@ import numpy as np
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import LIMITS, DataConfig, Store
-from tsmcli.data.media import FrameSet, Media, candidates, name_key, scan
+from tsmcli.data.decode import FrameFolder, FrameReader
+from tsmcli.data.listfile import unlistable
+from tsmcli.data.media import PICTURE_SUFFIXES, FrameSet, Media, candidates, name_key, scan, suffix_of
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError
 from tsmcli.prepare.annotations import Annotations, Item
 from tsmcli.prepare.datasets import read_annotations
 from tsmcli.prepare.extract import Job, Size, Target
+from tsmcli.prepare.own import thin_classes
 
 _KINDS: dict[str, tuple[Target, Store]] = {
     "frames": ("frames", "frames"), "zip": ("zip", "zip"), "seekable": ("seekable", "video"),
@@ -87,9 +92,11 @@ def plan_media(
     chosen: list[str] = []
     places = [(item, _find(item, source, media, chosen, want_video=want_video)) for item in labels.items]
     lost = [item for item, here in places if not here]
-    good = [here for _, here in places if here]
+    listed = [(here, unlistable(here.path.as_posix())) for _, here in places if here]
+    good = [here for here, wrong in listed if not wrong]
     annotated = {name_key(Path(name).name) for item in lost for name in item.names}
-    unusable = [(str(p), reason) for p, reason in media.gaps.items() if name_key(p.name) in annotated]
+    unusable = [(str(here.path), wrong) for here, wrong in listed if wrong]
+    unusable += [(str(p), reason) for p, reason in media.gaps.items() if name_key(p.name) in annotated]
     if not good:
         names = ", ".join(labels.items[0].names) if labels.items else "nothing"
         wrong = f"{source}: none of the {len(labels.items)} annotated videos is there"
@@ -105,6 +112,10 @@ def plan_media(
         hint = "--store frames uses the frames as they are"
         raise DataError(f"{source}: holds folders of frames; --store {store} and sizes are for videos", hint)
     kept = [f for f in good if (not f.frames) == as_videos]
+    if name == "folder":
+        if kept and not any(found.item.split == "train" for found in kept):
+            raise DataError(f"{source}: none of the {len(kept)} videos that are there is for training")
+        labels = replace(labels, notes=(*labels.notes, *thin_classes(labels.classes, [f.item for f in kept])))
     lost += [f.item for f in good if (not f.frames) != as_videos]
     if chosen:
         twice = (
@@ -115,37 +126,47 @@ def plan_media(
 
 
 def _find(item: Item, source: Path, media: Media, chosen: list[str], *, want_video: bool) -> MatchedVideo | None:
-    """Where an annotated video lies. Of several files of its name the first one is taken that can be read."""
+    """Where an annotated video lies. Of several of its name the one is taken that has most frames to read."""
     for name in item.names:
         direct = Path(name)
-        if (len(direct.parts) > 1 or direct.suffix) and (source / direct).is_file():
+        named = len(direct.parts) > 1 or direct.suffix
+        if named and suffix_of(name) not in PICTURE_SUFFIXES and os.path.isfile(source / direct):  # noqa: PTH113  a name that is too long is none
             return MatchedVideo(item, direct)
         folders = media.frames.get(name_key(direct.name), [])
         if len(direct.parts) > 1 and (found := next((f for f in folders if f.path == direct), None)):
             return MatchedVideo(item, found.path, found)
-    prefer = (item.split, "validation" if item.split == "val" else item.split, item.folder)
-    videos = [path for path in candidates(media.videos, item.names, prefer) if isinstance(path, Path)]
-    frames = [found for found in candidates(media.frames, item.names, prefer) if isinstance(found, FrameSet)]
-    if videos and (want_video or not frames):
-        video = videos[0]
-        if len(videos) > 1:
-            video = next((path for path in videos if _readable(source / path)), video)
-            others = ", ".join(str(path) for path in videos if path != video)
-            chosen.append(f"{video} is used, not {others}")
-        return MatchedVideo(item, video)
-    if len(frames) > 1:
-        chosen.append(f"{frames[0].path} is used, not {', '.join(str(found.path) for found in frames[1:])}")
-    return MatchedVideo(item, frames[0].path, frames[0]) if frames else None
+    above = [part for name in item.names for part in Path(name).parts[:-1]]
+    prefer = (item.split, "validation" if item.split == "val" else item.split, item.folder, *above)
+    videos = candidates(media.videos, item.names, prefer)
+    here = videos if videos and want_video else candidates(media.frames, item.names, prefer) or videos
+    if not here:
+        return None
+    best = here[0]
+    if len(here) > 1:
+        best = max(here, key=lambda found: _readable_frames(source, found))
+        others = ", ".join(_name(found) for found in here if found is not best)
+        chosen.append(f"{_name(best)} is used, not {others}")
+    return MatchedVideo(item, best.path, best) if isinstance(best, FrameSet) else MatchedVideo(item, best)
 
 
-def _readable(path: Path) -> bool:
-    """Whether the first, the middle and the last frame of a video can be decoded."""
+def _name(found: Path | FrameSet) -> str:
+    return str(found.path if isinstance(found, FrameSet) else found)
+
+
+def _readable_frames(source: Path, found: Path | FrameSet) -> int:
+    """How many frames a video has; 0 where the first, the middle or the last cannot be decoded."""
+    path = source / _name(found)
+    reader: FrameReader
     try:
-        with PyAVReader(path, timeout_sec=30) as reader:
+        if isinstance(found, FrameSet):
+            reader = FrameFolder(path, found.count, *found.naming)
+        else:
+            reader = PyAVReader(path, timeout_sec=30)
+        with closing(reader):
             reader.read(np.array([0, reader.num_frames // 2, reader.num_frames - 1]))
+            return reader.num_frames
     except DataError:
-        return False
-    return True
+        return 0
 
 
 def _made_here(dataset: str, out: Path) -> frozenset[Path]:

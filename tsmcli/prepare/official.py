@@ -114,10 +114,7 @@ def _join(plan: MediaPlan, jobs: Sequence[Job], mine: list[Extracted], part: int
             errors = [(str(r.job.source), r.error) for r in mine if r.error]
             written = part in waiting  # another process took the note of this part, too, when it wrote the lists
             return PreparedDataset(plan, {}, [], errors, [] if written else waiting)
-        prepared = _finish(plan, [_stored(job, notes[i % parts]) for i, job in enumerate(jobs)])
-        for number in range(1, parts + 1):
-            remove(_note(plan, number, parts))
-    return prepared
+        return _finish(plan, [_stored(job, notes[i % parts]) for i, job in enumerate(jobs)])
 
 
 def _note(plan: MediaPlan, part: int, parts: int) -> Path:
@@ -156,6 +153,11 @@ def _finish(plan: MediaPlan, results: Sequence[Extracted]) -> PreparedDataset:
         else:
             remove(plan.out / name)
     counts = _write_lists(plan, {result.job.target: result for result in results})
+    for note in plan.out.glob(".prepare-*-of-*.json"):
+        remove(note)
+    for left in plan.out.glob(".prepare-*-of-*.lock"):  # of processes that were killed
+        with contextlib.suppress(Timeout, OSError), FileLock(left, timeout=0):
+            left.unlink()
     return PreparedDataset(plan, counts, differences(plan, counts), failures)
 
 

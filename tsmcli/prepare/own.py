@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -27,8 +27,8 @@ from tsmcli.prepare.annotations import Annotations, Item, read_csv
 T = TypeVar("T")
 
 _SPLITS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validate": "val", "validation": "val",
+    "dev": "val", "eval": "val", "evaluation": "val", "test": "test", "testing": "test",
 }  # fmt: skip
 """What people call splits, in lower case."""
 
@@ -50,11 +50,13 @@ def read_folder(media: Media, val_share: float, group: str | None, seed: int) ->
     ready = _ready_splits(there)
     depth = 1 if ready else 0
     paths = [p for p in there if len(p.parts) > depth + 1 and (not ready or ready.get(p.parts[0]))]
-    labels = [unicodedata.normalize("NFC", path.parts[depth]) for path in paths]
+    labels = [unicodedata.normalize("NFC", path.parts[depth]).strip() for path in paths]
     classes = sorted(set(labels), key=natural)
     if len(classes) < 2:
         wrong = f"{media.root}: {len(classes)} class folders with videos; at least 2 are needed"
-        hint = f"expected {media.root}/<class name>/<video>"
+        tops = {path.parts[0] for path in there if len(path.parts) > 2}
+        inside = f"; or is it --source {media.root / min(tops)}?" if len(tops) == 1 else ""
+        hint = f"expected {media.root}/<class name>/<video>{inside}"
         raise DataError(f"{wrong}. Found {media.summary()}", hint)
     index = {name: i for i, name in enumerate(classes)}
     drawn: set[int] = set()
@@ -65,10 +67,11 @@ def read_folder(media: Media, val_share: float, group: str | None, seed: int) ->
         split = "val" if number in drawn else ready.get(path.parts[0]) or "train"
         items.append(Item(split, (path.as_posix(),), index[label], path.parent.as_posix()))
     notes = [f"{folder}/ is the {split} split" for folder, split in ready.items() if split and folder != split]
+    notes += _split_in_doubt(paths) if not ready else []
     unused = sorted({*there, *media.left_out, *(frames if there != frames else ())} - {*paths})
     notes += left_out(unused, media.root)
     notes += [f"left out: {path}: {wrong}" for path, wrong in media.gaps.items() if there == frames]
-    return Annotations(classes, items, [], (*notes, *_thin(classes, items)), facts={"seed": seed})
+    return Annotations(classes, items, [], tuple(notes), facts={"seed": seed})
 
 
 def _ready_splits(paths: Sequence[Path]) -> dict[str, str]:
@@ -78,10 +81,27 @@ def _ready_splits(paths: Sequence[Path]) -> dict[str, str]:
     """
     tops = {path.parts[0] for path in paths if len(path.parts) > 1}
     deep = sorted({path.parts[0] for path in paths if len(path.parts) > 2})
-    found = {top: split for top in deep if (split := _SPLITS.get(top.lower()))}
+    found = {top: split for top in deep if (split := split_of(top))}
     if "train" not in found.values() or (len({*found.values()}) < 2 and len(tops) > 1):
         return {}
     return _test_as_val(found)
+
+
+def _split_in_doubt(paths: Sequence[Path]) -> list[str]:
+    """A note where all class folders hold folders of the same names, which may be the classes."""
+    inside: dict[str, set[str]] = {}
+    for path in paths:
+        inside.setdefault(path.parts[0], set()).update(path.parts[1:-1][:1])
+    same = set.intersection(*inside.values())
+    if not same:
+        return []
+    tops, names = (", ".join(sorted(found)[:4]) for found in (inside, same))
+    return [f"classes are {tops}; each holds folders named {names}: are those the classes?"]
+
+
+def split_of(name: str) -> str | None:
+    """`train`, `val` or `test`, by any usual name: `Training`, `val_data`, `test set`."""
+    return _SPLITS.get(re.sub(r"[ _-]*(set|data|split)$", "", name.lower()))
 
 
 def _test_as_val(splits: dict[str, str]) -> dict[str, str]:
@@ -90,7 +110,7 @@ def _test_as_val(splits: dict[str, str]) -> dict[str, str]:
     return {name: instead if split == "test" else split for name, split in splits.items()}
 
 
-def _thin(classes: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
+def thin_classes(classes: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
     """What there is to say of classes that lack videos in a split."""
     counts = Counter((item.split, item.label) for item in items)
     for split, so in (("train", "it cannot be learned"), ("val", "its accuracy is not known")):
@@ -102,17 +122,19 @@ def _thin(classes: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
             yield f"{len(lacking)} of {len(classes)} classes have no {split} video, so {so}: {shown}"
 
 
-def natural(name: str) -> list[str | tuple[int, str]]:
+def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
     """A key by which `clip 2` comes before `clip 10`."""
     parts = re.split("([0-9]+)", name)
-    return [(len(n := part.lstrip("0")), n) if i % 2 else part for i, part in enumerate(parts)]
+    return [(len(n := part.lstrip("0")), n) if i % 2 else part for i, part in enumerate(parts)], name
 
 
-def read_table(path: Path, val_share: float, seed: int) -> Annotations:
+def read_table(
+    path: Path, val_share: float, seed: int, is_there: Callable[[str], bool] = lambda _path: True
+) -> Annotations:
     """A table with the columns `path` and `label`, and `split` (train or val) if it is known.
 
     Labels are class names, sorted into an order, or numbers, kept as they are. Without a split a share of each
-    class, drawn with `seed`, becomes validation.
+    class, of the videos that are there, drawn with `seed`, becomes validation.
 
     Raises:
         DataError: a column is missing, or a value cannot be understood.
@@ -131,13 +153,16 @@ def read_table(path: Path, val_share: float, seed: int) -> Annotations:
     if numeric and labels != [str(i) for i in range(len(labels))]:
         hint = "numbers of classes count from 0; or write class names"
         raise DataError(f"{path}: the labels are not all of 0 to {labels[-1]}", hint)
+    if len(labels) < 2:
+        raise DataError(f"{path}: {len(labels)} class; at least 2 are needed")
     index = {name: i for i, name in enumerate(labels)}
     said = [row.get("split", "").lower() for _, row in rows]
     for (where, _), word in zip(rows, said, strict=True):
-        if word and word not in _SPLITS:
+        if word and not split_of(word):
             raise DataError(f"{where}: split {word[:40]!r} is neither train nor val")
-    splits = _test_as_val({word: _SPLITS[word] for word in sorted({*said} - {""})})
-    drawn = draw_val(names, val_share, seed)
+    splits = _test_as_val({word: split_of(word) or "" for word in sorted({*said} - {""})})
+    there = [number for number, (_, row) in enumerate(rows) if is_there(row["path"])]
+    drawn = {there[i] for i in draw_val([names[number] for number in there], val_share, seed)}
     items = []
     for number, ((_, row), name, word) in enumerate(zip(rows, names, said, strict=True)):
         split = splits[word] if word else "val" if number in drawn else "train"
@@ -148,7 +173,7 @@ def read_table(path: Path, val_share: float, seed: int) -> Annotations:
     classes = [f"class {n}" for n in labels] if numeric else labels
     notes = [f"split {word} is used as {split}" for word, split in splits.items() if split and split != word]
     notes += [f"left out: {said.count(w)} rows of split {w}: there is val" for w, s in splits.items() if not s]
-    return Annotations(classes, items, [path], (*notes, *_thin(classes, items)), facts={"seed": seed})
+    return Annotations(classes, items, [path], tuple(notes), facts={"seed": seed})
 
 
 def _inside(folder: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tsmcli.data.dataset import BadVideo
 from tsmcli.recipes.predict import Predictions, Window
-from tsmcli.report.tables import percent, print_csv, print_json, print_table
+from tsmcli.report.tables import on_one_line, percent, print_csv, print_json, print_table
 
 
 def print_predictions(found: Predictions, top: int, *, style: Literal["table", "json", "csv"]) -> None:
@@ -59,7 +59,7 @@ def guesses(found: Predictions, window: Window, top: int) -> Iterator[tuple[int,
 
 def reason(video: BadVideo) -> str:
     """Why a video could not be read, with its path."""
-    return video.reason if video.path in video.reason else f"{video.path}: {video.reason}"
+    return on_one_line(video.reason if video.path in video.reason else f"{video.path}: {video.reason}")
 
 
 def _span(window: Window, digits: int) -> list[str]:
