@@ -487,8 +487,8 @@ def test_names_that_no_list_can_hold_are_failures_of_their_own(here: Path) -> No
     (here / os.fsdecode(b"in/wave/\xff.mp4")).write_bytes(b"no video")
     done = tsm("prepare-data", "folder", "--source", "in", "--out", "out", "--store", "zip")
     assert done.code == 3
-    assert "'wave/a\\\\nb.mp4' cannot stand in a list" in done.err or "'wave/a\\nb.mp4' cannot stand" in done.err
-    assert len(list(csv.reader(Path("out/failures.csv").open()))) == 3
+    assert "'wave/a\\nb.mp4' cannot stand in a list" in done.err
+    assert len(list(csv.reader(io.StringIO(Path("out/failures.csv").read_text())))) == 3
     split = find_split(DataConfig(store="zip"), Places(folder=Path("out")), "train", ["#yoga", "wave"])
     for record in split.records:
         with open_reader(split, record, DataConfig(store="zip")) as reader:
