@@ -203,7 +203,7 @@ PROTOCOLS = {
 
 
 class TrainConfig(Section):
-    """Optimisation. SGD with the learning rate and weight decay groups of the TSM authors."""
+    """Optimisation, with the learning rate and weight decay groups of the TSM authors."""
 
     epochs: int = Field(50, ge=1, le=1_000_000)
     batch: int = Field(8, ge=1, le=65536, description="videos per process and forward pass")
@@ -218,7 +218,10 @@ class TrainConfig(Section):
         0.0, ge=0, description="rise linearly to lr over so many epochs; may be a fraction"
     )
     warmup_from: float = Field(0.1, ge=0, le=1, description="the share of lr that the warm-up starts from")
-    momentum: float = Field(0.9, ge=0, lt=1)
+    optimizer: Literal["sgd", "adamw"] = Field(
+        "sgd", description="published: sgd; adamw suits small sets, at a learning rate of about 1e-3"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; of adamw its first beta")
     weight_decay: float = Field(1e-4, ge=0, le=1e6)
     fc_lr5: bool = Field(True, description="classifier weight at 5x and bias at 10x the learning rate")
     clip_norm: float = Field(20.0, gt=0, description="largest L2 norm of all gradients together")

@@ -74,9 +74,11 @@ def losses(run: Path) -> list[float]:
     return [line["train/loss"] for line in log_of(run) if "train/loss" in line]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_and_resumed_to_the_bit(here: Path, number: int, code: int) -> None:
-    sets = ["--set", *SMALL, "train.epochs=6"]
+@pytest.mark.parametrize(
+    ("number", "code", "optimizer"), [(signal.SIGTERM, 143, "sgd"), (signal.SIGINT, 130, "adamw")]
+)
+def test_stopped_and_resumed_to_the_bit(here: Path, number: int, code: int, optimizer: str) -> None:
+    sets = ["--set", *SMALL, "train.epochs=6", f"train.optimizer={optimizer}"]
     assert tsm("train", "--preset", "demo", "--work-dir", "whole", *sets).code == 0
     process = start("--preset", "demo", "--work-dir", "stopped", *sets)
     while not any("train/loss" in line for line in log_lines(here / "stopped")):

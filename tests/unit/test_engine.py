@@ -28,7 +28,7 @@ from tsmcli.engine.checkpoint import (
 from tsmcli.engine.device import choose_device, keep_freed_memory
 from tsmcli.engine.learner import Learner, make_learner, take_step
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
-from tsmcli.engine.memory import largest_batch, saved_bytes, step_bytes
+from tsmcli.engine.memory import largest_batch, num_parameters, saved_bytes, step_bytes
 from tsmcli.engine.optim import lr_factor, make_optimizer, param_groups, scaled_lr, set_lr, set_training
 from tsmcli.engine.processes import ALONE
 from tsmcli.engine.scores import VideoScored, average_views, score_videos, view_logits
@@ -80,6 +80,18 @@ def test_groups_follow_the_schedule() -> None:
     plain = param_groups(model, fc_lr5=False)
     assert [name for name, _ in plain[2].params][-1] == "fc.weight"
     assert sum(len(g.params) for g in plain) == len(list(model.parameters()))
+
+
+def test_adamw_steps_as_its_authors_wrote_it() -> None:
+    """Decay first, then the step, which at the first one is the rate, whatever the gradient."""
+    model = build_model(MODEL, 3, seed=0)
+    config = TrainConfig(optimizer="adamw", weight_decay=0.1, fc_lr5=False)
+    optimizer = make_optimizer(model, config, lr=0.01)
+    before = model.fc.weight.detach().clone()
+    model.fc.weight.grad = torch.full_like(before, 3.0)
+    optimizer.step()
+    assert torch.allclose(model.fc.weight, before * (1 - 0.01 * 0.1) - 0.01, atol=1e-6)
+    assert step_bytes(Config(train=config), 3, 1) - step_bytes(Config(), 3, 1) == 4 * num_parameters(Config(), 3)
 
 
 def learner_of(config: TrainConfig, model: TSM | None = None, lr: float = 0.01) -> Learner:

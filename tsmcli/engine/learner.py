@@ -36,7 +36,7 @@ class Learner:
 
     model: TSM
     network: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
     config: TrainConfig

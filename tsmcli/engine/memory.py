@@ -63,13 +63,18 @@ def num_parameters(config: Config, num_classes: int) -> int:
         return sum(p.numel() for p in TSM(config.model, num_classes).parameters())
 
 
+def kept_numbers(config: Config) -> int:
+    """How many numbers a training keeps for each that it learns: itself, the optimiser's, and its average."""
+    return 1 + {"sgd": 1, "adamw": 2}[config.train.optimizer] + (config.train.ema > 0)
+
+
 def step_bytes(config: Config, num_classes: int, batch: int) -> int:
     """An estimate of the memory of one training step in fp32, without computing anything.
 
-    Weights, gradients, momentum and average, the clips, and the activations kept for the backward pass.
+    Weights, gradients, what the optimiser keeps, average, clips, and activations kept for the backward pass.
     """
     clips = batch * config.model.num_segments * 3 * config.augment.crop_px**2
-    numbers = num_parameters(config, num_classes) * (4 if config.train.ema else 3) + clips
+    numbers = num_parameters(config, num_classes) * (1 + kept_numbers(config)) + clips
     return 4 * numbers + activation_bytes(config, num_classes, batch)
 
 

@@ -1,4 +1,4 @@
-"""SGD with the TSM authors' parameter groups, and the schedule of its learning rate."""
+"""The optimiser, with the TSM authors' parameter groups, and the schedule of its learning rate."""
 
 from __future__ import annotations
 
@@ -56,13 +56,15 @@ def param_groups(model: nn.Module, *, fc_lr5: bool = True) -> list[ParamGroup]:
     return list(groups.values())
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig, lr: float) -> torch.optim.SGD:
-    """SGD with momentum over the parameter groups; `lr` is the rate of the first epoch."""
+def make_optimizer(model: nn.Module, config: TrainConfig, lr: float) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, over the parameter groups; `lr` is the rate of the first epoch."""
     groups = [
         {"name": group.name, "params": [p for _, p in group.params], "lr": lr * group.lr_mult,
          "initial_lr": lr * group.lr_mult, "weight_decay": config.weight_decay * group.decay_mult}
         for group in param_groups(model, fc_lr5=config.fc_lr5)
     ]  # fmt: skip
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, betas=(config.momentum, 0.999))
     return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
 
 

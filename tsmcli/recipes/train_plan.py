@@ -16,7 +16,7 @@ from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, Split, find_classes, find_split
 from tsmcli.data.shards import TrainOrder
 from tsmcli.engine.device import choose_precision
-from tsmcli.engine.memory import free_memory, num_parameters, step_bytes
+from tsmcli.engine.memory import free_memory, kept_numbers, num_parameters, step_bytes
 from tsmcli.engine.optim import freeze, lr_factor, param_groups, scaled_lr
 from tsmcli.engine.processes import World
 from tsmcli.errors import DataError, EnvironmentProblem
@@ -109,7 +109,7 @@ def check_paths(split: Split) -> None:
 
 def check_disk(folder: Path, config: Config, num_classes: int) -> None:
     """Raise EnvironmentProblem where two checkpoints and one being written do not fit on the disk."""
-    needed = 12 * num_parameters(config, num_classes) * (3 if config.train.ema else 2)
+    needed = 12 * num_parameters(config, num_classes) * kept_numbers(config)
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
