@@ -66,7 +66,7 @@ def test_train_then_test_then_eval(here: Path) -> None:
     assert "16 of 16 videos" in trained.err
     tested = tsm("test", "--checkpoint", run / "best.pt", "--out", "result.json", "--json").json()
     assert {*tested} == {
-        "top1", "top5", "mean_class", "videos", "complete", "protocol", "preset", "scores", "published",
+        "top1", "top5", "mean_class", "intervals", "videos", "complete", "protocol", "preset", "scores", "published",
     }  # fmt: skip
     assert tested["published"] is None
     assert tested["protocol"] == "uniform-1x1-56px-unscaled"

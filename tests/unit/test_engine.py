@@ -134,7 +134,7 @@ def test_every_preset_takes_a_step(name: str) -> None:
     (done,) = train_epoch(learner, [clips], order, config)  # type: ignore[arg-type]
     assert isinstance(done, StepDone)
     assert done.loss == pytest.approx(np.log(model.fc.out_features), rel=0.1), "a fresh classifier knows nothing"
-    assert done.lr == pytest.approx(scaled_lr(config.train))
+    assert done.lr == pytest.approx(scaled_lr(config.train) * lr_factor(config.train, 0))
     assert not torch.equal(model.fc.weight, before)
 
 

@@ -105,10 +105,10 @@ def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[s
         where = f"{folder / 'manifest.json'}: damaged where it tells of the {data.store} store"
         raise DataError(where, _MANIFEST_HINT) from None
     media = places.media or told
+    records = read_list(list_file, data.store, classes=classes or (), first_label=first, media=media)
     if not os.path.isdir(media):  # noqa: PTH112  a name that is too long is none
         hint = f"--media DIR says where it is\n{_how_to_make(data, folder)}"
         raise DataError(f"no media folder {media}, which the paths in {list_file} are relative to", hint)
-    records = read_list(list_file, data.store, classes=classes or (), first_label=first, media=media)
     _check_store(records[0], media, list_file, data.store)
     records = [_as_stored(record, media) for record in records]
     return Split(records, media, list_file, template, start, read_quarantine(folder))
