@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("seen", type=Path)
     parser.add_argument("list", type=Path)
     options = parser.parse_args()
-    labels = {Path(record.path).name: record.label for record in read_list(options.list, "video", None)}
+    labels = {Path(record.path).name: record.label for record in read_list(options.list, "video")}
     right: dict[str, list[bool]] = {}
     for line in options.seen.read_text().splitlines():
         seen = json.loads(line)

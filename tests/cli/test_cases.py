@@ -260,12 +260,14 @@ def test_class_folders_of_frame_folders(here: Path) -> None:
 
 def test_lists_and_classes_with_byte_order_marks(tmp_path: Path) -> None:
     text = CASES / "text"
-    assert read_list(text / "bom.txt", "video", 3) == read_list(text / "plain.txt", "video", 3)
+    assert read_list(text / "bom.txt", "video", classes=CLASSES) == read_list(
+        text / "plain.txt", "video", classes=CLASSES
+    )
     assert find_classes(DataConfig(), Places(classes=text / "classes_bom.txt")) == CLASSES
     for encoding in ("utf-16", "utf-8-sig"):
         copy = tmp_path / "list.txt"
         copy.write_text((text / "plain.txt").read_text().replace("\n", "\r\n"), encoding=encoding, newline="")
-        assert read_list(copy, "video", 3) == read_list(text / "plain.txt", "video", 3)
+        assert read_list(copy, "video", classes=CLASSES) == read_list(text / "plain.txt", "video", classes=CLASSES)
 
 
 def table(here: Path, text: str | bytes, names: list[str]) -> Any:

@@ -22,7 +22,7 @@ from tsmcli.presets import load_preset
 
 def dataset(demo_data: Path, *sets: str, views: Views | None = None) -> VideoDataset:
     config = load_preset("demo", sets)
-    records = read_list(demo_data / "demo_train_list_videos.txt", "video", 8)
+    records = read_list(demo_data / "demo_train_list_videos.txt", "video")
     return VideoDataset(Split(records, demo_data / "videos", demo_data), config, views)
 
 

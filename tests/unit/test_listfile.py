@@ -54,7 +54,7 @@ def test_messages_name_file_and_line(tmp_path: Path, line: str, store: str, mess
     path = tmp_path / "list.txt"
     path.write_text(f"{'good 3 0' if store == 'frames' else 'good.mp4 0'}\n{line}\n")
     with pytest.raises(DataError) as caught:
-        read_list(path, store, 5)  # type: ignore[arg-type]
+        read_list(path, store, classes=list("abcde"))  # type: ignore[arg-type]
     assert f"{path}:{message}" in str(caught.value)
 
 

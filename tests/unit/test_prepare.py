@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_bytes(demo_data: Path, tmp_path: Path) -> 
 
 def test_lists_are_balanced(demo_data: Path) -> None:
     for split, clips in (("train", 4), ("val", 2)):
-        records = read_list(demo_data / f"demo_{split}_list_videos.txt", "video", 8)
+        records = read_list(demo_data / f"demo_{split}_list_videos.txt", "video")
         labels = [record.label for record in records]
         assert [labels.count(label) for label in range(8)] == [clips] * 8
         assert all((demo_data / "videos" / record.path).is_file() for record in records)
@@ -110,7 +110,7 @@ def test_class_folders(tmp_path: Path) -> None:
     done = prepare_folder(source, tmp_path / "out", val_share=0.4)
     assert done.plan.annotations.classes == ["jump", "wave"]
     assert per_class(done) == {("train", "jump"): 3, ("train", "wave"): 3, ("val", "jump"): 2, ("val", "wave"): 2}
-    train, val = (read_list(tmp_path / f"out/folder_{s}_list_videos.txt", "video", 2) for s in ("train", "val"))
+    train, val = (read_list(tmp_path / f"out/folder_{s}_list_videos.txt", "video") for s in ("train", "val"))
     assert {r.path for r in train} | {r.path for r in val} == {
         p.relative_to(source).as_posix() for p in source.rglob("*.mp4")
     }

@@ -128,6 +128,7 @@ def check_limit(source: Path | str, what: str, value: float, limit: float) -> No
 
 
 UPRIGHT = (1.0, 0.0, 0.0, 1.0)
+"""The display matrix of a frame that is shown as it is stored."""
 
 
 class Upright:

@@ -46,15 +46,13 @@ class VideoRecord(NamedTuple):
 
 
 def read_list(
-    path: Path, store: Store, num_classes: int | None = None, *, classes: Sequence[str] = (),
-    first_label: int | None = 0, media: Path | None = None,
+    path: Path, store: Store, *, classes: Sequence[str] = (), first_label: int | None = 0, media: Path | None = None
 ) -> list[VideoRecord]:  # fmt: skip
     """Read a list file and check every line.
 
     Args:
-        num_classes: K; a label of K or more is an error.
-        classes: their names. With them, a line needs no label if its video lies in a folder that is named as a
-            class, as in the test lists of UCF101.
+        classes: their names; a label beyond them is an error. With them, a line needs no label if its video lies
+            in a folder that is named as a class, as in the test lists of UCF101.
         first_label: the number of the first class in this file (records count from 0); None: 0, or 1 where the
             folders of the videos show it, as in the training lists of UCF101.
         media: where the videos lie. A line that starts with `#` is a video if it is there, else a comment.
@@ -78,7 +76,7 @@ def read_list(
     first = first_label
     if first is None:
         first = 0 if problems else _first_label(path, [record for _, record in found], index)
-    if count := len(classes) or num_classes:
+    if count := len(classes):
         held = f"but there are {count} classes ({first} to {first + count - 1})"
         if first_label is None and min((r.label for _, r in found), default=0) == 1:
             held += "; if labels count from 1: --set data.first_label=1"
