@@ -226,6 +226,16 @@ class TrainConfig(Section):
     fc_lr5: bool = Field(True, description="classifier weight at 5x and bias at 10x the learning rate")
     clip_norm: float = Field(20.0, gt=0, description="largest L2 norm of all gradients together")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
+    balance: Literal["none", "power"] = Field(
+        "none",
+        description="power: draw a class with a probability proportional to (its share of the videos) ** "
+        "balance_power, then one of its videos; as many draws an epoch as there are videos",
+    )
+    balance_power: float = Field(0.0, ge=0, le=1, description="0 draws all classes alike, 1 all videos alike")
+    class_weights: Literal["none", "balanced"] | tuple[float, ...] = Field(
+        "none",
+        description="of the loss of each class, in index order; balanced: videos / (classes * videos of the class)",
+    )
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay of an average of the weights, which is then used; 0: off"
     )
@@ -261,6 +271,8 @@ class TrainConfig(Section):
     def _combinations(self) -> TrainConfig:
         if list(self.lr_steps) != sorted(set(self.lr_steps)) or any(step < 1 for step in self.lr_steps):
             raise ValueError(f"lr_steps must rise and be at least 1, not {list(self.lr_steps)}")
+        if isinstance(self.class_weights, tuple) and any(weight <= 0 for weight in self.class_weights):
+            raise ValueError(f"class_weights must be above 0, not {list(self.class_weights)}")
         if self.sync_bn and self.freeze_bn != "none":
             raise ValueError("sync_bn and freeze_bn cannot be combined: frozen batch norms have nothing to share")
         if self.sync_bn and self.accumulate > 1:

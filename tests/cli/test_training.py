@@ -75,10 +75,11 @@ def losses(run: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "optimizer"), [(signal.SIGTERM, 143, "sgd"), (signal.SIGINT, 130, "adamw")]
+    ("number", "code", "keys"),
+    [(signal.SIGTERM, 143, ()), (signal.SIGINT, 130, ("train.optimizer=adamw", "train.balance=power"))],
 )
-def test_stopped_and_resumed_to_the_bit(here: Path, number: int, code: int, optimizer: str) -> None:
-    sets = ["--set", *SMALL, "train.epochs=6", f"train.optimizer={optimizer}"]
+def test_stopped_and_resumed_to_the_bit(here: Path, number: int, code: int, keys: tuple[str, ...]) -> None:
+    sets = ["--set", *SMALL, "train.epochs=6", *keys]
     assert tsm("train", "--preset", "demo", "--work-dir", "whole", *sets).code == 0
     process = start("--preset", "demo", "--work-dir", "stopped", *sets)
     while not any("train/loss" in line for line in log_lines(here / "stopped")):
@@ -145,7 +146,7 @@ def test_one_and_two_processes_train_alike(here: Path) -> None:
     lines = Path("data/demo/demo_val_list_videos.txt").read_text().splitlines()
     Path("val.txt").write_text("\n".join(lines[:13]) + "\n")
     sets = ["--train-list", "train.txt", "--val-list", "val.txt", "--set", *SMALL, "train.epochs=2", "model.dropout=0",
-            "train.freeze_bn=statistics"]  # fmt: skip
+            "train.freeze_bn=statistics", "train.balance=power", "train.class_weights=balanced"]  # fmt: skip
     one = start("--preset", "demo", "--work-dir", "one", *sets)
     assert finish(one)[0] == 0
     two = start("--preset", "demo", "--work-dir", "two", "--gpus", 2, "--device", "cpu", *sets, "train.batch=4")

@@ -16,7 +16,7 @@ from tsmcli.config import Config, Views
 from tsmcli.data.dataset import BadVideo, Loader, Sample, VideoDataset, collate
 from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.data.location import Split
-from tsmcli.data.shards import TrainOrder, eval_shard, train_order
+from tsmcli.data.shards import TrainOrder, class_chances, eval_shard, train_order
 from tsmcli.presets import load_preset
 
 
@@ -147,12 +147,20 @@ def test_numpys_global_generator_is_not_used(demo_data: Path) -> None:
     assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002  # type: ignore[index]
 
 
-@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 3), st.integers(1, 4), st.integers(0, 3))
-def test_processes_share_the_steps_of_one(videos: int, batch: int, accumulate: int, world: int, first: int) -> None:
+@given(
+    st.integers(1, 60), st.integers(1, 5), st.integers(1, 3), st.integers(1, 4), st.integers(0, 3), st.booleans()
+)  # fmt: skip
+def test_processes_share_the_steps_of_one(
+    videos: int, batch: int, accumulate: int, world: int, first: int, balanced: bool
+) -> None:
     """Each step holds the same videos however many processes there are; an epoch can be entered at any step."""
     total = batch * accumulate * world
-    alone = TrainOrder(videos, total, seed=1)
-    ranks = [TrainOrder(videos, batch, accumulate, seed=1, rank=r, world_size=world) for r in range(world)]
+    chances = class_chances([i % 7 == 0 for i in range(videos)], 0) if balanced else None
+    alone = TrainOrder(videos, total, seed=1, chances=chances)
+    ranks = [
+        TrainOrder(videos, batch, accumulate, seed=1, rank=r, world_size=world, chances=chances)
+        for r in range(world)
+    ]
     for order in (alone, *ranks):
         order.start(2, min(first, order.steps - 1))
         assert len(list(order)) == len(order)
@@ -162,5 +170,30 @@ def test_processes_share_the_steps_of_one(videos: int, batch: int, accumulate: i
         assert all(len(numbers) <= batch for share in shares for numbers in share)
         together = sorted(n for share in shares for numbers in share for n in numbers)
         assert together == sorted(alone.batches(step)[0])
-    seen = sorted(n for order in ranks for keys in order for _, n in keys)
-    assert seen == sorted(alone.order[alone.first_step * total :])
+    seen = sorted(key for order in ranks for keys in order for key in keys)
+    assert seen == sorted(alone.keys[alone.first_step * total :])
+    assert len(set(alone.keys)) == videos, "every draw is a clip of its own"
+
+
+def test_balanced_draws_follow_mmaction2s_rule() -> None:
+    """`sample_by_class`: a class by its share ** power, then one of its videos, all alike."""
+    labels = [2] * 60 + [0] * 30 + [5] * 10
+    for power in (0.0, 0.5, 1.0):
+        by_class = {label: [i for i, own in enumerate(labels) if own == label] for label in {*labels}}
+        shares = {label: (len(videos) / 100) ** power for label, videos in by_class.items()}
+        expected = [shares[label] / sum(shares.values()) / len(by_class[label]) for label in labels]
+        chances = class_chances(labels, power)
+        assert chances == pytest.approx(expected, rel=1e-12)
+        drawn = [n for epoch in range(400) for n in train_order(100, seed=0, epoch=epoch, chances=chances)]
+        counts = np.bincount(drawn, minlength=100)
+        assert ((counts - 40_000 * chances) ** 2 / (40_000 * chances)).sum() < 149  # chi-square, 99.9 %, 99 d.f.
+
+
+def test_a_video_drawn_twice_is_two_clips(demo_data: Path) -> None:
+    data = dataset(demo_data)
+    first, again, later = data[(0, 3)], data[(0, 3, 1)], data[(1, 3)]
+    assert isinstance(first, Sample)
+    assert isinstance(again, Sample)
+    assert isinstance(later, Sample)
+    assert first.label // 2 == again.label // 2  # a flip may exchange the two classes of a pair
+    assert len({sample.views.tobytes() for sample in (first, again, later)}) == 3

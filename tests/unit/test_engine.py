@@ -191,16 +191,24 @@ def clips_and_labels(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(n, 2, 3, 32, 32, generator=generator).double(), torch.arange(n) % 3
 
 
-def test_accumulated_batches_equal_one_batch() -> None:
-    """With batch norms that do not look at the batch, in float64; a batch may be empty."""
+@pytest.mark.parametrize("class_weights", [None, [0.5, 1.0, 4.0]])
+def test_accumulated_batches_equal_one_batch(class_weights: list[float] | None) -> None:
+    """With batch norms that do not look at the batch, in float64; a batch may be empty. The loss is torch's."""
     clips, labels = clips_and_labels(5)
     config = TrainConfig(freeze_bn="statistics")
     whole, parts = (learner_of(config, build_model(MODEL, 3, seed=0).double()) for _ in range(2))
+    weights = torch.tensor(class_weights).double() if class_weights else None
     for learner in (whole, parts):
         set_training(learner.model, config)
-    one = take_step(whole, [(clips, labels)], 5)
+        learner.class_weights = weights
+    assert whole.weight_of(labels) == (2 * 0.5 + 2 * 1 + 4 if class_weights else 5)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        expected = torch.nn.functional.cross_entropy(whole.model.eval()(clips), labels, weights)
+    one = take_step(whole, [(clips, labels)], whole.weight_of(labels))
+    assert one.loss == pytest.approx(expected.item(), rel=1e-9)
     split = [(clips[:3], labels[:3]), (clips[3:], labels[3:]), (clips[:0], labels[:0])]
-    two = take_step(parts, split, 5)
+    two = take_step(parts, split, parts.weight_of(labels))
     assert two.loss == pytest.approx(one.loss, rel=1e-12)
     assert two.hits == one.hits
     assert two.grad_norm == pytest.approx(one.grad_norm, rel=1e-10)

@@ -26,6 +26,9 @@ from tsmcli.data.spatial import eval_views, train_view
 from tsmcli.data.workers import AHEAD, Begin, WorkerPool, start_worker
 from tsmcli.errors import DataError, EnvironmentProblem
 
+Key = tuple[int, ...] | int
+"""Of a video: its position in the list; or (epoch, position), or (epoch, position, n) for its n-th repetition."""
+
 
 class Sample(NamedTuple):
     """One video, ready: its position in the list, its views uint8 [V, T, h, w, 3], its label."""
@@ -71,7 +74,7 @@ class Stacked(NamedTuple):
 class BatchTask(NamedTuple):
     """The videos of a batch: their keys, and by position why some of them are not to be opened again."""
 
-    keys: Sequence[tuple[int, int] | int]
+    keys: Sequence[Key]
     lost: Mapping[int, str] = {}
 
     def without(self, position: int, reason: str) -> BatchTask:
@@ -82,8 +85,8 @@ class BatchTask(NamedTuple):
 class VideoDataset:
     """The videos of a list.
 
-    A key is (epoch, index), or an index. Random choices come from a generator seeded by (seed, epoch, index), so
-    a sample does not depend on the worker that makes it.
+    Random choices come from a generator seeded by (seed, key), so a sample does not depend on the worker that
+    makes it.
 
     Args:
         views: the test protocol; None draws random training clips.
@@ -98,11 +101,11 @@ class VideoDataset:
     def __len__(self) -> int:
         return len(self.split.records)
 
-    def __getitem__(self, key: tuple[int, int] | int) -> Sample | BadVideo:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        record = self.split.records[index]
+    def __getitem__(self, key: Key) -> Sample | BadVideo:
+        epoch, index, *again = key if isinstance(key, tuple) else (0, key)
+        record, seed = self.split.records[index], [self.config.train.seed, epoch, index, 1, *again]
         try:
-            views, label = self.load(record, np.random.default_rng([self.config.train.seed, epoch, index, 1]))
+            views, label = self.load(record, np.random.default_rng(seed))
         except DataError as error:
             return BadVideo(index, record.path, str(error))
         return Sample(index, views, label)
@@ -202,7 +205,7 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.pool.close()
 
-    def batches(self, keys: Iterable[Sequence[tuple[int, int] | int]]) -> Iterator[Batch]:
+    def batches(self, keys: Iterable[Sequence[Key]]) -> Iterator[Batch]:
         """The batches with these keys, in this order; EnvironmentProblem where a process was killed."""
         for stacked in self.pool.run(map(BatchTask, keys), BatchTask.without, stop=self.stop):
             batch = _as_tensors(stacked)

@@ -32,6 +32,7 @@ class Learner:
         network: the same, compiled and with its gradients shared between processes, as the configuration says.
         average: moving average of the weights, or None.
         scaler: keeps fp16 gradients from vanishing; does nothing in other formats.
+        class_weights: what the loss of each class counts, [K]; None: all alike.
     """
 
     model: TSM
@@ -42,11 +43,16 @@ class Learner:
     config: TrainConfig
     device: torch.device
     world: World
+    class_weights: Tensor | None = None
 
     @property
     def trained(self) -> TSM:
         """The network to validate and to keep: the average where there is one."""
         return cast(TSM, self.average.module) if self.average is not None else self.model
+
+    def weight_of(self, labels: Tensor) -> float:
+        """What videos count together, by their labels, int64 [N]: their number, or the sum of their weights."""
+        return len(labels) if self.class_weights is None else float(self.class_weights.cpu()[labels].sum())
 
     def state(self) -> dict[str, Any]:
         """Everything of the optimisation that a resumed run needs, besides the weights of `trained`."""
@@ -70,7 +76,9 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
 
 
-def make_learner(model: TSM, config: TrainConfig, device: torch.device, world: World) -> Learner:
+def make_learner(
+    model: TSM, config: TrainConfig, device: torch.device, world: World, class_weights: Tensor | None = None
+) -> Learner:
     """Prepare a network, already on its device, for training.
 
     Raises:
@@ -94,14 +102,15 @@ def make_learner(model: TSM, config: TrainConfig, device: torch.device, world: W
     if precision == "tf32":
         allow_tf32(True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    return Learner(model, network, optimizer, scaler, average, config, device, world)
+    weights = None if class_weights is None else class_weights.to(device)
+    return Learner(model, network, optimizer, scaler, average, config, device, world, weights)
 
 
 class Step(NamedTuple):
     """What a step measured, over all processes.
 
     Attributes:
-        loss: mean over the videos.
+        loss: mean over the videos, weighted by class where there are weights.
         hits: videos whose label had the largest logit; meaningless for soft labels.
         grad_norm: L2 norm of all gradients before clipping.
         overflow: fp16 only: the gradient was out of range, so the scale is lowered and nothing was changed.
@@ -118,16 +127,16 @@ class Step(NamedTuple):
         return math.isfinite(self.loss) and (self.overflow or math.isfinite(self.grad_norm))
 
 
-def take_step(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], videos: int) -> Step:
+def take_step(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], weight: float) -> Step:
     """One optimiser step: forward and backward per batch, clip, step, average.
 
-    The loss is the mean cross entropy over all videos of the step, whichever process and batch they are in, so the
-    result does not depend on how they are spread. Nothing is changed where loss or gradient is not finite; running
-    statistics have then seen the batches.
+    The loss is the mean cross entropy over all videos of the step, weighted by class where the learner has weights,
+    whichever process and batch they are in, so the result does not depend on how they are spread. Nothing changes
+    where loss or gradient is not finite; running statistics have then seen the batches.
 
     Args:
         batches: of this process: normalised clips [N, T, 3, H, W] and labels, int64 [N] or soft [N, K]. N may be 0.
-        videos: of all batches of all processes together.
+        weight: of the videos of all batches of all processes together, see `Learner.weight_of`.
     """
     optimizer, scaler, world = learner.optimizer, learner.scaler, learner.world
     optimizer.zero_grad(set_to_none=True)
@@ -136,13 +145,13 @@ def take_step(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], videos
         with _gradients_shared(learner, now=last):
             logits, loss = _forward(learner, clips, labels)
             # DistributedDataParallel takes the mean over processes; a sum is wanted.
-            scaler.scale(loss / (videos / world.size)).backward()
+            scaler.scale(loss / (weight / world.size)).backward()
         loss_sum += loss.item()
         hits += int((logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))).sum())
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(learner.model.parameters(), learner.config.clip_norm).item()
     total = world.sum([loss_sum, hits])
-    step = Step(total[0] / videos, int(total[1]), norm, scaler.is_enabled() and not math.isfinite(norm))
+    step = Step(total[0] / weight, int(total[1]), norm, scaler.is_enabled() and not math.isfinite(norm))
     if math.isfinite(step.loss) and math.isfinite(norm):
         scaler.step(optimizer)
         if learner.average is not None:
@@ -153,11 +162,11 @@ def take_step(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], videos
 
 def _forward(learner: Learner, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits [N, K] and the sum of the N losses."""
-    smoothing = learner.config.label_smoothing
+    smoothing, weights = learner.config.label_smoothing, learner.class_weights
     if len(clips):
         with autocast(learner.config.precision, learner.device):
             logits = learner.network(clips)
-        loss = F.cross_entropy(logits.to(clips.dtype), labels, reduction="sum", label_smoothing=smoothing)
+        loss = F.cross_entropy(logits.to(clips.dtype), labels, weights, reduction="sum", label_smoothing=smoothing)
         return logits.detach(), loss
     # Every process must take part in sharing gradients: a black clip that counts for nothing.
     with statistics_kept(learner.model):

@@ -84,8 +84,10 @@ def train_epoch(
         waited = time.perf_counter() - start
         unread = [video for batch in loaded for video in batch.bad]
         stop = signals.number if signals else 0
-        counts = [sum(len(batch.numbers) for batch in loaded), len(unread), stop > 0]
-        videos, bad_now, stopped = (int(count) for count in world.sum(counts))
+        weight = sum(learner.weight_of(batch.labels) for batch in loaded)
+        counts = [weight, sum(len(batch.numbers) for batch in loaded), len(unread), stop > 0]
+        weight, *rest = world.sum(counts)
+        videos, bad_now, stopped = map(int, rest)
         if stopped:
             raise interrupted(max(world.gather(stop)))
         if bad_now:
@@ -99,7 +101,7 @@ def train_epoch(
         rng = np.random.default_rng([seed, epoch, step, world.rank, 3])
         torch.manual_seed(int(rng.integers(2**63)))  # dropout
         set_lr(learner.optimizer, lr_factor(config.train, epoch + step / order.steps))
-        done = take_step(learner, (prepare(batch, learner, config, rng) for batch in loaded), videos)
+        done = take_step(learner, (prepare(batch, learner, config, rng) for batch in loaded), weight)
         if not done.finite:
             raise _not_finite(learner, done, loaded, epoch, step)
         if done.overflow and learner.scaler.get_scale() < 1:

@@ -84,7 +84,7 @@ def train(
     check_same(world, before.progress if before else None, order.num_videos)
     source = "none" if before else (yield from find_init(init or config.model.init, config))
     model, started_from = build_network(plan, source, before)
-    learner = make_learner(model, config.train, plan.device, world)
+    learner = make_learner(model, config.train, plan.device, world, plan.class_weights)
     if before and run:
         check_resumable(run, before, plan.preset, plan.classes, order.num_videos, order.total_batch)
         if world.is_main:

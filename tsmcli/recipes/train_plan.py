@@ -8,18 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tsmcli.config import Config
 from tsmcli.core.tsm import build_model
 from tsmcli.data.dataset import Loader, VideoDataset, check_shared_memory
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, Split, find_classes, find_split
-from tsmcli.data.shards import TrainOrder
+from tsmcli.data.shards import TrainOrder, class_chances
 from tsmcli.engine.device import choose_precision
 from tsmcli.engine.memory import free_memory, kept_numbers, num_parameters, step_bytes
 from tsmcli.engine.optim import freeze, lr_factor, param_groups, scaled_lr
 from tsmcli.engine.processes import World
-from tsmcli.errors import DataError, EnvironmentProblem
+from tsmcli.errors import ConfigError, DataError, EnvironmentProblem
 from tsmcli.presets import Preset, override
 from tsmcli.recipes.network import check_classes
 
@@ -33,6 +34,7 @@ class TrainPlan:
     Attributes:
         train, val: the videos; `val` is None without validation.
         lr: learning rate of the first epoch, scaled to the total batch.
+        class_weights: float32 [K], what the loss of each class counts; None: all alike.
         warnings: what is odd but no reason to stop.
     """
 
@@ -43,6 +45,7 @@ class TrainPlan:
     device: torch.device
     world: World
     lr: float
+    class_weights: Tensor | None
     warnings: tuple[str, ...]
 
     @property
@@ -53,9 +56,10 @@ class TrainPlan:
     def order(self) -> TrainOrder:
         """The order of the training videos, for this process."""
         t = self.config.train
+        labels = [record.label for record in self.train.records]
         return TrainOrder(
-            len(self.train.records), t.batch, t.accumulate, seed=t.seed, rank=self.world.rank,
-            world_size=self.world.size,
+            len(labels), t.batch, t.accumulate, seed=t.seed, rank=self.world.rank, world_size=self.world.size,
+            chances=class_chances(labels, t.balance_power) if t.balance == "power" else None,
         )  # fmt: skip
 
 
@@ -93,7 +97,24 @@ def make_train_plan(
         for split in (train, val) if val else (train,):
             check_paths(split)
     lr = scaled_lr(config.train, world.size)
-    return TrainPlan(preset, classes, train, val, device, world, lr, tuple(_oddities(config, classes, train)))
+    weights = _class_weights(config, classes, train)
+    return TrainPlan(
+        preset, classes, train, val, device, world, lr, weights, tuple(_oddities(config, classes, train))
+    )
+
+
+def _class_weights(config: Config, classes: list[str], train: Split) -> Tensor | None:
+    given = config.train.class_weights
+    if given == "none":
+        return None
+    if given == "balanced":
+        videos = np.bincount([record.label for record in train.records], minlength=len(classes))
+        balanced = videos.sum() / np.count_nonzero(videos) / np.maximum(videos, 1)
+        return torch.tensor(np.where(videos, balanced, 1.0), dtype=torch.float32)
+    if len(given) != len(classes):
+        counts = f"{len(given)} numbers for {len(classes)} classes"
+        raise ConfigError(f"train.class_weights has {counts}", hint="one for each line of classes.txt")
+    return torch.tensor(given)
 
 
 def check_paths(split: Split) -> None:
