@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,17 @@ def interval(share: float, count: int) -> tuple[float, float]:
     z2 = 1.959964**2
     centre, spread = share + z2 / (2 * count), (z2 * (share * (1 - share) + z2 / (4 * count)) / count) ** 0.5
     return float((centre - spread) / (1 + z2 / count)), float((centre + spread) / (1 + z2 / count))
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean of several trainings' accuracies (Student's); 0 to 1 for one alone."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return 0.0, 1.0
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
+    reach = float(t.ppf(0.975, len(values) - 1)) * error
+    return max(0.0, mean - reach), min(1.0, mean + reach)
 
 
 def mean_class_interval(scores: Scores, labels: Labels) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Find, read, override and compare presets: YAML files checked against the schema of `config.py`.
+"""Find, read, override and compare presets: YAML files checked against the schema in `config/`.
 
 Every problem of a file is reported at once, as `presets/x.yaml:6: unknown key 'train.epoch'; did you mean
 'epochs'?`, and every resolved value knows where it comes from.

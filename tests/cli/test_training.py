@@ -351,7 +351,9 @@ def test_quick_looks(here: Path) -> None:
 
 def test_files_that_are_not_there_are_not_named(capsys: pytest.CaptureFixture[str]) -> None:
     run = Path("run")
-    finish_training(Trained(run, run / "last.pt", run / "last.pt", None, None, 0, 1.0), Places(), {}, as_json=False)
+    finish_training(
+        Trained(run, run / "last.pt", run / "last.pt", None, None, 0, 0, 1.0), Places(), {}, as_json=False
+    )
     out = capsys.readouterr().out
     assert "last.pt" in out
     assert "best.pt" not in out

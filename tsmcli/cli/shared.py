@@ -28,7 +28,7 @@ Metrics = Annotated[list[str], Option(help="top_k, mean_class, per_class, confus
 TopK = Annotated[list[int] | None, Option(min=1, help="The k of top_k.", show_default="1 5")]
 Missing = Annotated[bool, Option("--allow-missing", help="Exit 0 although videos could not be read.")]
 
-MANY_VALUES = frozenset({"--metrics", "--topk", "--set", "--weights", "--with"})
+MANY_VALUES = frozenset({"--metrics", "--topk", "--set", "--weights", "--with", "--splits"})
 
 
 class ManyValues(TyperCommand):

@@ -20,6 +20,7 @@ from tsmcli.report.tables import percent, print_json, print_line
 if TYPE_CHECKING:
     from tsmcli.data.location import Places
     from tsmcli.presets import Preset
+    from tsmcli.recipes.several import Several
     from tsmcli.recipes.train import Trained
     from tsmcli.recipes.train_plan import TrainPlan
 
@@ -69,6 +70,14 @@ def train(
         bool, Option("--fast-dev-run", help="Two steps and four validation videos, to see that it works.")
     ] = False,
     overfit: Annotated[int, Option(min=0, help="Train and validate on the first N videos only.")] = 0,
+    folds: Annotated[int, Option(min=0, help="Cross-validation: each N-th of all videos validates once.")] = 0,
+    group: Annotated[
+        str | None, Option(help="Videos whose names this regular expression finds the same text in share a fold.")
+    ] = None,
+    splits: Annotated[
+        list[str] | None, Option(help="Train once for each word, which takes the place of {} in the lists' names.")
+    ] = None,
+    seeds: Annotated[int, Option(min=1, help="Train with so many seeds, from train.seed on.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Train a preset, validating on the way. Ctrl-C writes a checkpoint; --resume goes on from it.
@@ -76,8 +85,8 @@ def train(
     Example: tsm train --preset r50-sthv1-flip --set train.batch=16
     """
     from tsmcli.data.location import Places
-    from tsmcli.engine.processes import ALONE, World, joined, launched
-    from tsmcli.presets import leaves
+    from tsmcli.engine.processes import ALONE, joined, launched
+    from tsmcli.presets import override
 
     given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
@@ -87,37 +96,41 @@ def train(
     resolved, run = choose_run(preset, overrides, work_dir, resume=resume, restarted=restarted)
     where = Places(data_root, data, train_list=train_list, val_list=val_list, media=media, classes=classes)
 
-    from tsmcli.engine.optim import scaled_lr
+    from tsmcli.recipes.several import a_training, train_several
     from tsmcli.recipes.train import train as run_training
-    from tsmcli.recipes.train_plan import dry_run as dry_run_of
     from tsmcli.recipes.train_plan import make_train_plan
     from tsmcli.report.progress import follow
-    from tsmcli.report.training import print_dry_run
+    from tsmcli.report.training import print_several
 
     begun = run is not None and (run / "config.yaml").is_file()
+    several = choose_several(run if resume or restarted else None, folds, group, splits, seeds)
+    if several.asked and (test_last or test_best or overfit or fast_dev_run):
+        raise UsageError("--folds, --splits and --seeds train several times; leave out what is for one training")
+    first, places = a_training(several, resolved, where)
     if gpus > 1 and not launched() and not dry_run:
         from tsmcli.engine.device import choose_device
         from tsmcli.engine.launch import launch
 
         # mistakes are found before processes are started, so that each is told once
-        make_train_plan(resolved, where, choose_device(device), ALONE, overfit=overfit, quick=fast_dev_run)
+        make_train_plan(first, places, choose_device(device), ALONE, overfit=overfit, quick=fast_dev_run)
         raise typer.Exit(launch(gpus, device, sys.argv[1:]))
     with joined(device) as (world, at):
-        plan = make_train_plan(resolved, where, at, world, overfit=overfit, quick=fast_dev_run)
+        plan = make_train_plan(first, places, at, world, overfit=overfit, quick=fast_dev_run)
         if batch == "auto" and not begun:  # a resumed run keeps what was found
             plan = with_largest_batch(plan)
         if dry_run:
-            if gpus > 1:  # what it is for the first of several processes, which are not started
-                plan = replace(plan, world=World(0, gpus), lr=scaled_lr(plan.config.train, gpus))
-            values = tuple((key, value, plan.preset.origins[key]) for key, value in leaves(plan.config))
-            result = dry_run_of(plan, values)
-            if as_json:
-                print_json(asdict(result))
-            else:
-                print_dry_run(result)
+            say_plan(plan, gpus, as_json)
             return
-        events = run_training(plan, run=run, resume=resume or (restarted and begun), init=init)
-        done = follow(events, quiet=not world.is_main)
+        again = resume or (restarted and begun)
+        if several.asked:
+            batch_found = override(resolved.config, [f"train.batch={plan.config.train.batch}"])
+            resolved = replace(resolved, config=batch_found)
+            all_runs = train_several(several, resolved, where, at, world, run=run, resume=again, init=init)
+            ended = follow(all_runs, quiet=not world.is_main)
+            if world.is_main:
+                print_several(ended, as_json=as_json)
+            return
+        done = follow(run_training(plan, run=run, resume=again, init=init), quiet=not world.is_main)
     if world.is_main:
         wanted = [name for name, asked in (("last", test_last), ("best", test_best)) if asked]
         finish(done, where, {name: test_checkpoint(getattr(done, name), where, device) for name in wanted}, as_json)
@@ -148,6 +161,37 @@ def choose_run(
             raise
         return resolve(preset, overrides), work_dir  # the failure came before the run had a folder
     return replace(found, name=saved_preset_name(run)), run
+
+
+def say_plan(plan: TrainPlan, gpus: int, as_json: bool) -> None:
+    """Print all that a training would do, for the first of `gpus` processes, which are not started."""
+    from tsmcli.engine.optim import scaled_lr
+    from tsmcli.engine.processes import World
+    from tsmcli.presets import leaves
+    from tsmcli.recipes.train_plan import dry_run
+    from tsmcli.report.training import print_dry_run
+
+    if gpus > 1:
+        plan = replace(plan, world=World(0, gpus), lr=scaled_lr(plan.config.train, gpus))
+    result = dry_run(plan, tuple((key, value, plan.preset.origins[key]) for key, value in leaves(plan.config)))
+    if as_json:
+        print_json(asdict(result))
+    else:
+        print_dry_run(result)
+
+
+def choose_several(
+    run: Path | None, folds: int, group: str | None, splits: Sequence[str] | None, seeds: int
+) -> Several:
+    """The trainings that are asked for, or those of the run to go on with."""
+    from tsmcli.recipes.several import Several, saved_several
+
+    asked = Several(folds=folds, group=group, splits=tuple(splits or ()), seeds=seeds)
+    saved = saved_several(run) if run else None
+    if run and asked.asked and asked != saved:
+        hint = f"tsm train --resume --work-dir {run}   goes on with what it has"
+        raise ConfigError(f"{run} has other folds, splits or seeds", hint)
+    return saved or asked
 
 
 def with_largest_batch(plan: TrainPlan) -> TrainPlan:

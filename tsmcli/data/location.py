@@ -77,6 +77,12 @@ def dataset_folder(data: DataConfig, places: Places) -> Path:
     return places.folder or places.data_root / CATALOG[data.dataset].folder
 
 
+def find_list(data: DataConfig, places: Places, split: str) -> Path:
+    """The list file of a split, which may not be there."""
+    given = places.train_list if split == "train" else places.val_list
+    return given or dataset_folder(data, places) / CATALOG[data.dataset].list_name(data.store, split)
+
+
 def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[str] | None) -> Split:
     """Read the list of a split (`train` or `val`) and find its media.
 
@@ -89,7 +95,7 @@ def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[s
     """
     facts, folder = CATALOG[data.dataset], dataset_folder(data, places)
     given = places.train_list if split == "train" else places.val_list
-    list_file = given or folder / facts.list_name(data.store, split)
+    list_file = find_list(data, places, split)
     if not list_file.exists():
         wrong = f"no list file {list_file} for the {split} videos of {facts.title}"
         raise DataError(wrong, _how_to_make(data, folder))

@@ -40,6 +40,8 @@ class Progress:
         total_batch: videos per step, over all processes.
         videos: in the training list.
         top1, best_top1: last and best validation accuracy, or None before the first.
+        scored: videos of the last validation.
+        stale: validations since the best one.
         skipped, bad: unreadable videos so far, and those of the current epoch.
         log_bytes: length of the log at this point.
         window: what was measured in the steps after the log's last line.
@@ -52,6 +54,8 @@ class Progress:
     videos: _Count = 0
     top1: _Share | None = None
     best_top1: _Share | None = None
+    scored: _Count = 0
+    stale: _Count = 0
     skipped: _Count = 0
     bad: _Count = 0
     log_bytes: _Count = 0

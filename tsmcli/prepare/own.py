@@ -190,8 +190,12 @@ def draw_val(labels: Sequence[str], val_share: float, seed: int) -> set[int]:
     return {i for label in sorted(positions) for i in choose(positions[label], val_share, rng)}
 
 
-def _draw_groups(paths: list[Path], val_share: float, pattern: str, seed: int) -> set[int]:
-    """Positions of the videos of whole groups, drawn at random, the same for all classes."""
+def groups_of(paths: Sequence[Path], pattern: str) -> list[str]:
+    """The group of each video: what a regular expression finds in its name, or its first parenthesis alone.
+
+    Raises:
+        UsageError: it is no regular expression, or finds nothing in a name.
+    """
     try:
         group = re.compile(pattern)
     except re.error as error:
@@ -202,6 +206,12 @@ def _draw_groups(paths: list[Path], val_share: float, pattern: str, seed: int) -
         if not match:
             raise UsageError(f"--group {pattern} does not match {path.name}")
         keys.append((match[1] if match.groups() else match[0]) or "")
+    return keys
+
+
+def _draw_groups(paths: list[Path], val_share: float, pattern: str, seed: int) -> set[int]:
+    """Positions of the videos of whole groups, drawn at random, the same for all classes."""
+    keys = groups_of(paths, pattern)
     drawn = {*choose(sorted(set(keys)), val_share, np.random.default_rng(seed))}
     return {i for i, key in enumerate(keys) if key in drawn}
 

@@ -54,13 +54,19 @@ class Training:
 
 @dataclass(frozen=True)
 class Validated:
-    """Accuracy on the validation list after a 0-based epoch; `top1_low` and `top1_high` are its 95 % interval."""
+    """Accuracy on the validation list after a 0-based epoch.
+
+    Attributes:
+        coverage, videos: how many videos of the list were scored, in words and as a number.
+        top1_low, top1_high: the 95 % interval of `top1`.
+    """
 
     epoch: int
     top1: float
     top5: float | None
     mean_class: float
     coverage: str
+    videos: int
     top1_low: float
     top1_high: float
 

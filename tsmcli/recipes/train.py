@@ -45,6 +45,7 @@ class Trained:
     Attributes:
         best: the best checkpoint, or the last one where nothing was validated.
         top1, best_top1: of the last and the best validation; None without validation.
+        scored: videos of the last validation.
         skipped: how often a video could not be read.
         seconds: of training, all sittings together.
     """
@@ -54,6 +55,7 @@ class Trained:
     best: Path
     top1: float | None
     best_top1: float | None
+    scored: int
     skipped: int
     seconds: float
 
@@ -124,7 +126,8 @@ def train(
             if lock:
                 lock.release()
     p, last, best = keeper.progress, run / "last.pt", run / "best.pt"
-    return Trained(run, last, best if p.best_top1 is not None else last, p.top1, p.best_top1, p.skipped, p.seconds)
+    best = best if p.best_top1 is not None else last
+    return Trained(run, last, best, p.top1, p.best_top1, p.scored, p.skipped, p.seconds)
 
 
 def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSignals) -> Iterator[TrainEvent]:
@@ -135,6 +138,9 @@ def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSig
     yield Training(plan.preset.name, left, t.epochs, t.log_every)
     with Loader(VideoDataset(plan.train, config, None), stop=lambda: signals.number > 0, pin=cuda) as loader:
         for epoch in range(first.epoch, t.epochs):
+            if keeper.is_over:
+                yield Stage(f"the last {t.patience} validations were not better than the best one: it ends here")
+                break
             order.start(epoch, keeper.progress.step)
             if order.first_step < order.steps:
                 for event in train_epoch(
@@ -152,7 +158,7 @@ def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSig
                 improved = keeper.validated(validated, done * order.steps)
                 yield validated
             keeper.progress = replace(keeper.progress, epoch=done, step=0, bad=0)
-            if improved or done % t.save_every == 0 or done == t.epochs:
+            if improved or done % t.save_every == 0 or keeper.is_over:
                 yield from keeper.save(best=improved)
 
 
@@ -164,6 +170,12 @@ class _Keeper:
         self.log: RunLog | None = None
         self.started = time.monotonic() - progress.seconds
         self.saved = time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or as many validations as `train.patience` were no better than the best."""
+        t, p = self.plan.config.train, self.progress
+        return p.epoch >= t.epochs or 0 < t.patience <= p.stale
 
     def note(self, event: StepDone | VideosSkipped) -> None:
         """Count a step, or skipped videos, and log them."""
@@ -181,9 +193,10 @@ class _Keeper:
 
     def validated(self, result: Validated, step: int) -> bool:
         """Log a validation; whether it is the best so far."""
-        best = self.progress.best_top1
+        p, best = self.progress, self.progress.best_top1
         improved = best is None or result.top1 > best
-        self.progress = replace(self.progress, top1=result.top1, best_top1=result.top1 if improved else best)
+        best, stale = (result.top1, 0) if improved else (best, p.stale + 1)
+        self.progress = replace(p, top1=result.top1, best_top1=best, stale=stale, scored=result.videos)
         if self.log:
             self.log.write("val", asdict(result), step)
         return improved
@@ -259,7 +272,8 @@ def _validate(
     scores, labels = results.scores, results.labels
     top5 = top_k(scores, labels, 5) if scores.shape[1] > 5 else None
     top1 = top_k(scores, labels)
-    return Validated(epoch, top1, top5, mean_class(scores, labels), results.coverage, *interval(top1, len(labels)))
+    ends = interval(top1, len(labels))
+    return Validated(epoch, top1, top5, mean_class(scores, labels), results.coverage, len(labels), *ends)
 
 
 def fits(plan: TrainPlan, batch: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from tsmcli.errors import DataError
+from tsmcli.recipes.several import Spread, TrainedSeveral
 from tsmcli.recipes.study.logs import read_log
 from tsmcli.recipes.train_plan import DryRun
-from tsmcli.report.tables import print_line, print_table
+from tsmcli.report.tables import percent, print_json, print_line, print_table
 
 
 def write_curves(run: Path) -> str:
@@ -43,3 +45,29 @@ def print_dry_run(result: DryRun) -> None:
         print_line(f"{list_file}: {videos} videos, {gone}")
     for line in result.first_batch:
         print_line(f"first batch: {line}")
+
+
+def print_several(done: TrainedSeveral, *, as_json: bool) -> None:
+    """Each training, what they agree on, and which one to use."""
+    if as_json:
+        print_json(asdict(done))
+        return
+    rows = [(name, one.scored, _percent(one.top1), _percent(one.best_top1)) for name, one in done.runs.items()]
+    print_table(("training", "videos", "top-1 after the last epoch", "at best"), rows)
+    for what, spread in (("after the last epoch", done.last), ("at best", done.best)):
+        if spread:
+            print_line(f"top-1 {what}: {_spread(spread)} over {len(rows)} trainings")
+    if done.pooled:
+        share, low, high, videos = done.pooled
+        print_line(f"all folds together: {percent(share)} ({100 * low:.1f} to {100 * high:.1f}) of {videos} videos")
+    print_line("at best flatters: the epoch was chosen on the videos that it is measured on")
+    print_line(f"to use one of them: {done.deploy}, the best validation")
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else percent(value)
+
+
+def _spread(spread: Spread) -> str:
+    ends = f"{100 * spread.low:.1f} to {100 * spread.high:.1f}"
+    return f"{percent(spread.mean)} +- {100 * spread.deviation:.2f}, 95 % interval of the mean {ends}"

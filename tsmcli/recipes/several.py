@@ -1,0 +1,259 @@
+"""Several trainings of one recipe, over folds, splits and seeds: how good it is, and how much of that is chance."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field, ValidationError
+
+from tsmcli.config import Section
+from tsmcli.data.listfile import VideoRecord, read_text, write_list
+from tsmcli.data.location import Places, find_classes, find_list, find_split
+from tsmcli.engine.processes import World
+from tsmcli.errors import ConfigError, DataError, Interrupted, UsageError
+from tsmcli.files import write_text
+from tsmcli.metrics import interval, mean_interval
+from tsmcli.prepare.own import groups_of
+from tsmcli.presets import Preset, override
+from tsmcli.recipes.run_folder import make_run_folder
+from tsmcli.recipes.train import Trained, TrainEvent, train
+from tsmcli.recipes.train_plan import make_train_plan
+
+_FILE = "several.json"
+
+
+class Several(Section):
+    """Which trainings: each fold, or each split, with each seed.
+
+    Attributes:
+        folds: parts of all videos, each of which is the validation of one training; 0: the lists as they are.
+        group: a regular expression, see `groups_of`; a group of videos is never in two folds.
+        splits: words that take the place of `{}` in the names of lists and folders.
+        seeds: how many, from `train.seed` on.
+    """
+
+    folds: int = Field(0, ge=0)
+    group: str | None = None
+    splits: tuple[str, ...] = ()
+    seeds: int = Field(1, ge=1)
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is more than one training."""
+        return bool(self.folds or self.splits or self.seeds > 1)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Accuracies of several trainings: mean, standard deviation, and the 95 % interval of the mean (Student's)."""
+
+    mean: float
+    deviation: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TrainedSeveral:
+    """The end of several trainings.
+
+    Attributes:
+        runs: name -> its end, in order.
+        last, best: top-1 after the last epochs, and at best, which flatters: it was chosen on the same videos.
+        pooled: share of right videos of all folds together, its 95 % interval, and how many videos; each was
+            validated once.
+        deploy: the checkpoint with the best validation.
+    """
+
+    run: Path
+    runs: dict[str, Trained]
+    last: Spread | None
+    best: Spread | None
+    pooled: tuple[float, float, float, int] | None
+    deploy: Path
+
+
+def saved_several(run: Path) -> Several | None:
+    """Which trainings a folder was made for; None where it holds one. ConfigError if the note is damaged."""
+    path = run / _FILE
+    if not path.is_file():
+        return None
+    try:
+        return Several.model_validate_json(read_text(path, "JSON"))
+    except ValidationError as error:
+        raise ConfigError(
+            f"{path}: damaged: {error.errors()[0]['msg']}", hint="start again in a new folder"
+        ) from None
+
+
+def train_several(
+    several: Several, preset: Preset, places: Places, device: torch.device, world: World,
+    *, run: Path | None = None, resume: bool = False, init: str | None = None,
+) -> Generator[TrainEvent, None, TrainedSeveral]:  # fmt: skip
+    """Train one after the other, each in a folder of its own below `run`; what is done is not done again.
+
+    Args:
+        run: folder of all; default `runs/<preset>/<time>`.
+        resume: go on in `run`; several, preset, places and init must be those of before.
+
+    Raises:
+        Interrupted: a signal came; see `train`.
+        ConfigError, DataError, UsageError, WeightsError, EnvironmentProblem: see the functions called.
+    """
+    if not resume:
+        if world.is_main:
+            check_several(several, places)
+            run = make_run_folder(run, preset, device, init)
+            write_text(run / _FILE, several.model_dump_json(indent=2) + "\n")
+        run = world.gather(run)[0]
+    assert run is not None
+    if several.folds:
+        if world.is_main:
+            write_folds(several, preset, places, run)
+        world.gather(None)  # the lists are there
+    done = {}
+    for name, own_preset, own_places in trainings(several, preset, places, run):
+        folder = run / name
+        begun = any(world.gather((folder / "config.yaml").is_file()))
+        plan = make_train_plan(own_preset, own_places, device, world)
+        try:
+            done[name] = yield from train(plan, run=folder, resume=begun, init=init)
+        except Interrupted as stop:
+            hint = f"tsm train --resume --work-dir {run}   goes on from there, with the same options for the data"
+            raise Interrupted(str(stop), hint, exit_code=stop.exit_code) from None
+    return _summary(several, run, done)
+
+
+def check_several(several: Several, places: Places) -> None:
+    """Raise UsageError for trainings that cannot be told apart, or make no sense together."""
+    if several.folds == 1:
+        raise UsageError("--folds 1: at least 2 are needed")
+    if several.folds and several.splits:
+        raise UsageError("--folds and --splits exclude each other: splits are given, folds are drawn")
+    if several.group and not several.folds:
+        raise UsageError("--group needs --folds", hint="tsm prepare-data folder --group makes a single split")
+    if several.splits and all(
+        "{}" not in str(path) for path in (places.folder, places.train_list, places.val_list)
+    ):
+        hint = "for example --train-list trainlist{}.txt --val-list testlist{}.txt --splits 01 02 03"
+        raise UsageError("--splits takes the place of {} in --data, --train-list or --val-list; none has it", hint)
+    if len({*several.splits}) < len(several.splits) or any("/" in word for word in several.splits):
+        raise UsageError(f"--splits {' '.join(several.splits)}: different words are needed, which can name folders")
+
+
+def a_training(several: Several, preset: Preset, places: Places) -> tuple[Preset, Places]:
+    """One of the trainings, to check what can be checked before any folder is made; of folds all videos in one."""
+    check_several(several, places)
+    if several.folds:
+        return replace(preset, config=override(preset.config, ["train.validation=false"])), places
+    return next(
+        (own_preset, own_places) for _, own_preset, own_places in trainings(several, preset, places, Path())
+    )
+
+
+def trainings(several: Several, preset: Preset, places: Places, run: Path) -> Iterator[tuple[str, Preset, Places]]:
+    """The name of each training, which is its folder, its preset and its places."""
+    parts: list[tuple[str, Places]] = [("", places)]
+    if several.folds:
+        media = find_split(preset.config.data, places, "train", None).media
+        parts = [(f"fold-{fold + 1}", replace(places, media=media)) for fold in range(several.folds)]
+        parts = [
+            (name, replace(own, train_list=_fold_list(run, name, "train"), val_list=_fold_list(run, name, "val")))
+            for name, own in parts
+        ]
+    if several.splits:
+        parts = [(f"split-{word}", _of_split(places, word)) for word in several.splits]
+    for (name, own_places), seed in product(parts, range(several.seeds)):
+        if several.seeds == 1:
+            yield name, preset, own_places
+        else:
+            seed += preset.config.train.seed
+            own = replace(preset, config=override(preset.config, [f"train.seed={seed}"]))
+            yield f"{name}-seed-{seed}".strip("-"), own, own_places
+
+
+def _of_split(places: Places, word: str) -> Places:
+    def filled(path: Path | None) -> Path | None:
+        return None if path is None else Path(str(path).replace("{}", word))
+
+    train_list, val_list = filled(places.train_list), filled(places.val_list)
+    return replace(places, folder=filled(places.folder), train_list=train_list, val_list=val_list)
+
+
+def _fold_list(run: Path, name: str, split: str) -> Path:
+    return run / "lists" / f"{name}-{split}.txt"
+
+
+def write_folds(several: Several, preset: Preset, places: Places, run: Path) -> None:
+    """Write the lists of all folds that are not there yet: `lists/fold-1-train.txt`, `lists/fold-1-val.txt`, ...
+
+    The videos of both lists of the dataset are pooled, and each is in the validation of one fold. Classes are
+    spread evenly, as far as groups allow (scikit-learn's StratifiedGroupKFold, with `train.seed`).
+
+    Raises:
+        UsageError: there are more folds than groups.
+        DataError: a list is missing, or malformed.
+    """
+    data = preset.config.data
+    classes = find_classes(data, places)
+    splits = [find_split(data, places, "train", classes)]
+    if find_list(data, places, "val").exists():
+        splits.append(find_split(data, places, "val", classes))
+    pool: dict[str, VideoRecord] = {}
+    for split in splits:
+        for record in split.records:
+            name = record.path if split.media == splits[0].media else str((split.media / record.path).absolute())
+            pool.setdefault(name, record._replace(path=name, label=record.label + (data.first_label or 0)))
+    videos = list(pool.values())
+    for fold, val in enumerate(draw_folds(videos, several, preset.config.train.seed)):
+        for split_name, inside in (("train", False), ("val", True)):
+            path = _fold_list(run, f"fold-{fold + 1}", split_name)
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                write_list(path, [video for i, video in enumerate(videos) if (i in val) == inside])
+
+
+def draw_folds(videos: list[VideoRecord], several: Several, seed: int) -> list[set[int]]:
+    """The positions of the validation videos of each fold; errors as in `write_folds`."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    labels, folds = [video.label for video in videos], several.folds
+    groups = groups_of([Path(video.path) for video in videos], several.group) if several.group else None
+    if (held := len({*groups}) if groups else len(videos)) < folds:
+        what = f"groups by --group {several.group}" if groups else "videos"
+        raise UsageError(f"--folds {folds} of {held} {what}", hint="fewer folds, or more groups")
+    kind = StratifiedGroupKFold if groups else StratifiedKFold
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class with fewer videos than folds is in the validation of some only
+        try:
+            drawn = list(kind(folds, shuffle=True, random_state=seed).split(np.zeros(len(videos)), labels, groups))
+        except ValueError as error:  # every class has fewer videos than there are folds
+            raise DataError(f"--folds {folds}: {error}", hint="fewer folds, or more videos a class") from None
+    return [{*val.tolist()} for _, val in drawn]
+
+
+def _summary(several: Several, run: Path, runs: dict[str, Trained]) -> TrainedSeveral:
+    best = max(runs.values(), key=lambda done: (done.best_top1 or 0, done.top1 or 0))
+    scored = [(done.top1, done.best_top1, done.scored) for done in runs.values()]
+    lasts = [top1 for top1, _, _ in scored if top1 is not None]
+    bests = [top1 for _, top1, _ in scored if top1 is not None]
+    if len(lasts) < len(runs):
+        return TrainedSeveral(run, runs, None, None, None, best.best)
+    pooled = None
+    if several.folds:
+        videos = sum(count for _, _, count in scored)
+        share = sum(top1 * count for top1, (_, _, count) in zip(lasts, scored, strict=True)) / videos
+        count = videos // several.seeds  # each video was validated by a network of every seed
+        pooled = (share, *interval(share, count), count)
+    return TrainedSeveral(run, runs, _spread(lasts), _spread(bests), pooled, best.best)
+
+
+def _spread(values: list[float]) -> Spread:
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return Spread(float(np.mean(values)), deviation, *mean_interval(values))
