@@ -18,9 +18,9 @@ _FEW = {"train": 10, "val": 3}
 _UNEVEN = 10
 """A largest class of more than so many times the smallest is named."""
 _SHOWN = 3
-_COUNTER = re.compile(r"(?:[\W_]+[a-z]{0,5})?[\W_]*(?<!\d)\d{1,4}[\W_]*$", re.IGNORECASE)
+_COUNTER = re.compile(r"(?:[\W_]+[a-z]{0,5})?(?<!\d)\d{1,4}[\W_]*$", re.IGNORECASE)
 """The number that tells clips of one recording apart: `_02` of `IMG_0012_02`, `_w07` of `anna_w07`, ` (1)`."""
-_SIDES = re.compile(r"left|right|(?:anti|counter)[ _-]?clockwise|clockwise")
+_SIDES = re.compile(r"(?<![a-z])(?:left|right|(?:(?:anti|counter)[ _-]?)?clockwise)(?![a-z])")
 GROUP = "prepare-data folder --group REGEX keeps what belongs together in one split"
 ONE_RECORDING = "the network may learn the recording and not the action; record more, in other places"
 
@@ -69,9 +69,10 @@ def find_sides(classes: Sequence[str], *, flips: bool) -> Iterator[Finding]:
     Args:
         flips: training mirrors clips and keeps their labels. Else this is advice for whoever would choose to.
     """
-    sides = {name: tuple(_SIDES.findall(name.lower())) for name in classes}
-    found = tuple(name for name, words in sides.items() if words)
-    if len({sides[name] for name in found}) > 1:
+    words = (re.sub("(?<=[a-z])(?=[A-Z])", " ", name).lower() for name in classes)  # TurnLeft
+    sides = {name: _SIDES.findall(word) for name, word in zip(classes, words, strict=True)}
+    found = tuple(name for name, said in sides.items() if said)
+    if len({*map(tuple, sides.values())} - {()}) > 1:
         advice = "--set augment.flip_prob=0" if flips else "keep augment.flip_prob=0, as in mbv2-folder"
         detail = f"{len(found)} class names tell left from right, which a mirror image exchanges"
         yield Finding("left and right", "will mislead" if flips else "may hurt", "train", found, detail, advice)

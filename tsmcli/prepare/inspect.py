@@ -32,7 +32,7 @@ _ALIKE = 0.4
 _NOISE = 0.06
 """What a still clip may differ from its copy, in standard deviations of its pixels."""
 _BLOCK = 256
-_ONE_SCENE = 0.95
+_ONE_SCENE = 0.9
 """Correlation of the mean picture of a clip with that of its class, where all its clips are of one scene."""
 _SMALL = 4
 """So many videos of a class, or fewer, show nothing about the class."""
@@ -135,26 +135,21 @@ def first_alike(thumbs: NDArray[np.uint8]) -> NDArray[np.int64]:
         alike = apart < np.square(np.minimum(limit[rows, None], limit[None, : rows[-1] + 1]))
         alike[rows - start, rows] = True
         first[rows] = alike.argmax(axis=1)
-    for number, other in enumerate(first):  # alike to one that is alike to an earlier one
-        first[number] = first[other]
     return first
 
 
 def _copies(classes: Sequence[str], looks: Sequence[Look]) -> Iterator[Finding]:
-    groups = defaultdict[int, list[Look]](list)
-    own = {(look.media.resolve(), look.path): look for look in reversed(looks)}  # a file in two lists is no copy
-    once = list(reversed(own.values()))
-    for look, first in zip(once, first_alike(np.stack([look.thumbs for look in once])).tolist(), strict=True):
-        groups[first].append(look)
+    own = {(look.media.resolve(), look.path, look.label): look for look in reversed(looks)}
+    once = list(own.values())[::-1]  # a file in two lists is no copy
     leaks, twice, labels = list[str](), defaultdict[str, list[str]](list), list[str]()
-    for first, *others in groups.values():
-        for other in others:
-            if other.label != first.label:
-                labels.append(f"{other.path} ({classes[other.label]}) = {first.path} ({classes[first.label]})")
-            if other.split != first.split:
-                leaks.append(f"{other.path} = {first.path}")
-            elif other.label == first.label:
-                twice[first.split].append(f"{other.path} = {first.path}")
+    for look, number in zip(once, first_alike(np.stack([look.thumbs for look in once])), strict=True):
+        first = once[number]
+        if look.label != first.label:
+            labels.append(f"{look.path} ({classes[look.label]}) = {first.path} ({classes[first.label]})")
+        if look.split != first.split:
+            leaks.append(f"{look.path} = {first.path}")
+        elif look is not first and look.label == first.label:
+            twice[look.split].append(f"{look.path} = {first.path}")
     if labels:
         detail = f"{len(labels)} videos show the same as one of another class"
         yield Finding("two labels", "will mislead", "", tuple(labels), detail, "keep the right one")
@@ -176,8 +171,8 @@ def _scenes(classes: Sequence[str], looks: Sequence[Look]) -> Iterator[Finding]:
     for label, name in enumerate(classes):
         own = labels == label
         centre = pictures[own].sum(axis=0)
-        like = pictures @ centre > _ONE_SCENE * np.linalg.norm(centre)
-        if own.sum() > _SMALL and like[own].all() and not like[~own].any():
+        like = pictures @ centre / max(np.linalg.norm(centre), 1e-9)
+        if own.sum() > _SMALL and like[own].min() > max(_ONE_SCENE, like[~own].max(initial=0)):
             where.append(name)
     if where:
         detail = f"{len(where)} classes show one scene in all their videos, which no other class shows"
