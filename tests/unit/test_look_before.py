@@ -251,7 +251,7 @@ def test_a_video_that_cannot_be_read_makes_the_check_fail(tmp_path: Path) -> Non
     assert done.code == 3
     first, second, *rest = done.out.splitlines()
     assert first == "will fail"
-    assert second.startswith("  1 train videos cannot be read: c.mp4: ")
+    assert second.startswith(f"  1 train videos cannot be read: {tmp_path / 'c.mp4'}: ")
     assert rest.index("will mislead") < rest.index("may hurt")
     assert "error: 1 of 7 videos cannot be used" in done.err
 

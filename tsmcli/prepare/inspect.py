@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,10 +66,8 @@ def inspect(
     Raises:
         DataError: a list is missing or malformed.
     """
-    validation = config.train.validation
-    report = yield from check(
-        config.data, places, num_segments=1, full=False, workers=workers, validation=validation
-    )
+    val = config.train.validation
+    report = yield from check(config.data, places, num_segments=1, full=False, workers=workers, validation=val)
     classes, splits = report.classes, report.splits
     listed = [Listed(name, record.path, record.label) for name, split in splits.items() for record in split.records]
     augment = config.augment
@@ -88,14 +86,12 @@ def find_in_videos(classes: Sequence[str], looks: Sequence[Look], config: Config
         return []
     found = [*_copies(classes, looks), *_scenes(classes, looks), *_short(classes, looks, config.model.num_segments)]
     found += _orientation(classes, looks)
-    found += _spread(
-        "short sides", (min(look.size) for look in looks), "px", "small ones get enlarged and look blurred"
-    )
+    sides = [min(look.size) for look in looks]
+    found += _spread("short sides", sides, "px", "small ones get enlarged and look blurred")
     if config.augment.sampling == "dense":  # else clips are of whole videos, whatever their rate
         rates = [max(1, round(look.rate)) for look in looks if look.rate]
-        found += _spread(
-            "frame rates", rates, "a second", "64 frames are no fixed time; --set augment.sampling=uniform"
-        )
+        advice = "64 frames are no fixed time; --set augment.sampling=uniform"
+        found += _spread("frame rates", rates, "a second", advice)
     return found
 
 
@@ -105,10 +101,17 @@ def _of_problems(problems: Sequence[Problem]) -> Iterator[Finding]:
         groups[IN_BOTH if problem.detail == IN_BOTH else problem.kind, problem.split].append(problem)
     for (kind, split), same in groups.items():
         severity, words, advice = _PROBLEMS[kind]
-        where = tuple(": ".join(word for word in (p.path, p.detail) if word and word != kind) for p in same)
+        where = tuple(map(_told, same))
         count = "" if kind == "empty class" else f"{len(same)} "
         name = "in both lists" if kind == IN_BOTH else kind
         yield Finding(name, severity, split, where, f"{count}{split} {words}", advice)
+
+
+def _told(problem: Problem) -> str:
+    path, detail = problem.path, problem.detail
+    if not path or (problem.kind == "unreadable" and path in detail):  # the reason names the video
+        return detail
+    return path if detail == IN_BOTH else f"{path}: {detail}"
 
 
 def first_alike(thumbs: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -203,11 +206,11 @@ def _orientation(classes: Sequence[str], looks: Sequence[Look]) -> Iterator[Find
         yield Finding("orientation", "will mislead", "", where, f"{detail}, which tells classes apart", advice)
         return
     splits = {name: [sum(look.split == name for look in kind) for kind in kinds] for name in ("train", "val")}
-    where = tuple(f"{name} {a} {ways[0]} and {b} {ways[1]}" for name, (a, b) in splits.items())
+    where = tuple(f"{name} {a} {ways[0]} and {b} {ways[1]}" for name, (a, b) in splits.items() if a + b)
     yield Finding("orientation", "may hurt", "", where, detail, "all classes and both splits should have both")
 
 
-def _spread(kind: str, values: Iterable[int], unit: str, advice: str) -> Iterator[Finding]:
+def _spread(kind: str, values: Sequence[int], unit: str, advice: str) -> Iterator[Finding]:
     """Sizes or rates that differ by a large factor."""
     counts = Counter(values)
     if counts and max(counts) > _MIXED * min(counts):
