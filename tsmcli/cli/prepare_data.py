@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from tsmcli.catalog import CATALOG
-from tsmcli.cli.shared import Json
+from tsmcli.cli.shared import Json, Workers, one_per_core
 from tsmcli.errors import DataError, UsageError
 from tsmcli.report.tables import on_one_line, print_json, print_line, print_table
 
@@ -46,7 +45,7 @@ def prepare_data(
     short_side: Annotated[int | None, Option(min=16, help="Stored short side in pixels.")] = None,
     size: Annotated[str | None, Option(metavar="WxH", help="Stored size in pixels, aspect not kept.")] = None,
     height: Annotated[int | None, Option(min=16, help="Stored height in pixels.")] = None,
-    workers: Annotated[int | None, Option(min=1, help="Processes.", show_default="one per core")] = None,
+    workers: Workers = None,
     shard: Annotated[
         str | None,
         Option(
@@ -86,13 +85,11 @@ def prepare_data(
     if dataset not in known:
         raise UsageError(f"no dataset named {dataset!r}", hint=f"choose from {', '.join(known)}")
     out = out or Path("data") / CATALOG["folder" if dataset == "csv" else dataset].folder
-    if workers is None:  # one per core that this process may use
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = _limits(sets or ())
     if rank and (check or dry_run or dataset == "demo"):
         return  # process 0 does that alone
     if check:
-        _check(dataset, out, full, quarantine, report, workers, store, limits, as_json)
+        _check(dataset, out, full, quarantine, report, one_per_core(workers), store, limits, as_json)
         return
     if full or quarantine or report:
         raise UsageError("--full, --quarantine and --report are for --check")
@@ -123,7 +120,7 @@ def prepare_data(
     if dry_run:
         _print_plan(plan, as_json)
     else:
-        done = follow(prepare(plan, workers=workers, shard=part), quiet=rank != 0)
+        done = follow(prepare(plan, workers=one_per_core(workers), shard=part), quiet=rank != 0)
         _print_prepared(done, dataset, part, as_json)
         if done.failures and (done.complete or processes == 1):  # to fail early would end the other processes
             told = (why if video in why else f"{video}: {why}" for video, why in done.failures[:5])
@@ -137,7 +134,7 @@ def _check(
     store: str | None, limits: DataConfig, as_json: bool,
 ) -> None:  # fmt: skip
     """Verify a prepared dataset; exit 3 if something is wrong."""
-    from tsmcli.data.location import prepared_stores
+    from tsmcli.data.location import Places, prepared_stores
     from tsmcli.prepare.annotations import write_csv
     from tsmcli.prepare.verify import check, write_quarantine
     from tsmcli.report.progress import follow
@@ -145,7 +142,7 @@ def _check(
     name = "folder" if dataset == "csv" else dataset
     read_as = "video" if store == "seekable" else store or (prepared_stores(name, folder) or ["frames"])[0]
     data = limits.model_copy(update={"dataset": name, "store": read_as})
-    result = follow(check(data, folder, num_segments=8, full=full, workers=workers))
+    result = follow(check(data, Places(folder=folder), num_segments=8, full=full, workers=workers))
     rows = [(p.split, p.path, p.kind, p.detail) for p in result.problems]
     if report:
         report.parent.mkdir(parents=True, exist_ok=True)
@@ -246,23 +243,30 @@ def _print_prepared(done: PreparedDataset, dataset: str, part: tuple[int, int], 
                  "complete": done.complete}  # fmt: skip
         classes = {name: {"train": train, "val": val} for name, train, val in rows}
         print_json({**facts, "classes": classes} if dataset == "folder" else facts)
-    elif not done.complete:
+        return
+    if not done.complete:
         rest = (
             "are written by the last of parts " + ", ".join(map(str, done.waiting)) if done.waiting else "are there"
         )
         failed = f"; {len(done.failures)} videos could not be used" if done.failures else ""
         print_line(f"part {part[0]}/{part[1]} is done{failed}; the lists {rest}")
-    elif dataset == "folder":
+        return
+    own = "" if out == Path("data/folder") else f" --data {out}"
+    own += "" if store == "video" else f" --set data.store={store}"
+    own += "" if done.counts["val"] else " --set train.validation=false"
+    look = f"tsm data check{own} looks at the videos themselves"
+    if dataset == "folder":
         print_table(("class", "train", "val"), rows,
                     f"{sum(done.counts.values())} videos of {done.plan.source}, lists in {out}")  # fmt: skip
         for line in done.differences:
             print_line(f"note: {line}")
-        own = "" if out == Path("data/folder") else f" --data {out}"
-        blind = "" if done.counts["val"] else " --set train.validation=false"
-        print_line(f"next:  tsm train --preset mbv2-folder{own}{blind}")
+        print_line(look)
+        print_line(f"next:  tsm train --preset mbv2-folder{own}")
     else:
         for split, count in done.counts.items():
             print_line(f"{split}: {count} videos")
         print_line(f"{out}: lists, classes.txt, manifest.json; read them with --set data.store={store}")
         for line in done.differences:
             print_line(f"difference: {line}")
+        if dataset == "csv":
+            print_line(look)

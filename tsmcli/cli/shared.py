@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ Root = Annotated[Path, Option(help="Folder of all prepared datasets.")]
 Data = Annotated[Path | None, Option(help="Folder of this dataset.", show_default="below --data-root")]
 Media = Annotated[Path | None, Option(help="Folder that the paths in the lists are relative to.")]
 Classes = Annotated[Path | None, Option(help="File of class names, one a line, in index order.")]
+Workers = Annotated[int | None, Option(min=1, help="Processes.", show_default="one per core")]
 
 Form = Literal["table", "markdown", "csv", "json"]
 Metrics = Annotated[list[str], Option(help="top_k, mean_class, per_class, confusion, map.")]
@@ -29,6 +31,13 @@ TopK = Annotated[list[int] | None, Option(min=1, help="The k of top_k.", show_de
 Missing = Annotated[bool, Option("--allow-missing", help="Exit 0 although videos could not be read.")]
 
 MANY_VALUES = frozenset({"--metrics", "--topk", "--set", "--weights", "--with", "--splits"})
+
+
+def one_per_core(workers: int | None) -> int:
+    """As many processes as were asked for, or one per core that this process may use."""
+    if workers is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return workers
 
 
 class ManyValues(TyperCommand):

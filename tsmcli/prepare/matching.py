@@ -19,6 +19,7 @@ from tsmcli.errors import DataError
 from tsmcli.prepare.annotations import Annotations, Item
 from tsmcli.prepare.datasets import read_annotations
 from tsmcli.prepare.extract import Job, Size, Target
+from tsmcli.prepare.findings import Listed, find_by_name, find_sides
 from tsmcli.prepare.own import thin_classes
 
 _KINDS: dict[str, tuple[Target, Store]] = {
@@ -115,7 +116,10 @@ def plan_media(
     if name == "folder":
         if kept and not any(found.item.split == "train" for found in kept):
             raise DataError(f"{source}: none of the {len(kept)} videos that are there is for training")
-        labels = replace(labels, notes=(*labels.notes, *thin_classes(labels.classes, [f.item for f in kept])))
+        videos = [Listed(f.item.split, f.path.as_posix(), f.item.label) for f in kept]
+        found = [*find_by_name(labels.classes, videos), *find_sides(labels.classes, flips=False)]
+        notes = (*labels.notes, *thin_classes(labels.classes, [f.item for f in kept]), *map(str, found))
+        labels = replace(labels, notes=notes)
     lost += [f.item for f in good if (not f.frames) != as_videos]
     if chosen:
         twice = (

@@ -11,18 +11,25 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from tsmcli.config import DataConfig
 from tsmcli.data.decode import FrameFolder, open_reader, read_each
 from tsmcli.data.listfile import VideoRecord
-from tsmcli.data.location import Places, Split, find_classes, find_split
+from tsmcli.data.location import Places, Split, dataset_folder, find_classes, find_split
 from tsmcli.data.media import count_frames
+from tsmcli.data.pyav_reader import PyAVReader
+from tsmcli.data.spatial import Frame
 from tsmcli.data.workers import Begin, WorkerPool
 from tsmcli.errors import DataError
 from tsmcli.files import remove, write_text
 from tsmcli.prepare.extract import VideosCounted
 
+IN_BOTH = "in the training list, too"
 _PROBES = 8
+_SHARES = (1 / 7, 3 / 7, 4 / 7, 6 / 7)
+"""Where in a video the frames of a `Look` are: at probes, so that nothing more is decoded."""
+_THUMB_PX = 16
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,32 @@ class Problem:
     broken: bool = False
 
 
+class Look(NamedTuple):
+    """What was seen of a video.
+
+    Attributes:
+        media: the folder that `path` is relative to.
+        size: (width, height) in pixels, as it is shown.
+        rate: frames per second; 0 where they are stored as pictures.
+        thumbs: uint8 [4, 16, 16], grey: frames at fixed shares of the video.
+    """
+
+    split: str
+    media: Path
+    path: str
+    label: int
+    num_frames: int
+    size: tuple[int, int]
+    rate: float
+    thumbs: NDArray[np.uint8]
+
+
 @dataclass(frozen=True)
 class VideoChecked:
-    """A video was opened; `problem` is None when it is fine."""
+    """A video was opened; `problem` is None when it is fine, `look` where it cannot be read."""
 
     problem: Problem | None
+    look: Look | None = None
 
 
 @dataclass(frozen=True)
@@ -53,25 +81,33 @@ class CheckReport:
     """All that was found."""
 
     folder: Path
-    videos: int
+    classes: list[str]
+    splits: dict[str, Split]
     problems: list[Problem]
+    looks: list[Look]
+
+    @property
+    def videos(self) -> int:
+        """How many were opened."""
+        return sum(len(split.records) for split in self.splits.values())
 
 
 def check(
-    data: DataConfig, folder: Path, *, num_segments: int, full: bool, workers: int
+    data: DataConfig, places: Places, *, num_segments: int, full: bool, workers: int, validation: bool = True
 ) -> Generator[VideosCounted | VideoChecked, None, CheckReport]:
-    """Check the lists of a prepared dataset and open all their videos.
+    """Check the lists of a dataset and open all their videos.
 
     Args:
         num_segments: T; shorter videos are reported, as their frames will repeat.
         full: decode every frame, instead of the first, the last and some between them.
+        validation: check the validation list, too.
 
     Raises:
         DataError: a list is missing or malformed.
     """
-    places = Places(folder=folder)
     classes = find_classes(data, places)
-    found = {name: find_split(data, places, name, classes) for name in ("train", "val")}
+    names = ("train", "val") if validation else ("train",)
+    found = {name: find_split(data, places, name, classes) for name in names}
     splits = {name: replace(split, quarantine={}) for name, split in found.items()}
     problems = _check_lists(splits, classes)
     tasks = [
@@ -82,12 +118,14 @@ def check(
     ]
     yield VideosCounted(len(tasks))
     pool = WorkerPool(_check_video, workers, timeout_sec=data.timeout_sec, what="checking", setting="--workers")
+    looks = []
     with closing(pool):
-        for problem in pool.run(tasks, _given_up):
-            if problem:
-                problems.append(problem)
-            yield VideoChecked(problem)
-    return CheckReport(folder, len(tasks), sorted(problems, key=lambda problem: not problem.broken))
+        for checked in pool.run(tasks, _given_up):
+            problems += [checked.problem] if checked.problem else []
+            looks += [checked.look] if checked.look else []
+            yield checked
+    problems.sort(key=lambda problem: not problem.broken)
+    return CheckReport(dataset_folder(data, places), classes, splits, problems, looks)
 
 
 def _check_lists(splits: dict[str, Split], classes: list[str]) -> list[Problem]:
@@ -101,9 +139,9 @@ def _check_lists(splits: dict[str, Split], classes: list[str]) -> list[Problem]:
         if empty := [name for i, name in enumerate(classes) if i not in labels]:
             shown = ", ".join(empty[:5]) + ", ..." * (len(empty) > 5)
             problems.append(Problem(name, "", "empty class", f"{len(empty)} of {len(classes)} classes: {shown}"))
-    if splits["train"].media.resolve() == splits["val"].media.resolve():
+    if "val" in splits and splits["train"].media.resolve() == splits["val"].media.resolve():
         both = {r.path for r in splits["train"].records} & {r.path for r in splits["val"].records}
-        problems += [Problem("val", path, "duplicate", "in the training list, too") for path in sorted(both)]
+        problems += [Problem("val", path, "duplicate", IN_BOTH) for path in sorted(both)]
     return problems
 
 
@@ -123,30 +161,43 @@ def _given_up(task: _Task, _part: int, reason: str) -> _Task:
     return task._replace(problem=f"{task.split.media / task.record.path}: {reason}")
 
 
-def _check_video(task: _Task, begin: Begin) -> Problem | None:
+def _check_video(task: _Task, begin: Begin) -> VideoChecked:
     name, split, record, data, num_segments, full, problem = task
     begin(0)
     if problem:
-        return Problem(name, record.path, "unreadable", problem, broken=True)
+        return VideoChecked(Problem(name, record.path, "unreadable", problem, broken=True))
+    thumbs, size = list[NDArray[np.uint8]](), (0, 0)
     try:
         with open_reader(split, record, data) as reader:
             promised = reader.num_frames
             probes = promised if full else min(_PROBES, promised)
             indices = np.unique(np.linspace(0, promised - 1, probes).astype(np.int64))
             parts = np.array_split(indices, max(1, len(indices) // 64))  # a little at a time: memory
-            for number, _ in enumerate(read_each(reader, parts), 1):
+            for number, frames in enumerate(read_each(reader, parts), 1):
                 begin(number)
+                thumbs += map(_thumb, frames)
+                size = frames[-1].shape[1], frames[-1].shape[0]
             held = reader.num_frames
+            rate = float(reader.frame_rate) if isinstance(reader, PyAVReader) else 0.0
             if isinstance(reader, FrameFolder):
                 held = count_frames(reader.path, reader.template)
     except (DataError, OSError, ValueError, cv2.error) as error:
-        return Problem(name, record.path, "unreadable", str(error), broken=True)
+        return VideoChecked(Problem(name, record.path, "unreadable", str(error), broken=True))
+    chosen = [thumbs[round(share * (len(thumbs) - 1))] for share in _SHARES]
+    look = Look(name, split.media, record.path, record.label, held, size, rate, np.stack(chosen))
     listed = record.num_frames if record.num_frames is not None else promised
+    wrong = None
     if held != listed:
-        return Problem(name, record.path, "frame count", f"{listed} frames are promised, {held} are there")
-    if held < num_segments:
-        return Problem(name, record.path, "short", f"{held} frames, fewer than the {num_segments} of a clip")
-    return None
+        wrong = Problem(name, record.path, "frame count", f"{listed} frames are promised, {held} are there")
+    elif held < num_segments:
+        wrong = Problem(name, record.path, "short", f"{held} frames, fewer than the {num_segments} of a clip")
+    return VideoChecked(wrong, look)
+
+
+def _thumb(frame: Frame) -> NDArray[np.uint8]:
+    small = cv2.resize(frame, (_THUMB_PX, _THUMB_PX), interpolation=cv2.INTER_AREA)
+    grey: NDArray[np.uint8] = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    return grey
 
 
 def write_quarantine(report: CheckReport) -> Path:
