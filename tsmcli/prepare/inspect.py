@@ -15,7 +15,6 @@ from tsmcli.data.location import Places
 from tsmcli.prepare.extract import VideosCounted
 from tsmcli.prepare.findings import (
     GROUP,
-    ONE_RECORDING,
     SEVERITIES,
     Finding,
     Listed,
@@ -32,8 +31,6 @@ _ALIKE = 0.4
 _NOISE = 0.06
 """What a still clip may differ from its copy, in standard deviations of its pixels."""
 _BLOCK = 256
-_ONE_SCENE = 0.9
-"""Correlation of the mean picture of a clip with that of its class, where all its clips are of one scene."""
 _SMALL = 4
 """So many videos of a class, or fewer, show nothing about the class."""
 _MIXED = 3
@@ -81,10 +78,10 @@ def inspect(
 
 
 def find_in_videos(classes: Sequence[str], looks: Sequence[Look], config: Config) -> list[Finding]:
-    """Copies, classes of one scene, clips shorter than T, mixed shapes: among the videos that could be read."""
+    """Copies, clips shorter than T, mixed shapes: among the videos that could be read."""
     if not looks:
         return []
-    found = [*_copies(classes, looks), *_scenes(classes, looks), *_short(classes, looks, config.model.num_segments)]
+    found = [*_copies(classes, looks), *_short(classes, looks, config.model.num_segments)]
     found += _orientation(classes, looks)
     sides = [min(look.size) for look in looks]
     found += _spread("short sides", sides, "px", "small ones get enlarged and look blurred")
@@ -162,24 +159,6 @@ def _copies(classes: Sequence[str], looks: Sequence[Look]) -> Iterator[Finding]:
     for split, copies in twice.items():
         detail = f"{len(copies)} {split} videos show the same as another"
         yield Finding("copies", "may hurt", split, tuple(copies), detail, "keep one of each")
-
-
-def _scenes(classes: Sequence[str], looks: Sequence[Look]) -> Iterator[Finding]:
-    """Classes whose videos all look the same on average, as those of no other class do."""
-    pictures = np.stack([look.thumbs for look in looks]).mean(axis=1).reshape(len(looks), -1)
-    pictures -= pictures.mean(axis=1, keepdims=True)
-    pictures /= np.maximum(np.linalg.norm(pictures, axis=1, keepdims=True), _FLAT * pictures.shape[1] ** 0.5)
-    labels = np.array([look.label for look in looks])
-    where = []
-    for label, name in enumerate(classes):
-        own = labels == label
-        centre = pictures[own].sum(axis=0)
-        like = pictures @ centre / max(np.linalg.norm(centre), 1e-9)
-        if own.sum() > _SMALL and like[own].min() > max(_ONE_SCENE, like[~own].max(initial=0)):
-            where.append(name)
-    if where:
-        detail = f"{len(where)} classes show one scene in all their videos, which no other class shows"
-        yield Finding("one scene", "will mislead", "", tuple(where), detail, ONE_RECORDING)
 
 
 def _short(classes: Sequence[str], looks: Sequence[Look], num_segments: int) -> Iterator[Finding]:

@@ -166,16 +166,17 @@ def _check_video(task: _Task, begin: Begin) -> VideoChecked:
     begin(0)
     if problem:
         return VideoChecked(Problem(name, record.path, "unreadable", problem, broken=True))
-    thumbs, size = list[NDArray[np.uint8]](), (0, 0)
+    thumbs, size = dict[int, NDArray[np.uint8]](), (0, 0)
     try:
         with open_reader(split, record, data) as reader:
             promised = reader.num_frames
             probes = promised if full else min(_PROBES, promised)
             indices = np.unique(np.linspace(0, promised - 1, probes).astype(np.int64))
             parts = np.array_split(indices, max(1, len(indices) // 64))  # a little at a time: memory
-            for number, frames in enumerate(read_each(reader, parts), 1):
+            shown = [indices[round(share * (len(indices) - 1))] for share in _SHARES]
+            for number, (part, frames) in enumerate(zip(parts, read_each(reader, parts), strict=True), 1):
                 begin(number)
-                thumbs += map(_thumb, frames)
+                thumbs |= {at: _thumb(frame) for at, frame in zip(part, frames, strict=True) if at in shown}
                 size = frames[-1].shape[1], frames[-1].shape[0]
             held = reader.num_frames
             rate = float(reader.frame_rate) if isinstance(reader, PyAVReader) else 0.0
@@ -183,8 +184,8 @@ def _check_video(task: _Task, begin: Begin) -> VideoChecked:
                 held = count_frames(reader.path, reader.template)
     except (DataError, OSError, ValueError, cv2.error) as error:
         return VideoChecked(Problem(name, record.path, "unreadable", str(error), broken=True))
-    chosen = [thumbs[round(share * (len(thumbs) - 1))] for share in _SHARES]
-    look = Look(name, split.media, record.path, record.label, held, size, rate, np.stack(chosen))
+    pictures = np.stack([thumbs[at] for at in shown])
+    look = Look(name, split.media, record.path, record.label, held, size, rate, pictures)
     listed = record.num_frames if record.num_frames is not None else promised
     wrong = None
     if held != listed:
