@@ -49,7 +49,7 @@ def pool_videos(
 
 
 def view_features(model: TSM, views: Tensor, device: torch.device, of: Pooling) -> Tensor:
-    """Features on the CPU of uint8 views [V, T, 3, h, w]: the trunk's map, averaged over pixels and as `of` says."""
+    """Features on the CPU of uint8 views [V, T, 3, h, w]: the trunk's map, averaged as `of` says."""
     features = view_logits(model.frame_features, views, device)
     over = {"video": (0, 1), "clip": (1,), "frame": ()}[of]
     return _finite(features.mean(over) if over else features, "features")

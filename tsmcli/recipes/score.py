@@ -160,7 +160,7 @@ class PartialScores:
                 return False
             at = file.tell()
             for line in file:
-                with contextlib.suppress(ValueError, TypeError, RecursionError):  # damaged, or cut short: done again
+                with contextlib.suppress(ValueError, TypeError, RecursionError):  # damaged, cut short: done again
                     number, array = _numbers(line)
                     self.kept[number] = Kept(path, at, len(array))
                 at += len(line)
