@@ -247,6 +247,9 @@ class TrainConfig(Section):
     compile: bool = Field(False, description="torch.compile the network")
     deterministic: bool = Field(False, description="deterministic GPU operations, slower; a CPU always is")
     validation: bool = Field(True, description="score the validation list during training")
+    probe: bool = Field(
+        False, description="before a new training of up to 2,000 videos, say how far the starting features go"
+    )
     val_every: int = Field(5, ge=1, description="epochs between validations; the last epoch always has one")
     save_every: int = Field(1, ge=1, description="epochs between checkpoints; the last epoch always has one")
     save_every_minutes: float = Field(

@@ -117,7 +117,7 @@ def extract(
 def _events(
     opened: Opened, model: TSM, split: Split, views: Views, device: torch.device, of: Pooling,
     sliding: Sliding | None, shard: Sequence[int], signals: StopSignals,
-) -> Iterator[VideoScored | BadVideo]:  # fmt: skip
+) -> Generator[VideoScored | BadVideo, None, None]:  # fmt: skip
     """The features of each video of this process, until a signal comes; those of a video's windows at once."""
 
     def stop() -> bool:
@@ -137,7 +137,7 @@ def _events(
 def _windows(
     opened: Opened, model: TSM, split: Split, views: Views, device: torch.device, sliding: Sliding, number: int,
     stop: Callable[[], bool],
-) -> Iterator[VideoScored | BadVideo]:  # fmt: skip
+) -> Generator[VideoScored | BadVideo, None, None]:  # fmt: skip
     """Rows [2 + C]: start and end of a window in seconds, and its features."""
     record, rows = split.records[number], list[torch.Tensor]()
     try:
@@ -165,9 +165,9 @@ def _write(
         wrong = f"none of the {len(bad)} videos of {split.list_file} could be read"
         raise DataError(f"{wrong}; {bad[0].path}: {bad[0].reason}")
     order, width, of = sorted(kept), opened.model.fc.in_features, meta["of"]
-    count = kept[order[0]].count
-    lengths = [kept[number].count // (2 + width) if of == "window" else 1 for number in order]
-    inner = {"clip": (count // width,), "frame": (num_views, count // (num_views * width))}.get(of, ())
+    size = kept[order[0]].size
+    lengths = [kept[number].size // (2 + width) if of == "window" else 1 for number in order]
+    inner = {"clip": (size // width,), "frame": (num_views, size // (num_views * width))}.get(of, ())
     times: list[NDArray[np.float32]] = []  # filled while the rows are written
 
     def rows() -> Iterator[NDArray[np.float32]]:
@@ -179,7 +179,8 @@ def _write(
             yield values
 
     shape = (sum(lengths), *inner, width)
-    head = {"num_listed": len(split.records), "bad": [(video.path, video.reason) for video in bad], "meta": meta}
+    reasons = [(video.path, video.reason) for video in bad]
+    head = {"num_listed": len(split.records), "bad": reasons, "meta": meta}
     save_features(
         out, shape, rows(), head,
         paths=np.repeat([split.records[number].path for number in order], lengths),
@@ -187,4 +188,4 @@ def _write(
         class_names=opened.class_names, **({"times_sec": times} if of == "window" else {}),
     )  # fmt: skip
     partial.remove()
-    return Extracted(out, of, shape, len(order), len(split.records), head["bad"])
+    return Extracted(out, of, shape, len(order), len(split.records), reasons)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tsmcli import zoo
 from tsmcli.config import PROTOCOLS, Config, Views
+from tsmcli.core.recognise import recognise
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.data.location import Places, dataset_folder, find_classes
 from tsmcli.engine.checkpoint import Checkpoint, checkpoint_of, load_weights
@@ -20,6 +21,8 @@ from tsmcli.files import sha256
 from tsmcli.presets import Preset, override, resolve
 from tsmcli.recipes.events import result_of
 from tsmcli.recipes.zoo.published import check_network, check_unseen, fetch, find_init
+
+_IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def open_trunk(
     Raises:
         UsageError: `imagenet` without a preset; and as `open_network`.
     """
-    if str(name).startswith("imagenet") and not name.is_file():
+    of_imagenet = str(name) == "imagenet" or (str(name).startswith("imagenet-") and zoo.has(str(name)))
+    if of_imagenet and not name.is_file():
         if preset is None:
             raise UsageError(f"{name}: of which trunk?", hint="--preset NAME, such as mbv2-folder")
         name = Path((yield from find_init(str(name), preset.config)))
@@ -122,19 +126,20 @@ def open_trunk(
 def build_trunk(
     config: Config, weights: Mapping[str, Tensor], num_classes: int, of: Path | str
 ) -> tuple[TSM, Config, bool]:
-    """A network with the weights of a trunk and a new classifier, in evaluation mode; whether the trunk is plain.
+    """A network with the weights of a trunk and a new classifier, in evaluation mode; whether they are ImageNet's.
 
-    A plain trunk, such as ImageNet's, was trained without shifts, so it gets none: the configuration says so.
+    A trunk that was trained without shifts, as ImageNet's was, gets none: the configuration says so.
     """
     config = override(config, [f"model.num_classes={num_classes}"])
     model = build_model(config, seed=0)
     layout = load_weights(model, weights, new_classifier=True, of=of).layout
-    plain = layout != "tsm" and not any(".net." in key for key in weights)
-    if plain:
+    found = recognise(weights)
+    imagenet = layout != "tsm" and found.shifted is None and found.classes in (None, _IMAGENET_CLASSES)
+    if imagenet or found.shifted is False:
         config, state = override(config, ["model.shift=none"]), model.state_dict()
         model = build_model(config, seed=0)
         model.load_state_dict(state)
-    return model.eval(), config, plain
+    return model.eval(), config, imagenet
 
 
 def load_checkpoint(name: Path | str) -> tuple[TSM, Config]:

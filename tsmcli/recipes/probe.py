@@ -22,7 +22,7 @@ Rows = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 FOLDS = 5
-_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """The C of the logistic regression that are tried, for features that are standardised."""
 _SAFE = 1e-2
 """The C where there are too few videos to try several."""
@@ -176,7 +176,8 @@ def _of_videos(path: Path) -> Features:
 def _rows(found: Features) -> Rows:
     """Features of videos [N, C]: the mean over views and frames."""
     values = found.values
-    return values.reshape(len(values), -1, values.shape[-1]).mean(1, dtype=np.float64)
+    rows: Rows = values.reshape(len(values), -1, values.shape[-1]).mean(1, dtype=np.float64)
+    return rows
 
 
 def _check_pair(a: Path, one: Features, b: Path, other: Features) -> None:

@@ -105,7 +105,7 @@ class Kept(NamedTuple):
 
     path: Path
     offset: int
-    count: int
+    size: int
 
 
 class PartialScores:
@@ -143,7 +143,7 @@ class PartialScores:
         self.kept[scored.number] = place
 
     def read(self, place: Kept) -> NDArray[np.float32]:
-        """The numbers of a video, float32 [count]."""
+        """The numbers of a video, float32 [size]."""
         with place.path.open("rb") as file:
             file.seek(place.offset)
             return _numbers(file.readline())[1]
