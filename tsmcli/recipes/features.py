@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tsmcli.config import Views
+from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
 from tsmcli.data.decode import check_decoder
@@ -26,7 +26,7 @@ from tsmcli.errors import DataError, EnvironmentProblem, Interrupted, UsageError
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Scoring, Stage
 from tsmcli.recipes.feature_file import save_features
-from tsmcli.recipes.network import Opened, choose_protocol, open_trunk
+from tsmcli.recipes.network import choose_protocol, open_trunk
 from tsmcli.recipes.score import Kept, PartialScores, ScoreEvent
 from tsmcli.recipes.test import describe
 from tsmcli.results import check_writable
@@ -98,7 +98,8 @@ def extract(
     yield Scoring("features", len(shard))
     bad: list[BadVideo] = []
     with StopSignals() as signals:
-        with closing(_events(opened, model, split, views, device, of, sliding, shard, signals)) as events:
+        work = _Work(model, config, split, views, device, of, signals)
+        with closing(_windows(work, sliding, shard) if sliding else _whole(work, shard)) as events:
             for event in events:
                 if isinstance(event, BadVideo):
                     bad.append(event)
@@ -111,60 +112,72 @@ def extract(
         raise Interrupted(str(stop), hint, exit_code=stop.exit_code)
     kept = {number: place for part in parts for number, place in part[0].items()}
     bad = sorted((video for part in parts for video in part[1]), key=lambda video: video.number)
-    return _write(out, meta, opened, split, kept, bad, partial, views.views) if world.is_main else None
+    if not world.is_main:
+        return None
+    found = _write(out, meta, work, opened.class_names, kept, bad, partial)
+    partial.remove()
+    return found
 
 
-def _events(
-    opened: Opened, model: TSM, split: Split, views: Views, device: torch.device, of: Pooling,
-    sliding: Sliding | None, shard: Sequence[int], signals: StopSignals,
-) -> Generator[VideoScored | BadVideo, None, None]:  # fmt: skip
-    """The features of each video of this process, until a signal comes; those of a video's windows at once."""
+@dataclass(frozen=True)
+class _Work:
+    """What is extracted from which videos, by which network; it stops when a signal comes."""
 
-    def stop() -> bool:
-        return signals.number > 0
+    model: TSM
+    config: Config
+    split: Split
+    views: Views
+    device: torch.device
+    of: Pooling
+    signals: StopSignals
 
-    if sliding:
-        for number in shard:
-            yield from _windows(opened, model, split, views, device, sliding, number, stop)
-        return
-    with Loader(VideoDataset(split, opened.config, views), stop=stop, pin=device.type == "cuda") as loader:
-        for event in pool_videos(model, loader.videos(shard), device, of):
-            if stop():
+    def stop(self) -> bool:
+        return self.signals.number > 0
+
+
+_Events = Generator[VideoScored | BadVideo, None, None]
+
+
+def _whole(work: _Work, shard: Sequence[int]) -> _Events:
+    """The features of each video."""
+    dataset = VideoDataset(work.split, work.config, work.views)
+    with Loader(dataset, stop=work.stop, pin=work.device.type == "cuda") as loader:
+        for event in pool_videos(work.model, loader.videos(shard), work.device, work.of):
+            if work.stop():
                 return
             yield event
 
 
-def _windows(
-    opened: Opened, model: TSM, split: Split, views: Views, device: torch.device, sliding: Sliding, number: int,
-    stop: Callable[[], bool],
-) -> Generator[VideoScored | BadVideo, None, None]:  # fmt: skip
-    """Rows [2 + C]: start and end of a window in seconds, and its features."""
-    record, rows = split.records[number], list[torch.Tensor]()
-    try:
-        for part in read_windows(split, record, opened.config, views, sliding):
-            if stop():
-                return
-            pixels = torch.from_numpy(part.views).movedim(-1, 2)
-            features = view_features(model, pixels, device, "video")
-            rows.append(torch.cat([torch.tensor([part.start_sec, part.end_sec]), features]))
-    except DataError as error:
-        yield BadVideo(number, record.path, str(error))
-    else:
-        yield VideoScored(number, torch.stack(rows))
+def _windows(work: _Work, sliding: Sliding, shard: Sequence[int]) -> _Events:
+    """The features of each video's windows together: rows [2 + C], with start and end in seconds before them."""
+    for number in shard:
+        record, rows = work.split.records[number], list[torch.Tensor]()
+        try:
+            for part in read_windows(work.split, record, work.config, work.views, sliding):
+                if work.stop():
+                    return
+                pixels = torch.from_numpy(part.views).movedim(-1, 2)
+                features = view_features(work.model, pixels, work.device, "video")
+                rows.append(torch.cat([torch.tensor([part.start_sec, part.end_sec]), features]))
+        except DataError as error:
+            yield BadVideo(number, record.path, str(error))
+        else:
+            yield VideoScored(number, torch.stack(rows))
 
 
 def _write(
-    out: Path, meta: dict[str, Any], opened: Opened, split: Split, kept: dict[int, Kept], bad: list[BadVideo],
-    partial: PartialScores, num_views: int,
+    out: Path, meta: dict[str, Any], work: _Work, class_names: list[str], kept: dict[int, Kept],
+    bad: list[BadVideo], partial: PartialScores,
 ) -> Extracted:  # fmt: skip
     """Put what all processes kept into one file, in the order of the list."""
-    if len(kept) + len(bad) != len(split.records):
-        wrong = f"{len(kept) + len(bad)} of {len(split.records)} videos came back to process 0"
+    records, num_views = work.split.records, work.views.views
+    if len(kept) + len(bad) != len(records):
+        wrong = f"{len(kept) + len(bad)} of {len(records)} videos came back to process 0"
         raise EnvironmentProblem(wrong, hint=f"all processes must see the folder of {out}")
     if not kept:
-        wrong = f"none of the {len(bad)} videos of {split.list_file} could be read"
+        wrong = f"none of the {len(bad)} videos of {work.split.list_file} could be read"
         raise DataError(f"{wrong}; {bad[0].path}: {bad[0].reason}")
-    order, width, of = sorted(kept), opened.model.fc.in_features, meta["of"]
+    order, width, of = sorted(kept), work.model.fc.in_features, meta["of"]
     size = kept[order[0]].size
     lengths = [kept[number].size // (2 + width) if of == "window" else 1 for number in order]
     inner = {"clip": (size // width,), "frame": (num_views, size // (num_views * width))}.get(of, ())
@@ -180,12 +193,11 @@ def _write(
 
     shape = (sum(lengths), *inner, width)
     reasons = [(video.path, video.reason) for video in bad]
-    head = {"num_listed": len(split.records), "bad": reasons, "meta": meta}
+    head = {"num_listed": len(records), "bad": reasons, "meta": meta}
     save_features(
         out, shape, rows(), head,
-        paths=np.repeat([split.records[number].path for number in order], lengths),
-        labels=np.repeat(np.array([split.records[number].label for number in order], np.int64), lengths),
-        class_names=opened.class_names, **({"times_sec": times} if of == "window" else {}),
+        paths=np.repeat([records[number].path for number in order], lengths),
+        labels=np.repeat(np.array([records[number].label for number in order], np.int64), lengths),
+        class_names=class_names, **({"times_sec": times} if of == "window" else {}),
     )  # fmt: skip
-    partial.remove()
-    return Extracted(out, of, shape, len(order), len(split.records), reasons)
+    return Extracted(out, of, shape, len(order), len(records), reasons)
