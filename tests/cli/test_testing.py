@@ -144,8 +144,8 @@ def test_damaged_lines_of_a_stopped_test_are_scored_again(tmp_path: Path) -> Non
     lines[4] = lines[4][:-6] + '!!"]'
     partial.path.write_text("\n".join(lines) + "\n")
     again = PartialScores(target, {"of": 1}, ALONE)
-    assert sorted(again.scored) == [0, 2]
-    assert again.scored[2].scores.tolist() == [2, 2, 2]
+    assert sorted(again.kept) == [0, 2]
+    assert again.read(again.kept[2]).tolist() == [2, 2, 2]
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_scored(trained: Path, demo_data: Path) -> None:

@@ -20,6 +20,7 @@ from tsmcli.cli.demo import demo
 from tsmcli.cli.doctor import doctor
 from tsmcli.cli.evaluate import evaluate
 from tsmcli.cli.export import export
+from tsmcli.cli.features import features, probe
 from tsmcli.cli.predict import predict
 from tsmcli.cli.prepare_data import prepare_data
 from tsmcli.cli.presets import presets
@@ -43,6 +44,8 @@ app.command(cls=ManyValues)(test)
 app.command("eval", cls=ManyValues)(evaluate)
 app.command(cls=ManyValues)(report)
 app.command(cls=ManyValues)(predict)
+app.command(cls=ManyValues)(features)
+app.command()(probe)
 app.command(cls=ManyValues)(stream)
 app.command(cls=ManyValues)(export)
 app.command(cls=ManyValues)(bench)

@@ -68,6 +68,9 @@ class TrainConfig(Section):
     deterministic: bool = Field(False, description="deterministic GPU operations, slower; a CPU always is")
     validation: bool = Field(True, description="score the validation list during training")
     val_every: int = Field(5, ge=1, description="epochs between validations; the last epoch always has one")
+    probe: bool = Field(
+        False, description="before a new training of up to 2,000 videos, say how far the starting features go"
+    )
     patience: int = Field(
         0, ge=0, description="stop after so many validations in a row without a better one; 0: never"
     )

@@ -44,13 +44,19 @@ class TSM(nn.Module):
 
     def frame_logits(self, clips: Tensor) -> Tensor:
         """[B, T, 3, H, W] -> [B, T, K], before the consensus (T/2 with temporal pooling)."""
+        return self.fc(self.dropout(self._pooled(clips))).unflatten(0, (clips.shape[0], -1))
+
+    def frame_features(self, clips: Tensor) -> Tensor:
+        """[B, T, 3, H, W] -> [B, T, C]: what the classifier gets of each frame (T/2 with temporal pooling)."""
+        return self._pooled(clips).unflatten(0, (clips.shape[0], -1))
+
+    def _pooled(self, clips: Tensor) -> Tensor:
+        """[B, T, 3, H, W] -> [B*T, C]: the trunk's map of every frame, averaged over its pixels."""
         if clips.ndim != 5 or clips.shape[2] != 3:
             raise ValueError(f"expected clips [B, T, 3, H, W], got {list(clips.shape)}")
         if clips.shape[1] != self.num_segments:
             raise ValueError(f"this network takes clips of T={self.num_segments} frames, got T={clips.shape[1]}")
-        features = self.backbone(clips.flatten(0, 1))  # [B*T, C, h, w]
-        logits = self.fc(self.dropout(features.mean((2, 3))))  # [B*T, K]
-        return logits.unflatten(0, (clips.shape[0], -1))
+        return self.backbone(clips.flatten(0, 1)).mean((2, 3))  # of [B*T, C, h, w]
 
 
 MEAN = (123.675, 116.28, 103.53)

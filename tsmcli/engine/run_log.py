@@ -20,7 +20,7 @@ _MEANS = ("loss", "top1", "grad_norm", "data_sec", "step_sec")
 
 
 class RunLog:
-    """Appends to the files of a run. Keys begin with `train/`, `val/` or `skipped/`.
+    """Appends to the files of a run. Keys begin with `train/`, `val/`, `probe/` or `skipped/`.
 
     Args:
         folder: of the run.

@@ -1,8 +1,8 @@
-"""Scores of whole videos: views through the network, averaged."""
+"""Scores and features of whole videos: views through the network, averaged."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ from tsmcli.errors import WeightsError
 
 @dataclass(frozen=True)
 class VideoScored:
-    """A video's scores [K], by its position in the list."""
+    """A video's scores [K], or its features, by its position in the list."""
 
     number: int
     scores: Tensor
@@ -33,8 +33,30 @@ def score_videos(
             yield VideoScored(number, average_views(view_logits(model, views, device), average))
 
 
+Pooling = Literal["video", "clip", "frame"]
+"""What features are of: a video [C], each of its views [V, C], or each frame of them [V, T, C]."""
+
+
+def pool_videos(
+    model: TSM, batches: Iterable[Batch], device: torch.device, of: Pooling
+) -> Iterator[VideoScored | BadVideo]:
+    """Features of every video of some batches, before dropout and classifier, averaged over frames and views."""
+    model.eval()
+    for batch in batches:
+        yield from batch.bad
+        for number, views in zip(batch.numbers.tolist(), batch.views, strict=True):
+            yield VideoScored(number, view_features(model, views, device, of))
+
+
+def view_features(model: TSM, views: Tensor, device: torch.device, of: Pooling) -> Tensor:
+    """Features on the CPU of uint8 views [V, T, 3, h, w]: the trunk's map, averaged as `of` says."""
+    features = view_logits(model.frame_features, views, device)
+    over = {"video": (0, 1), "clip": (1,), "frame": ()}[of]
+    return _finite(features.mean(over) if over else features, "features")
+
+
 @torch.inference_mode()
-def view_logits(model: TSM, views: Tensor, device: torch.device) -> Tensor:
+def view_logits(model: Callable[[Tensor], Tensor], views: Tensor, device: torch.device) -> Tensor:
     """Logits [V, K] on the CPU of uint8 views [V, T, 3, h, w].
 
     A few views at a time, so that memory does not grow with V; on a CPU one by one, where batching gains nothing.
@@ -46,8 +68,11 @@ def view_logits(model: TSM, views: Tensor, device: torch.device) -> Tensor:
 
 def average_views(logits: Tensor, how: Literal["prob", "score"]) -> Tensor:
     """[V, K] -> [K]: the mean of softmax probabilities, or of the raw scores (MMAction2's `average_clips`)."""
-    scores = (logits.softmax(-1) if how == "prob" else logits).mean(0)
-    if not torch.isfinite(scores).all():
+    return _finite((logits.softmax(-1) if how == "prob" else logits).mean(0), "scores")
+
+
+def _finite(numbers: Tensor, what: str) -> Tensor:
+    if not torch.isfinite(numbers).all():
         hint = "its weights are damaged, or its training diverged"
-        raise WeightsError("the network's scores are not finite", hint)
-    return scores
+        raise WeightsError(f"the network's {what} are not finite", hint)
+    return numbers

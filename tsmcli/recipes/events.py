@@ -72,6 +72,22 @@ class Validated:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """What a linear classifier on starting features, averaged over frames, reaches on the validation list.
+
+    Attributes:
+        features: `ImageNet features`, or whose.
+        top1_low, top1_high: the 95 % interval.
+    """
+
+    features: str
+    top1: float
+    coverage: str
+    top1_low: float
+    top1_high: float
+
+
+@dataclass(frozen=True)
 class Warned:
     """Something goes wrong, though not so wrong that the work must end."""
 

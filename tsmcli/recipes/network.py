@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tsmcli import zoo
 from tsmcli.config import PROTOCOLS, Config, Views
+from tsmcli.core.recognise import recognise
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.data.location import Places, dataset_folder, find_classes
 from tsmcli.engine.checkpoint import Checkpoint, checkpoint_of, load_weights
@@ -17,7 +20,9 @@ from tsmcli.errors import ConfigError, DataError, UsageError, WeightsError
 from tsmcli.files import sha256
 from tsmcli.presets import Preset, override, resolve
 from tsmcli.recipes.events import result_of
-from tsmcli.recipes.zoo.published import check_network, check_unseen, fetch
+from tsmcli.recipes.zoo.published import check_network, check_unseen, fetch, find_init
+
+_IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,51 @@ def open_network(
     names = choose_classes(config, file.own, classes, data)
     model = load_network(file, config, len(names))
     return Opened(file.path, file.sha256, preset_name, config, names, model, file.own)
+
+
+def open_trunk(
+    name: Path, preset: Preset | None, overrides: Sequence[str], places: Places
+) -> Generator[Any, None, Opened]:
+    """A network for its features alone: the classes are those of the data, and the classifier has no weights.
+
+    Args:
+        name: as of `open_network`, or `imagenet`, or a file of a trunk, such as torchvision's; these need `preset`.
+
+    Raises:
+        UsageError: `imagenet` without a preset; and as `open_network`.
+    """
+    of_imagenet = str(name) == "imagenet" or (str(name).startswith("imagenet-") and zoo.has(str(name)))
+    if of_imagenet and not name.is_file():
+        if preset is None:
+            raise UsageError(f"{name}: of which trunk?", hint="--preset NAME, such as mbv2-folder")
+        name = Path((yield from find_init(str(name), preset.config)))
+    file = yield from read_weight_file(name, preset, overrides)
+    config, preset_name = choose_config(file, () if preset else overrides)
+    there = places.classes or dataset_folder(config.data, places) / "classes.txt"
+    same = file.own and not places.classes and file.own.config.data.dataset == config.data.dataset
+    names = file.own.class_names if file.own and same and not there.is_file() else find_classes(config.data, places)
+    weights = file.own.model if file.own else weights_of(file.tree)
+    model, config, _ = build_trunk(config, weights, len(names), file.path)
+    return Opened(file.path, file.sha256, preset_name, config, names, model, file.own)
+
+
+def build_trunk(
+    config: Config, weights: Mapping[str, Tensor], num_classes: int, of: Path | str
+) -> tuple[TSM, Config, bool]:
+    """A network with the weights of a trunk and a new classifier, in evaluation mode; whether they are ImageNet's.
+
+    A trunk that was trained without shifts, as ImageNet's was, gets none: the configuration says so.
+    """
+    config = override(config, [f"model.num_classes={num_classes}"])
+    model = build_model(config, seed=0)
+    layout = load_weights(model, weights, new_classifier=True, of=of).layout
+    found = recognise(weights)
+    imagenet = layout != "tsm" and found.shifted is None and found.classes in (None, _IMAGENET_CLASSES)
+    if imagenet or found.shifted is False:
+        config, state = override(config, ["model.shift=none"]), model.state_dict()
+        model = build_model(config, seed=0)
+        model.load_state_dict(state)
+    return model.eval(), config, imagenet
 
 
 def load_checkpoint(name: Path | str) -> tuple[TSM, Config]:

@@ -23,7 +23,7 @@ CHANGEABLE = {
     "data.max_sec", "data.max_bytes", "train.epochs", "train.schedule", "train.lr_steps", "train.batch",
     "train.accumulate", "train.max_bad_videos", "train.workers", "train.compile", "train.recompute",
     "train.validation", "train.patience", "train.val_every", "train.save_every", "train.save_every_minutes",
-    "train.log_every",
+    "train.log_every", "train.probe",
 }  # fmt: skip
 """Keys that a resumed run may have other values of: they change neither the network nor what was trained so far."""
 

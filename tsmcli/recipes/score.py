@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import glob
 import hashlib
 import json
 from collections.abc import Generator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
@@ -49,7 +52,7 @@ def score_split(
         DataError: no video could be read.
         Interrupted: a signal came, to any process.
     """
-    known = partial.scored if partial else {}
+    known = dict(partial.kept) if partial else {}
     left = [number for number in range(len(split.records)) if number not in known]
     shard = [left[i] for i in eval_shard(len(left), rank=world.rank, world_size=world.size)]
     yield Scoring("scoring", len(shard))
@@ -71,7 +74,8 @@ def score_split(
         raise interrupted(max(stops))
     scored: dict[int, Any] = {}
     bad: dict[int, BadVideo] = {}
-    for event in chain(known.values(), *shards):
+    before = (VideoScored(n, torch.from_numpy(partial.read(k))) for n, k in known.items()) if partial else ()
+    for event in chain(before, *shards):
         if event.number in scored or event.number in bad:
             raise TsmError(f"video {event.number} was scored twice")
         if isinstance(event, BadVideo):
@@ -96,52 +100,73 @@ def score_split(
     )
 
 
-class PartialScores:
-    """One JSON line a video, in a file of each process beside the final score file.
+class Kept(NamedTuple):
+    """Where the numbers of a video are kept: the file, the offset of their line in it, and how many there are."""
 
-    The first line is a hash of what the scores are of (weights, protocol, list, configuration); lines of another
-    test are not taken. Unreadable videos are not kept: they are tried again.
+    path: Path
+    offset: int
+    size: int
+
+
+class PartialScores:
+    """Numbers of each video (scores, or features): one JSON line, in a file of each process beside the final file.
+
+    The first line is a hash of what they are of (weights, protocol, list, configuration); lines of other work are
+    not taken. Unreadable videos are not kept: they are tried again. Only places are in memory.
 
     Args:
-        target: the score file to come.
-        of: everything that decides a score.
+        target: the file to come.
+        of: everything that decides the numbers.
+
+    Attributes:
+        kept: the videos that this process found when it began, and those that it added.
     """
 
     def __init__(self, target: Path, of: dict[str, Any], world: World) -> None:
         self.key = hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()
-        self.pattern = f"{target.name}.partial-*"
-        self.folder = target.parent
-        self.scored: dict[int, VideoScored] = {}
-        for path in sorted(self.folder.glob(self.pattern)):
-            self._read(path)
+        self.folder, self.pattern = target.parent, f"{glob.escape(target.name)}.partial-*"
+        self.path = self.folder / f"{target.name}.partial-{world.rank}"
+        self.kept: dict[int, Kept] = {}
+        ours = [path for path in sorted(self.folder.glob(self.pattern)) if self._find(path)]
         world.gather(None)  # every process has read before one writes
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.path = self.folder / f"{target.name}.partial-{world.rank}"
-        lines = [self.key, *(_line(scored) for scored in self.scored.values() if world.is_main)]
-        write_text(self.path, "".join(f"{line}\n" for line in lines))
+        if self.path in ours:
+            append_text(self.path, "\n")  # the last line may be cut short
+        else:
+            write_text(self.path, f"{self.key}\n")
 
     def add(self, scored: VideoScored) -> None:
-        """Keep the scores of a video."""
-        append_text(self.path, _line(scored) + "\n")
+        """Keep the numbers of a video."""
+        place = Kept(self.path, self.path.stat().st_size, scored.scores.numel())
+        text = base64.b64encode(scored.scores.numpy().astype("<f4").tobytes()).decode()
+        append_text(self.path, json.dumps([scored.number, text]) + "\n")
+        self.kept[scored.number] = place
+
+    def read(self, place: Kept) -> NDArray[np.float32]:
+        """The numbers of a video, float32 [size]."""
+        with place.path.open("rb") as file:
+            file.seek(place.offset)
+            return _numbers(file.readline())[1]
 
     def remove(self) -> None:
-        """Forget everything: the test is done."""
+        """Forget everything: the work is done."""
         for path in self.folder.glob(self.pattern):
             path.unlink()
 
-    def _read(self, path: Path) -> None:
-        lines = path.read_text(encoding="ascii", errors="replace").split("\n")
-        if lines[0] != self.key:
-            return
-        for line in lines[1:-1]:  # what follows the last line break was cut short
-            try:
-                number, scores = json.loads(line)
-                array = np.frombuffer(base64.b64decode(scores, validate=True), dtype="<f4").copy()
-                self.scored[number] = VideoScored(number, torch.from_numpy(array))
-            except (ValueError, TypeError, RecursionError):
-                continue  # damaged by a power cut, say: this video is scored again
+    def _find(self, path: Path) -> bool:
+        """Find what is kept in a file; whether the file is of the same work."""
+        with path.open("rb") as file:
+            if file.readline() != f"{self.key}\n".encode():
+                return False
+            at = file.tell()
+            for line in file:
+                with contextlib.suppress(ValueError, TypeError, RecursionError):  # damaged, cut short: done again
+                    number, array = _numbers(line)
+                    self.kept[number] = Kept(path, at, len(array))
+                at += len(line)
+        return True
 
 
-def _line(scored: VideoScored) -> str:
-    scores = scored.scores.numpy().astype("<f4").tobytes()
-    return json.dumps([scored.number, base64.b64encode(scores).decode()])
+def _numbers(line: bytes) -> tuple[int, NDArray[np.float32]]:
+    number, text = json.loads(line)
+    return number, np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4").astype(np.float32)

@@ -75,8 +75,8 @@ def test(
     of = {**meta, "config": config.model_dump(), "views": views.model_dump(), "videos": split.records,
           "media": split.media.resolve()}  # fmt: skip
     partial = PartialScores(files[0], of, world)
-    if partial.scored:
-        yield Stage(f"{len(partial.scored)} of {len(split.records)} videos were scored before; going on from there")
+    if partial.kept:
+        yield Stage(f"{len(partial.kept)} of {len(split.records)} videos were scored before; going on from there")
     with StopSignals() as signals:
         try:
             results = yield from score_split(

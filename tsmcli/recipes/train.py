@@ -11,20 +11,20 @@ import torch
 
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state
-from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
+from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.engine.checkpoint import Checkpoint, Progress, copy_checkpoint, load_weights, save_checkpoint
 from tsmcli.engine.device import seed_everything, set_determinism, use_channels_last
 from tsmcli.engine.learner import Learner, make_learner, take_step
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
 from tsmcli.engine.processes import ALONE, StopSignals
 from tsmcli.engine.run_log import RunLog
-from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import Interrupted, WeightsError
 from tsmcli.files import write_text
 from tsmcli.metrics import interval, mean_class, top_k
 from tsmcli.presets import to_yaml
 from tsmcli.recipes.divergence import Divergence
-from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated, Warned
+from tsmcli.recipes.events import Probed, Saved, Stage, Training, Validated, Warned
+from tsmcli.recipes.probe_start import probe_start
 from tsmcli.recipes.run_folder import (
     check_resumable,
     check_same,
@@ -60,9 +60,7 @@ class Trained:
     seconds: float
 
 
-TrainEvent = (
-    Stage | Training | StepDone | VideosSkipped | Scoring | VideoScored | BadVideo | Validated | Saved | Warned
-)
+TrainEvent = ScoreEvent | Stage | Training | StepDone | VideosSkipped | Probed | Validated | Saved | Warned
 
 
 def train(
@@ -111,6 +109,8 @@ def train(
     yield Stage(f"training {plan.preset.name} in {run}", facts)
     with StopSignals() as signals:
         try:
+            if not resume and (probed := (yield from probe_start(plan, source, signals))) and keeper.log:
+                keeper.log.write("probe", asdict(probed), 0)
             yield from _epochs(plan, learner, keeper, signals)
         except Interrupted as stop:
             yield from keeper.save(best=False)

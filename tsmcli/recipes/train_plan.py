@@ -76,7 +76,8 @@ def make_train_plan(
         ConfigError, DataError, EnvironmentProblem: with what to do about it.
     """
     if quick:
-        preset = replace(preset, config=override(preset.config, ["train.epochs=1", "train.lr_steps=[]"]))
+        short = ["train.epochs=1", "train.lr_steps=[]", "train.probe=false"]
+        preset = replace(preset, config=override(preset.config, short))
     config = preset.config
     check_decoder(config.data)
     choose_precision(config.train.precision, device)

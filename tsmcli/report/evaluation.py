@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from tsmcli.recipes.compare import Comparison
 from tsmcli.recipes.evaluate import Evaluation, most_confused
+from tsmcli.recipes.probe import Probe
 from tsmcli.recipes.zoo.against import AgainstZoo
 from tsmcli.report.tables import between, percent, print_json, print_line, print_table
+
+if TYPE_CHECKING:  # it needs torch, and saved scores do not
+    from tsmcli.recipes.features import Extracted
 
 _WHOLE_MATRIX = 12
 """Classes up to which a confusion matrix is a table; of more, the largest mistakes are listed."""
@@ -78,6 +83,35 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     print_line(f"First guess right in A only: {comparison.only_a} videos, in B only: {comparison.only_b}.")
     verdict = "the difference may be chance" if comparison.p >= 0.05 else "hardly chance"
     print_line(f"McNemar's exact test: p = {comparison.p:.3g}, {verdict}.")
+
+
+def print_extracted(found: Extracted, *, as_json: bool) -> None:
+    """Where features were written, and what they are of."""
+    if as_json:
+        print_json({**asdict(found), "videos": found.coverage, "complete": not found.bad})
+        return
+    size = " x ".join(map(str, found.shape))
+    print_line(f"{found.file}: {size} numbers, features of each {found.of}, {found.coverage}")
+
+
+def print_probe(found: Probe, *, as_json: bool) -> None:
+    """What the two classifiers of a probe got right."""
+    if as_json:
+        print_json(asdict(found))
+        return
+    rows = [
+        (
+            name,
+            percent(one.top1),
+            between(one.top1_interval),
+            percent(one.mean_class),
+            between(one.mean_class_interval),
+        )
+        for name, one in (("logistic regression", found.linear), ("nearest neighbours", found.neighbours))
+    ]
+    columns = ("classifier", "top1", "95 % interval", "mean_class", "95 % interval")
+    print_table(columns, rows, f"Features of {found.features}; {found.coverage}")
+    print_line(f"{found.how}.")
 
 
 def _print_published(found: AgainstZoo, of: Evaluation) -> None:

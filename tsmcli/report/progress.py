@@ -15,7 +15,18 @@ from tsmcli.engine.scores import VideoScored
 from tsmcli.prepare.demo import ClipWritten
 from tsmcli.prepare.extract import Extracted, VideosCounted
 from tsmcli.prepare.verify import VideoChecked
-from tsmcli.recipes.events import Event, Result, Saved, Scoring, Stage, Training, Validated, Warned, result_of
+from tsmcli.recipes.events import (
+    Event,
+    Probed,
+    Result,
+    Saved,
+    Scoring,
+    Stage,
+    Training,
+    Validated,
+    Warned,
+    result_of,
+)
 from tsmcli.recipes.zoo.download import Failed
 from tsmcli.report.predictions import reason
 from tsmcli.report.tables import printable
@@ -73,6 +84,7 @@ class _Drawing:
             case Receiving() | Waiting() | Fetched() | Failed():
                 self.transfers.draw(event)
             case Training(title, steps, epochs, log_every):
+                self._close("scoring")
                 self.epochs, self.log_every = epochs, log_every
                 self._open("training", title, steps)
             case StepDone():
@@ -90,6 +102,10 @@ class _Drawing:
                 accuracy = f"val/top1 {top1:.2%} (95 % interval {100 * low:.1f} to {100 * high:.1f} %), "
                 accuracy += f"val/mean_class {mean_class:.2%} on {coverage}"
                 self.line(f"  epoch {epoch + 1}: {accuracy}")
+            case Probed(features, top1, coverage, low, high):
+                reached = f"{100 * top1:.1f} % ({100 * low:.1f} to {100 * high:.1f}) on {coverage}"
+                how = "averaged over frames, logistic regression"
+                self.line(f"  probe: {features} {how}: {reached}; a training should beat it")
             case Warned(text):
                 self.line(f"  warning: {text}")
             case Saved(path, best):
