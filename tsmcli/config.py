@@ -40,6 +40,7 @@ class DataConfig(Section):
         None,
         description="number of the first class in list files; null: 0, and lists that may count from 1 are refused",
     )
+    multi_label: bool = Field(False, description="a video may have several labels, or none: each is yes or no")
     decoder: Decoder = Field("auto", description="video decoder; auto is PyAV")
     timeout_sec: float = Field(120.0, ge=0, description="give up on a video after this long; 0: never")
     max_pixels: int = Field(  # twice a frame of 8K video

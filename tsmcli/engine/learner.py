@@ -32,6 +32,7 @@ class Learner:
         network: the same, compiled and with its gradients shared between processes, as the configuration says.
         average: moving average of the weights, or None.
         scaler: keeps fp16 gradients from vanishing; does nothing in other formats.
+        multi_label: each class of a video is right or wrong by itself.
     """
 
     model: TSM
@@ -42,6 +43,7 @@ class Learner:
     config: TrainConfig
     device: torch.device
     world: World
+    multi_label: bool = False
 
     @property
     def trained(self) -> TSM:
@@ -70,7 +72,9 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
 
 
-def make_learner(model: TSM, config: TrainConfig, device: torch.device, world: World) -> Learner:
+def make_learner(
+    model: TSM, config: TrainConfig, device: torch.device, world: World, *, multi_label: bool = False
+) -> Learner:
     """Prepare a network, already on its device, for training.
 
     Raises:
@@ -94,7 +98,7 @@ def make_learner(model: TSM, config: TrainConfig, device: torch.device, world: W
     if precision == "tf32":
         allow_tf32(True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    return Learner(model, network, optimizer, scaler, average, config, device, world)
+    return Learner(model, network, optimizer, scaler, average, config, device, world, multi_label)
 
 
 class Step(NamedTuple):
@@ -102,7 +106,7 @@ class Step(NamedTuple):
 
     Attributes:
         loss: mean over the videos.
-        hits: videos whose label had the largest logit; meaningless for soft labels.
+        hits: videos whose label had the largest logit; meaningless for soft or several labels.
         grad_norm: L2 norm of all gradients before clipping.
         overflow: fp16 only: the gradient was out of range, so the scale is lowered and nothing was changed.
     """
@@ -121,7 +125,7 @@ class Step(NamedTuple):
 def take_step(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], videos: int) -> Step:
     """One optimiser step: forward and backward per batch, clip, step, average.
 
-    The loss is the mean cross entropy over all videos of the step, whichever process and batch they are in, so the
+    The loss is the mean of `loss_sum` over all videos of the step, whichever process and batch they are in, so the
     result does not depend on how they are spread. Nothing is changed where loss or gradient is not finite; running
     statistics have then seen the batches.
 
@@ -153,16 +157,28 @@ def take_step(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], videos
 
 def _forward(learner: Learner, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits [N, K] and the sum of the N losses."""
-    smoothing = learner.config.label_smoothing
     if len(clips):
         with autocast(learner.config.precision, learner.device):
             logits = learner.network(clips)
-        loss = F.cross_entropy(logits.to(clips.dtype), labels, reduction="sum", label_smoothing=smoothing)
+        loss = loss_sum(logits.to(clips.dtype), labels, learner.config, multi_label=learner.multi_label)
         return logits.detach(), loss
     # Every process must take part in sharing gradients: a black clip that counts for nothing.
     with statistics_kept(learner.model):
         nothing = learner.network(clips.new_zeros(1, *clips.shape[1:]))
     return nothing[:0].detach(), nothing.sum() * 0
+
+
+def loss_sum(logits: Tensor, labels: Tensor, config: TrainConfig, *, multi_label: bool = False) -> Tensor:
+    """The sum of the losses of N videos with logits [N, K].
+
+    A video's loss is the cross entropy; where it may have several labels, the mean over the K classes of the binary
+    cross entropy with many-hot labels [N, K]. Label smoothing s then moves them towards 1/2: y (1 - s) + s / 2.
+    """
+    smoothing = config.label_smoothing
+    if multi_label:
+        targets = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / logits.shape[1]
+    return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 
 
 def _gradients_shared(learner: Learner, *, now: bool) -> AbstractContextManager[object]:

@@ -54,15 +54,28 @@ class Training:
 
 @dataclass(frozen=True)
 class Validated:
-    """Accuracy on the validation list after a 0-based epoch; `top1_low` and `top1_high` are its 95 % interval."""
+    """Accuracy on the validation list after a 0-based epoch.
+
+    Attributes:
+        top1_low, top1_high: the 95 % interval of `top1`.
+        map, thresholds: mean average precision, and the probability of each class from which on a video is said to
+            have it; where a video may have several labels, and the accuracies are None.
+    """
 
     epoch: int
-    top1: float
+    top1: float | None
     top5: float | None
-    mean_class: float
+    mean_class: float | None
     coverage: str
-    top1_low: float
-    top1_high: float
+    top1_low: float | None
+    top1_high: float | None
+    map: float | None = None
+    thresholds: tuple[float, ...] | None = None
+
+    @property
+    def value(self) -> float:
+        """What the best checkpoint is chosen by."""
+        return next(value for value in (self.map, self.top1) if value is not None)
 
 
 @dataclass(frozen=True)

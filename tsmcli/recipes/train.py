@@ -21,9 +21,10 @@ from tsmcli.engine.run_log import RunLog
 from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import Interrupted, WeightsError
 from tsmcli.files import write_text
-from tsmcli.metrics import interval, mean_class, top_k
+from tsmcli.metrics import best_thresholds, interval, mean_average_precision, mean_class, top_k
 from tsmcli.presets import to_yaml
 from tsmcli.recipes.divergence import Divergence
+from tsmcli.recipes.ensemble import to_probabilities
 from tsmcli.recipes.events import Saved, Scoring, Stage, Training, Validated, Warned
 from tsmcli.recipes.run_folder import (
     check_resumable,
@@ -45,6 +46,7 @@ class Trained:
     Attributes:
         best: the best checkpoint, or the last one where nothing was validated.
         top1, best_top1: of the last and the best validation; None without validation.
+        map, best_map: the same where a video may have several labels, in place of the accuracies.
         skipped: how often a video could not be read.
         seconds: of training, all sittings together.
     """
@@ -56,6 +58,8 @@ class Trained:
     best_top1: float | None
     skipped: int
     seconds: float
+    map: float | None = None
+    best_map: float | None = None
 
 
 TrainEvent = (
@@ -84,7 +88,7 @@ def train(
     check_same(world, before.progress if before else None, order.num_videos)
     source = "none" if before else (yield from find_init(init or config.model.init, config))
     model, started_from = build_network(plan, source, before)
-    learner = make_learner(model, config.train, plan.device, world)
+    learner = make_learner(model, config.train, plan.device, world, multi_label=config.data.multi_label)
     if before and run:
         check_resumable(run, before, plan.preset, plan.classes, order.num_videos, order.total_batch)
         if world.is_main:
@@ -100,7 +104,7 @@ def train(
         run = world.gather(run)[0]
     assert run is not None
     progress = before.progress if before else Progress(total_batch=order.total_batch, videos=order.num_videos)
-    keeper = _Keeper(plan, learner, run, progress)
+    keeper = _Keeper(plan, learner, run, progress, before.thresholds if before else None)
     if world.is_main:
         done = progress.epoch * order.steps + progress.step
         keeper.log = RunLog(run, at=progress.log_bytes, step=done, window=progress.window)
@@ -124,14 +128,17 @@ def train(
             if lock:
                 lock.release()
     p, last, best = keeper.progress, run / "last.pt", run / "best.pt"
-    return Trained(run, last, best if p.best_top1 is not None else last, p.top1, p.best_top1, p.skipped, p.seconds)
+    best, ends = best if p.best_top1 is not None else last, (p.top1, p.best_top1)
+    if config.data.multi_label:
+        return Trained(run, last, best, None, None, p.skipped, p.seconds, *ends)
+    return Trained(run, last, best, *ends, p.skipped, p.seconds)
 
 
 def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSignals) -> Iterator[TrainEvent]:
     config, t, order = plan.config, plan.config.train, plan.order()
     first, cuda = keeper.progress, plan.device.type == "cuda"
     left = (t.epochs - first.epoch) * order.steps - first.step
-    divergence = Divergence(t, len(plan.classes))
+    divergence = Divergence(t, 2 if config.data.multi_label else len(plan.classes))
     yield Training(plan.preset.name, left, t.epochs, t.log_every)
     with Loader(VideoDataset(plan.train, config, None), stop=lambda: signals.number > 0, pin=cuda) as loader:
         for epoch in range(first.epoch, t.epochs):
@@ -159,8 +166,11 @@ def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSig
 class _Keeper:
     """Where the training stands, and what of it is on disk. Only process 0 writes."""
 
-    def __init__(self, plan: TrainPlan, learner: Learner, run: Path, progress: Progress) -> None:
+    def __init__(
+        self, plan: TrainPlan, learner: Learner, run: Path, progress: Progress, thresholds: tuple[float, ...] | None
+    ) -> None:
         self.plan, self.learner, self.run, self.progress = plan, learner, run, progress
+        self.thresholds = thresholds
         self.log: RunLog | None = None
         self.started = time.monotonic() - progress.seconds
         self.saved = time.monotonic()
@@ -181,11 +191,12 @@ class _Keeper:
 
     def validated(self, result: Validated, step: int) -> bool:
         """Log a validation; whether it is the best so far."""
-        best = self.progress.best_top1
-        improved = best is None or result.top1 > best
-        self.progress = replace(self.progress, top1=result.top1, best_top1=result.top1 if improved else best)
+        best, value = self.progress.best_top1, result.value
+        improved = best is None or value > best
+        self.progress = replace(self.progress, top1=value, best_top1=value if improved else best)
+        self.thresholds = result.thresholds
         if self.log:
-            self.log.write("val", asdict(result), step)
+            self.log.write("val", asdict(replace(result, thresholds=None)), step)
         return improved
 
     def save_in_time(self) -> Iterator[Saved]:
@@ -203,8 +214,9 @@ class _Keeper:
             plan, learner = self.plan, self.learner
             weights = learner.trained.state_dict()
             checkpoint = Checkpoint(
-                plan.preset.name, plan.config, plan.classes, self.progress, weights, learner.state()
-            )
+                plan.preset.name, plan.config, plan.classes, self.progress, weights, learner.state(),
+                thresholds=self.thresholds,
+            )  # fmt: skip
             # The best one first, so that a kill in between leaves it beside an older last one.
             names = ("best.pt", "last.pt") if best else ("last.pt",)
             save_checkpoint(self.run / names[0], checkpoint)
@@ -257,6 +269,10 @@ def _validate(
         model, plan.val, config, config.val, plan.device, {}, world=world, signals=signals
     )
     scores, labels = results.scores, results.labels
+    if results.multi_label:
+        cuts = tuple(best_thresholds(to_probabilities(results).scores, labels))
+        value = mean_average_precision(scores, labels) if labels.any() else 0.0
+        return Validated(epoch, None, None, None, results.coverage, None, None, value, cuts)
     top5 = top_k(scores, labels, 5) if scores.shape[1] > 5 else None
     top1 = top_k(scores, labels)
     return Validated(epoch, top1, top5, mean_class(scores, labels), results.coverage, *interval(top1, len(labels)))

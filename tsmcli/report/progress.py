@@ -86,10 +86,12 @@ class _Drawing:
             case VideosSkipped(videos):
                 for video in videos:
                     self.line(f"  skipped: {video.reason}")
-            case Validated(epoch, top1, _, mean_class, coverage, low, high):
+            case Validated(epoch, float(top1), _, mean_class, coverage, float(low), float(high)):
                 accuracy = f"val/top1 {top1:.2%} (95 % interval {100 * low:.1f} to {100 * high:.1f} %), "
                 accuracy += f"val/mean_class {mean_class:.2%} on {coverage}"
                 self.line(f"  epoch {epoch + 1}: {accuracy}")
+            case Validated():
+                self.line(f"  epoch {event.epoch + 1}: val/map {event.value:.2%} on {event.coverage}")
             case Warned(text):
                 self.line(f"  warning: {text}")
             case Saved(path, best):
