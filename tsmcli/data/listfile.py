@@ -16,10 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tsmcli.config import Store
 from tsmcli.data.media import is_there, name_key, spellings
 from tsmcli.errors import DataError
 from tsmcli.files import write_text
+from tsmcli.results import many_hot
 
 T = TypeVar("T", dict[str, Any], list[Any])
 
@@ -105,6 +109,13 @@ def with_labels(record: VideoRecord, labels: Iterable[int]) -> VideoRecord:
     """A record with any number of labels, each once."""
     every = tuple(sorted(set(labels)))
     return record._replace(label=every[0] if every else -1, labels=every)
+
+
+def labels_of(records: Sequence[VideoRecord], num_classes: int) -> NDArray[Any]:
+    """Labels int64 [N], or bool [N, K] where videos may have several; then ValueError for one that is no class."""
+    if any(record.labels is not None for record in records):
+        return many_hot([record.every for record in records], num_classes)
+    return np.array([record.label for record in records], np.int64)
 
 
 def _class_key(name: str) -> str:

@@ -7,15 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tsmcli.data.listfile import VideoRecord, read_list
+from tsmcli.data.listfile import VideoRecord, labels_of, read_list
 from tsmcli.data.media import VIDEO_SUFFIXES, suffix_of
 from tsmcli.errors import DataError, UsageError
-from tsmcli.results import Results, check_results, load_results, load_score_list, many_hot
+from tsmcli.results import Results, check_results, load_results, load_score_list
 
 _NOT_STATED = "not stated"
 """The protocol of MMAction2's files."""
@@ -39,13 +38,10 @@ def open_scores(path: Path, list_file: Path | None = None) -> Results:
     records = read_any_list(list_file)
     if len(records) != len(scores):
         raise DataError(f"{path}: scores of {len(scores)} videos, but {list_file} has {len(records)}")
-    several = any(record.labels is not None for record in records)
-    labels: NDArray[Any] = np.array([record.label for record in records], dtype=np.int64)
-    if several:
-        try:
-            labels = many_hot([record.every for record in records], scores.shape[1])
-        except ValueError as error:
-            raise DataError(f"{list_file}: {error}") from None
+    try:
+        labels = labels_of(records, scores.shape[1])
+    except ValueError as error:
+        raise DataError(f"{list_file}: {error}") from None
     meta = {"list": str(list_file), "preset": path.stem, "protocol_name": _NOT_STATED}
     results = Results([r.path for r in records], labels, scores, len(records), meta=meta)
     check_results(path, results)
@@ -65,9 +61,8 @@ def read_any_list(path: Path) -> list[VideoRecord]:
     A name of a video file with more than one number behind it shows that videos may have several labels.
     """
     records = read_list(path, "video")
-    if any(
-        suffix_of(re.sub("( [0-9]+)+$", "", r.path)) in VIDEO_SUFFIXES and r.path[-1].isdigit() for r in records
-    ):
+    bare = ((record.path, re.sub("( [0-9]+)+$", "", record.path)) for record in records)
+    if any(video != path and suffix_of(video) in VIDEO_SUFFIXES for path, video in bare):
         return read_list(path, "video", several=True)
     if all(record.path.rpartition(" ")[2].isdigit() and " " in record.path for record in records):
         return read_list(path, "frames")

@@ -16,6 +16,7 @@ import torch
 from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
+from tsmcli.data.listfile import labels_of
 from tsmcli.data.location import Split
 from tsmcli.data.shards import eval_shard
 from tsmcli.engine.processes import ALONE, StopSignals, World, interrupted
@@ -23,7 +24,7 @@ from tsmcli.engine.scores import VideoScored, averaging, score_videos
 from tsmcli.errors import DataError, TsmError
 from tsmcli.files import append_text, write_text
 from tsmcli.recipes.events import Scoring
-from tsmcli.results import Results, many_hot
+from tsmcli.results import Results
 
 ScoreEvent = Scoring | VideoScored | BadVideo
 
@@ -87,10 +88,9 @@ def score_split(
         )
     order = sorted(scored)
     records, scores = [split.records[i] for i in order], np.stack([scored[i] for i in order]).astype(np.float32)
-    several = many_hot([r.every for r in records], scores.shape[1]) if config.data.multi_label else None
     return Results(
         paths=[record.path for record in records],
-        labels=np.array([r.label for r in records], np.int64) if several is None else several,
+        labels=labels_of(records, scores.shape[1]),
         scores=scores,
         num_listed=len(split.records),
         bad=[(bad[i].path, bad[i].reason) for i in sorted(bad)],

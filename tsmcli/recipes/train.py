@@ -127,9 +127,13 @@ def train(
                 keeper.log.close()
             if lock:
                 lock.release()
-    p, last, best = keeper.progress, run / "last.pt", run / "best.pt"
-    best, ends = best if p.best_top1 is not None else last, (p.top1, p.best_top1)
-    if config.data.multi_label:
+    return _trained(run, keeper.progress, multi_label=config.data.multi_label)
+
+
+def _trained(run: Path, p: Progress, *, multi_label: bool) -> Trained:
+    last, best, ends = run / "last.pt", run / "best.pt", (p.top1, p.best_top1)
+    best = best if p.best_top1 is not None else last
+    if multi_label:
         return Trained(run, last, best, None, None, p.skipped, p.seconds, *ends)
     return Trained(run, last, best, *ends, p.skipped, p.seconds)
 
