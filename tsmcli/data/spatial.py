@@ -109,12 +109,9 @@ def ten_crops(w: int, h: int, crop_px: int) -> list[Box]:
 
 
 def train_view(
-    frames: Sequence[Frame],
-    label: Labels,
-    config: AugmentConfig,
-    flip_map: dict[int, int],
+    frames: Sequence[Frame], label: Labels, config: AugmentConfig, flip_map: dict[int, int],
     rng: np.random.Generator,
-) -> tuple[NDArray[np.uint8], Labels]:
+) -> tuple[NDArray[np.uint8], Labels]:  # fmt: skip
     """Cut one random training view out of T frames: (uint8 [1, T, px, px, 3], label or labels).
 
     All frames get the same box and flip. A flip changes the label where the configuration and `flip_map` say so.

@@ -168,9 +168,8 @@ def choose_metrics(metrics: Sequence[str] | None, *, multi_label: bool) -> list[
         return ["map", "per_class"] if multi_label else ["top_k", "mean_class"]
     names = check_metrics(metrics)
     if multi_label and (odd := [name for name in names if name not in ("map", "per_class")]):
-        raise UsageError(
-            f"{odd[0]} is of videos with one label each; these may have several", "--metrics map per_class"
-        )
+        wrong = f"{odd[0]} is of videos with one label each; these may have several"
+        raise UsageError(wrong, "--metrics map per_class")
     return names
 
 

@@ -91,9 +91,8 @@ def _shares(classes: Iterable[tuple[int, int, str, float]]) -> str:
 
 def _print_table(found: Predictions, top: int) -> None:
     sliding = found.videos[0].windows[0].start_sec is not None
-    kinds = (
-        ("class", "probability", *(("then",) * (top > 1))) if found.thresholds is None else ("labels", "not said")
-    )
+    one = ("class", "probability", *(("then",) * (top > 1)))
+    kinds = one if found.thresholds is None else ("labels", "not said")
     columns = ("video", *(("from s", "to s") if sliding else ()), *kinds)
     rows = []
     for video in found.videos:
@@ -104,7 +103,7 @@ def _print_table(found: Predictions, top: int) -> None:
             if found.thresholds is None:
                 row += [best[0][2], percent(best[0][3]), _shares(best[1:])]
             else:
-                row += [_shares(one for one in best if yes[one[1]]) or "none"]
-                row += [_shares(one for one in best if not yes[one[1]])]
+                row += [_shares(guess for guess in best if yes[guess[1]]) or "none"]
+                row += [_shares(guess for guess in best if not yes[guess[1]])]
             rows.append(row[: len(columns)])
     print_table(columns, rows, f"{found.preset}, protocol {found.protocol}")
