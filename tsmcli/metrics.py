@@ -88,9 +88,8 @@ def mean_average_precision(scores: Scores, truth: NDArray[np.bool_]) -> float:
     """
     if truth.shape != scores.shape:
         raise ValueError(f"expected truth {list(scores.shape)}, got {list(truth.shape)}")
-    columns, truth = np.ascontiguousarray(scores.T), np.ascontiguousarray(truth.T)
-    values = [average_precision(s, t) for s, t in zip(columns, truth, strict=True) if t.any()]
-    return float(np.mean(values)) if values else float("nan")
+    values = average_precisions(scores, truth)
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def average_precision(scores: Scores, truth: NDArray[np.bool_]) -> float:
@@ -98,11 +97,50 @@ def average_precision(scores: Scores, truth: NDArray[np.bool_]) -> float:
 
     Only thresholds at a positive's score add recall, so only those are looked at.
     """
+    _, added, found, retrieved = _at_positives(scores, truth)
+    return float((found / retrieved) @ added / added.sum())
+
+
+def average_precisions(scores: Scores, truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """`average_precision` of every class: [K], NaN for one without a positive video."""
+    columns = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(truth.T), strict=True)
+    return np.array([average_precision(s, t) if t.any() else np.nan for s, t in columns])
+
+
+def best_thresholds(scores: Scores, truth: NDArray[np.bool_]) -> list[float]:
+    """For each class the threshold of the best F1 on these videos; 0.5 for one without a positive video.
+
+    It lies in the middle between the lowest score that is taken and the next lower one, or 0. Of equally good
+    ones the highest is taken.
+
+    Args:
+        scores: probabilities [N, K].
+        truth: many-hot labels [N, K].
+    """
+    return [_best_threshold(s, t) if t.any() else 0.5 for s, t in zip(scores.T, truth.T, strict=True)]
+
+
+def _best_threshold(scores: Scores, truth: NDArray[np.bool_]) -> float:
+    cuts, added, found, retrieved = _at_positives(scores, truth)
+    f1 = 2 * found / (retrieved + added.sum())
+    lowest = cuts[f1 == f1.max()][-1]
+    return (float(lowest) + float(scores[scores < lowest].max(initial=0))) / 2
+
+
+def f1_scores(scores: Scores, truth: NDArray[np.bool_], thresholds: Sequence[float]) -> NDArray[np.float64]:
+    """F1 of each class where scores from its threshold on say yes: [K], NaN for one without a positive video."""
+    said, positives = scores >= np.asarray(thresholds), truth.sum(axis=0)
+    right = (said & truth).sum(axis=0)
+    return np.where(positives > 0, 2 * right / np.maximum(said.sum(axis=0) + positives, 1), np.nan)
+
+
+def _at_positives(scores: Scores, truth: NDArray[np.bool_]) -> tuple[Any, Any, Any, Any]:
+    """The different scores of positives, rising; how many have it, and how many positives and videos reach it."""
     everyone, positives = np.sort(scores), np.sort(scores[truth])
     thresholds, added = np.unique(positives, return_counts=True)
     found = len(positives) - np.searchsorted(positives, thresholds)
     retrieved = len(everyone) - np.searchsorted(everyone, thresholds)
-    return float((found / retrieved) @ added / len(positives))
+    return thresholds, added, found, retrieved
 
 
 def interval(share: float, count: int) -> tuple[float, float]:
@@ -132,6 +170,31 @@ def mean_class_interval(scores: Scores, labels: Labels) -> tuple[float, float]:
     above = sum((high - share) ** 2 for share, _, high in ends) ** 0.5 / len(ends)
     value = mean_class(scores, labels)
     return max(0.0, value - below), min(1.0, value + above)
+
+
+def map_interval(scores: Scores, truth: NDArray[np.bool_], *, samples: int = 1000) -> tuple[float, float]:
+    """The 95 % interval of `mean_average_precision` for so many videos, by the bootstrap.
+
+    Videos are drawn with replacement, with a fixed seed. Each class is sorted once: a sample only changes how often
+    a video counts. A class that has no positive video in a sample is left out of its mean.
+    """
+    count, rng = len(scores), np.random.default_rng(0)
+    drawn = np.stack(
+        [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(samples)], axis=1
+    )
+    drawn = drawn.astype(np.float32)  # [N, samples]: whole numbers below 2^24
+    total, held = np.zeros(samples), np.zeros(samples)
+    for s, t in zip(scores.T, truth.T, strict=True):
+        order = np.argsort(-s, kind="stable")
+        positives = order[t[order]]
+        every, own = (np.cumsum(drawn.take(rows, axis=0), axis=0) for rows in (order, positives))
+        last, last_own = (np.searchsorted(-s[rows], -s[positives], side="right") - 1 for rows in (order, positives))
+        precision = own[last_own] / np.maximum(every[last], 1)
+        counted = drawn[positives].sum(axis=0)
+        total += (precision * drawn[positives]).sum(axis=0) / np.maximum(counted, 1)
+        held += counted > 0
+    low, high = np.percentile((total / np.maximum(held, 1))[held > 0], (2.5, 97.5))
+    return float(low), float(high)
 
 
 def _check(scores: Scores, labels: Labels) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ class Results:
     """The scores of a list of videos.
 
     Attributes:
-        paths, labels: the videos that were scored, in list order; labels are int64 [N].
+        paths, labels: the videos that were scored, in list order; labels are int64 [N]; bool [N, K] where
+            a video may have several.
         scores: float32 [N, K]; probabilities, or logits where `average` is score.
         num_listed: videos in the list, readable or not.
         bad: (path, reason) of those that could not be read.
@@ -31,7 +33,7 @@ class Results:
     """
 
     paths: list[str]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     scores: NDArray[np.float32]
     num_listed: int
     bad: list[tuple[str, str]] = field(default_factory=list)
@@ -42,11 +44,27 @@ class Results:
         """`47 of 50 videos`."""
         return f"{len(self.paths)} of {self.num_listed} videos"
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether a video may have several labels."""
+        return self.labels.ndim == 2
+
+
+def many_hot(labels: Sequence[Sequence[int]], num_classes: int) -> NDArray[np.bool_]:
+    """Any number of labels a video as bool [N, K]; ValueError for one that is no class."""
+    table = np.zeros((len(labels), num_classes), np.bool_)
+    for row, own in zip(table, labels, strict=True):
+        if odd := [label for label in own if type(label) is not int or not 0 <= label < num_classes]:
+            raise ValueError(f"{odd[0]!r} is none of {num_classes} classes, 0 to {num_classes - 1}")
+        row[list(own)] = True
+    return table
+
 
 def save_results(path: Path, results: Results) -> None:
     """Write a `.npz` (compact), `.json` (readable) or `.csv` (for a spreadsheet) file, whole or not at all.
 
-    A `.csv` has a row a video: its path, label, five best classes by name, and all scores. It is not read back.
+    A `.csv` has a row a video: its path, label (several are divided by `|`), five best classes by name, and all
+    scores. It is not read back.
 
     Raises:
         UsageError: another suffix.
@@ -57,7 +75,7 @@ def save_results(path: Path, results: Results) -> None:
     with replacing(path) as part:
         if path.suffix == ".json":
             videos = [
-                {"path": video, "label": int(label), "scores": [float(f"{s:.9g}") for s in scores]}
+                {"path": video, **_label(label), "scores": [float(f"{s:.9g}") for s in scores]}
                 for video, label, scores in zip(results.paths, results.labels, results.scores, strict=True)
             ]
             part.write_text(json.dumps({**head, "videos": videos}), encoding="utf-8")
@@ -69,6 +87,10 @@ def save_results(path: Path, results: Results) -> None:
                 np.savez_compressed(file, paths=paths, labels=results.labels, scores=results.scores, head=words)
 
 
+def _label(label: NDArray[Any]) -> dict[str, Any]:
+    return {"labels": np.flatnonzero(label).tolist()} if label.ndim else {"label": int(label)}
+
+
 def _write_csv(path: Path, results: Results) -> None:
     classes = results.scores.shape[1]
     names = results.meta.get("class_names") or [str(label) for label in range(classes)]
@@ -78,7 +100,8 @@ def _write_csv(path: Path, results: Results) -> None:
         ranks = [f"top{rank + 1}" for rank in range(best.shape[1])]
         writer.writerow(["path", "label", *ranks, *(f"score_{label}" for label in range(classes))])
         for video, label, five, scores in zip(results.paths, results.labels, best, results.scores, strict=True):
-            writer.writerow([video, names[label], *(names[i] for i in five), *(f"{score:.9g}" for score in scores)])
+            true = "|".join(names[i] for i in np.flatnonzero(label)) if label.ndim else names[label]
+            writer.writerow([video, true, *(names[i] for i in five), *(f"{score:.9g}" for score in scores)])
 
 
 def check_suffix(path: Path) -> None:
@@ -118,8 +141,11 @@ def load_results(path: Path) -> Results:
         else:
             head = _read_json(path)
             videos = head["videos"]
-            paths, labels = [video["path"] for video in videos], np.array([video["label"] for video in videos])
-            scores = _matrix([video["scores"] for video in videos])
+            paths, scores = [video["path"] for video in videos], _matrix([video["scores"] for video in videos])
+            if videos and "labels" in videos[0]:
+                labels = many_hot([video["labels"] for video in videos], scores.shape[1])
+            else:
+                labels = np.array([video["label"] for video in videos])
         bad, meta = [(video, reason) for video, reason in head["bad"]], dict(head.get("meta", {}))
         results = Results(paths, labels, scores, head["num_listed"], bad, meta)
     except Exception as error:  # nearly any, on bytes that are something else, cut short, or lie about a size
@@ -190,16 +216,16 @@ def _matrix(rows: list[list[float]]) -> NDArray[np.float32]:
 def check_results(path: Path, results: Results) -> None:
     """Raise DataError unless the numbers fit together, are finite, and every label has a score and a name."""
     n, scores, labels = len(results.paths), results.scores, results.labels
-    if n and (scores.dtype.kind != "f" or labels.dtype.kind not in "iu"):
+    if n and (scores.dtype.kind != "f" or labels.dtype.kind not in ("b" if labels.ndim == 2 else "iu")):
         types = f"scores of type {scores.dtype} and labels of type {labels.dtype}"
         raise DataError(f"{path}: {types}; expected numbers and whole numbers")
-    if scores.ndim != 2 or len(scores) != n or labels.shape != (n,) or n == 0:
+    if scores.ndim != 2 or len(scores) != n or labels.shape not in ((n,), scores.shape) or n == 0:
         shapes = f"scores {list(scores.shape)} and labels {list(labels.shape)}"
         raise DataError(f"{path}: {n} videos, {shapes} do not fit together")
     if len(odd := np.flatnonzero(~np.isfinite(scores).all(axis=1))):
         raise DataError(f"{path}: the scores of {results.paths[odd[0]]} are not finite")
     classes = scores.shape[1]
-    if len(wrong := np.flatnonzero((labels < 0) | (labels >= classes))):
+    if not results.multi_label and len(wrong := np.flatnonzero((labels < 0) | (labels >= classes))):
         label = f"{results.paths[wrong[0]]} has label {labels[wrong[0]]}"
         raise DataError(f"{path}: {label}, but the scores are of {classes} classes, 0 to {classes - 1}")
     names = results.meta.get("class_names") or []
@@ -212,3 +238,8 @@ def check_results(path: Path, results: Results) -> None:
         raise DataError(f"{path}: the SHA-256 of the checkpoint is no text")
     if names and len(names) != classes:
         raise DataError(f"{path}: {len(names)} class names for scores of {classes} classes")
+    cuts = results.meta.get("thresholds")
+    if cuts is not None and not (
+        isinstance(cuts, list) and len(cuts) == classes and all(isinstance(cut, int | float) for cut in cuts)
+    ):
+        raise DataError(f"{path}: its thresholds are not a number for each of {classes} classes")

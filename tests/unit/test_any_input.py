@@ -175,6 +175,9 @@ def test_list(data: bytes, store: Store, classes: int) -> None:
             assert re.search(f"list:([1-9][0-9]*:|{words})", str(found))
         else:
             assert all(record.path and 0 <= record.label < classes for record in found)
+        found = attempt(read_list, folder / "list", store, classes=names, media=folder, several=True)
+        if not isinstance(found, DataError):
+            assert all(record.path and all(0 <= label < classes for label in record.every) for record in found)
         attempt(read_lines, folder / "list", "a list")
 
 
@@ -186,6 +189,7 @@ def test_table(data: bytes) -> None:
         if isinstance(found, DataError):
             assert re.search("table:([1-9][0-9]*:| cannot be read as a table:| no rows)", str(found))
         attempt(read_table, folder / "table", 0.2, 0)
+        attempt(read_table, folder / "table", 0.2, 0, several=True)
         attempt(read_annotations, "csv", Media(folder), folder / "table", **SPLIT)
 
 
@@ -295,7 +299,10 @@ heads = {"head.npy": mostly(texts_of(HEAD).map(np.array).map(npy), arrays)}
 npz = st.builds(make_zip, st.fixed_dictionaries(parts | heads).map(dict.items), methods)
 
 
-@holds_for(data=npz | edited(npz) | files_of({**HEAD, "videos": VIDEOS}) | files_of([[0.1, 0.9], [1, 2]]))
+SEVERAL = files_of({**HEAD, "videos": [{"path": "a", "labels": [0, 1], "scores": [0, 1]}]})
+
+
+@holds_for(data=npz | edited(npz) | files_of({**HEAD, "videos": VIDEOS}) | SEVERAL | files_of([[0.1, 0.9], [1, 2]]))
 def test_scores(data: bytes) -> None:
     with folder_with({"s.npz": data, "s.json": data}) as folder:
         for path in (folder / "s.npz", folder / "s.json"):

@@ -16,7 +16,7 @@ def evaluate(
         list[Path] | None,
         Argument(help="Results files, ours or MMAction2's; several are averaged.", show_default="the newest"),
     ] = None,
-    metrics: Metrics = ["top_k", "mean_class"],  # noqa: B006
+    metrics: Metrics = None,
     topk: TopK = None,
     weights: Annotated[
         list[float] | None, Option(help="A weight for each of several files.", show_default="all equal")
@@ -50,7 +50,7 @@ def evaluate(
     """
     from tsmcli.recipes.evaluate import check_metrics
 
-    check_metrics(metrics)
+    check_metrics(metrics or ())
     if sum(map(bool, (results, compare, checkpoint))) > 1:
         raise UsageError("name results files, --compare or --checkpoint, not several of these")
     if checkpoint:

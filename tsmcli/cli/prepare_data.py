@@ -265,7 +265,8 @@ def _print_prepared(done: PreparedDataset, dataset: str, part: tuple[int, int], 
     else:
         for split, count in done.counts.items():
             print_line(f"{split}: {count} videos")
-        print_line(f"{out}: lists, classes.txt, manifest.json; read them with --set data.store={store}")
+        several = " data.multi_label=true" * done.plan.limits.multi_label
+        print_line(f"{out}: lists, classes.txt, manifest.json; read them with --set data.store={store}{several}")
         for line in done.differences:
             print_line(f"difference: {line}")
         if dataset == "csv":

@@ -73,7 +73,8 @@ def report(
         })  # fmt: skip
         if as_json:
             continue
-        print_line(f"{page}: top-1 {percent(test.values['top1'])}, protocol {test.protocol}, {test.coverage}")
+        main, word = ("map", "mAP") if test.multi_label else ("top1", "top-1")
+        print_line(f"{page}: {word} {percent(test.values[main])}, protocol {test.protocol}, {test.coverage}")
         if order:
             shares = ", ".join(f"{name} {percent(share)}" for name, share in order.top1.items())
             print_line(f"  frames {shares} (top-1 of {order.videos} videos)")

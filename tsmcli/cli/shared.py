@@ -26,7 +26,13 @@ Classes = Annotated[Path | None, Option(help="File of class names, one a line, i
 Workers = Annotated[int | None, Option(min=1, help="Processes.", show_default="one per core")]
 
 Form = Literal["table", "markdown", "csv", "json"]
-Metrics = Annotated[list[str], Option(help="top_k, mean_class, per_class, confusion, map.")]
+Metrics = Annotated[
+    list[str] | None,
+    Option(
+        help="top_k, mean_class, per_class, confusion, map.",
+        show_default="top_k mean_class; map per_class where videos may have several labels",
+    ),
+]
 TopK = Annotated[list[int] | None, Option(min=1, help="The k of top_k.", show_default="1 5")]
 Missing = Annotated[bool, Option("--allow-missing", help="Exit 0 although videos could not be read.")]
 

@@ -24,7 +24,7 @@ def test(
         str | None,
         Option(help="efficient, accurate, dense10, dense10x3, ten-crop, val or test.", show_default="test"),
     ] = None,
-    metrics: Metrics = ["top_k", "mean_class"],  # noqa: B006
+    metrics: Metrics = None,
     topk: TopK = None,
     data_root: Root = Path("data"),
     data: Data = None,
@@ -48,7 +48,7 @@ def test(
     from tsmcli.presets import resolve
     from tsmcli.recipes.evaluate import check_metrics, summarise
 
-    check_metrics(metrics)
+    check_metrics(metrics or ())
     resolved = resolve(preset, sets or ()) if preset else None
     where = Places(data_root, data, val_list=list_file, media=media, classes=classes)
 
@@ -64,7 +64,7 @@ def test(
     with joined(device) as (world, at):
         events = run(
             checkpoint, resolved, where, overrides=sets or (), protocol=protocol, device_name=str(at), out=out,
-            average=average, topk=topk or (), world=world,
+            average=average, topk=topk or (), metrics=metrics, world=world,
         )  # fmt: skip
         tested = follow(events, quiet=not world.is_main)
     if not world.is_main:

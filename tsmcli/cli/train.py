@@ -222,7 +222,8 @@ def test_checkpoint(checkpoint: Path, where: Places, device: str) -> dict[str, A
     from tsmcli.report.progress import follow
 
     tested = follow(test(checkpoint, None, where, device_name=device))
-    result = summarise(tested.results, ["top_k", "mean_class"], None, str(tested.files[0]))
+    metrics = ["map"] if tested.results.multi_label else ["top_k", "mean_class"]
+    result = summarise(tested.results, metrics, None, str(tested.files[0]))
     return {**result.values, "protocol": result.protocol, "videos": result.coverage, "scores": result.source}
 
 
@@ -233,13 +234,16 @@ def finish(done: Trained, where: Places, tests: dict[str, dict[str, Any]], as_js
         return
     if done.top1 is not None and done.best_top1 is not None:
         print_line(f"val/top1 {percent(done.top1)} after the last epoch, {percent(done.best_top1)} at best")
+    if done.map is not None and done.best_map is not None:
+        print_line(f"val/map {percent(done.map)} after the last epoch, {percent(done.best_map)} at best")
     if done.skipped:
         print_line(f"{done.skipped} times a video could not be read and was skipped; log.jsonl names them")
-    best = ", best.pt" if done.best_top1 is not None else ""
+    best = ", best.pt" if done.best != done.last else ""
     files = f"config.yaml, log.jsonl, curves.png, TensorBoard events, last.pt{best}"
     print_line(f"{done.run}: {files} ({done.seconds:.0f} s)")
     for name, result in tests.items():
-        accuracy = f"top-1 {percent(result['top1'])}, mean class {percent(result['mean_class'])}"
+        words = {"top1": "top-1", "mean_class": "mean class", "map": "mAP", "f1": "F1"}
+        accuracy = ", ".join(f"{word} {percent(result[key])}" for key, word in words.items() if key in result)
         print_line(f"{name}.pt tested with {result['protocol']}: {accuracy} on {result['videos']}")
     print_line(f"next:  tsm test --checkpoint {done.best}{_data_options(where)}")
 

@@ -40,3 +40,9 @@ class Config(Section):
         if dense and self.model.num_segments > 64:
             raise ValueError(f"dense sampling takes frames from 64, not {self.model.num_segments}")
         return self
+
+    @model_validator(mode="after")
+    def _one_label_to_balance(self) -> Config:
+        if self.data.multi_label and (self.train.balance != "none" or self.train.class_weights != "none"):
+            raise ValueError("train.balance and train.class_weights are for videos with one label each")
+        return self

@@ -20,6 +20,7 @@ class DataConfig(Section):
         "folder", description="a name of the catalog: k400, sthv1, sthv2, jester, diving48, demo, folder"
     )
     store: Store = Field("video", description="video files, folders of JPEG frames, or a ZIP of JPEG frames each")
+    multi_label: bool = Field(False, description="a video may have several labels, or none: each is yes or no")
     first_label: Literal[0, 1] | None = Field(
         None,
         description="number of the first class in list files; null: 0, and lists that may count from 1 are refused",

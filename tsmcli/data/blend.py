@@ -23,9 +23,9 @@ def blend(
 
     Args:
         clips: normalised [N, T, 3, H, W].
-        labels: int64 [N].
+        labels: int64 [N], or many-hot [N, K].
     """
-    soft = F.one_hot(labels, num_classes).to(clips.dtype)
+    soft = (labels if labels.ndim == 2 else F.one_hot(labels, num_classes)).to(clips.dtype)
     weight = float(rng.beta(config.mix_alpha, config.mix_alpha))
     partners = torch.from_numpy(rng.permutation(len(clips))).to(clips.device)
     if config.mix == "mixup":

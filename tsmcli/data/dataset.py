@@ -25,17 +25,18 @@ from tsmcli.data.rand_augment import draw_signs, rand_augment
 from tsmcli.data.spatial import eval_views, train_view
 from tsmcli.data.workers import AHEAD, Begin, WorkerPool, start_worker
 from tsmcli.errors import DataError, EnvironmentProblem
+from tsmcli.results import many_hot
 
 Key = tuple[int, ...] | int
 """Of a video: its position in the list; or (epoch, position), or (epoch, position, n) for its n-th repetition."""
 
 
 class Sample(NamedTuple):
-    """One video, ready: its position in the list, its views uint8 [V, T, h, w, 3], its label."""
+    """One video, ready: its position in the list, its views uint8 [V, T, h, w, 3], its label or many-hot labels."""
 
     number: int
     views: NDArray[np.uint8]
-    label: int
+    label: int | NDArray[np.bool_]
 
 
 class BadVideo(NamedTuple):
@@ -52,7 +53,7 @@ class Batch(NamedTuple):
     Attributes:
         numbers: int64 [N], positions in the list.
         views: uint8 [N, V, T, 3, h, w], stored channels-last: a quarter of the bytes of float32.
-        labels: int64 [N].
+        labels: int64 [N], or many-hot float32 [N, K] where a video may have several.
         bad: the videos of this batch that could not be read; N counts only the others.
     """
 
@@ -66,7 +67,7 @@ class Stacked(NamedTuple):
     """A batch as arrays, which is how it goes from process to process: views [N, V, T, h, w, 3]."""
 
     numbers: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.float32]
     views: NDArray[np.uint8]
     bad: list[BadVideo]
 
@@ -108,6 +109,8 @@ class VideoDataset:
             views, label = self.load(record, np.random.default_rng(seed))
         except DataError as error:
             return BadVideo(index, record.path, str(error))
+        if isinstance(label, tuple):
+            return Sample(index, views, many_hot([label], self.split.num_classes)[0])
         return Sample(index, views, label)
 
     def read_batch(self, task: BatchTask, begin: Begin) -> Stacked:
@@ -125,8 +128,8 @@ class VideoDataset:
 
     def load(
         self, record: VideoRecord, rng: np.random.Generator, mark: Callable[[], object] = lambda: None
-    ) -> tuple[Any, int]:
-        """One video's views, uint8 [V, T, h, w, 3], and its label, which a flip may have changed.
+    ) -> tuple[Any, Any]:
+        """One video's views, uint8 [V, T, h, w, 3], and its label or labels, which a flip may have changed.
 
         `mark` is called when the video is open, and when its frames are there.
         """
@@ -135,7 +138,8 @@ class VideoDataset:
         except (OSError, ValueError, cv2.error) as error:  # what libraries raise for a broken file
             raise unreadable(self.split.media / record.path, error) from error
 
-    def _load(self, record: VideoRecord, rng: np.random.Generator, mark: Callable[[], object]) -> tuple[Any, int]:
+    def _load(self, record: VideoRecord, rng: np.random.Generator, mark: Callable[[], object]) -> tuple[Any, Any]:
+        label: Any = record.label if record.labels is None else record.labels
         segments, augment = self.config.model.num_segments, self.config.augment
         with open_reader(self.split, record, self.config.data) as reader:
             mark()
@@ -148,19 +152,20 @@ class VideoDataset:
         if len({frame.shape for frame in frames}) > 1:
             raise DataError(f"{self.split.media / record.path}: its frames change size")
         if self.views is None:
-            views, label = train_view(frames, record.label, augment, self.flip_map, rng)
+            views, label = train_view(frames, label, augment, self.flip_map, rng)
             if augment.rand_augment:
                 rand_augment(views[0], rng, self.signs)
             return views, label
-        return eval_views(frames, segments, self.views), record.label
+        return eval_views(frames, segments, self.views), label
 
 
 def stack(items: Sequence[Sample | BadVideo]) -> Stacked:
     """Put the pixels of the readable videos into one array, and list the others."""
     samples = [item for item in items if isinstance(item, Sample)]
+    kind: Any = np.float32 if any(isinstance(sample.label, np.ndarray) for sample in samples) else np.int64
     return Stacked(
         np.array([sample.number for sample in samples], np.int64),
-        np.array([sample.label for sample in samples], np.int64),
+        np.array([sample.label for sample in samples], kind),
         np.stack([sample.views for sample in samples]) if samples else np.empty((0, 1, 1, 1, 1, 3), np.uint8),
         [item for item in items if isinstance(item, BadVideo)],
     )

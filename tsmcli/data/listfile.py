@@ -3,8 +3,8 @@
     videos:  <path> <label>                    abseiling/clip one.mp4 0
     frames:  <folder> <number of frames> <label>    4218 37 12
 
-Paths may hold spaces: the numbers are taken from the end of the line. Empty lines and lines that start with `#`
-are skipped.
+Where videos may have several labels, all of them stand at the end of the line, or none. Paths may hold spaces: the
+numbers are taken from the end of the line. Empty lines and lines that start with `#` are skipped.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tsmcli.config import Store
-from tsmcli.data.media import is_there, name_key
+from tsmcli.data.media import is_there, name_key, spellings
 from tsmcli.errors import DataError
 from tsmcli.files import write_text
+from tsmcli.results import many_hot
 
 T = TypeVar("T", dict[str, Any], list[Any])
 
@@ -33,9 +37,10 @@ class VideoRecord(NamedTuple):
     Attributes:
         path: video file or frame folder, relative to the media folder.
         num_frames: frames in the folder; None for a video file, whose decoder knows.
-        label: class index.
+        label: class index; where there may be several, the first of them, or -1.
         store, naming: how it is stored, and the template and first number of its frames, where that is not what the
             whole list has.
+        labels: all class indices of a video that may have several, in rising order; None: it has one.
     """
 
     path: str
@@ -43,10 +48,17 @@ class VideoRecord(NamedTuple):
     label: int
     store: Store | None = None
     naming: tuple[str, int] | None = None
+    labels: tuple[int, ...] | None = None
+
+    @property
+    def every(self) -> tuple[int, ...]:
+        """All its labels, however many it may have."""
+        return (self.label,) if self.labels is None else self.labels
 
 
 def read_list(
-    path: Path, store: Store, *, classes: Sequence[str] = (), first_label: int | None = 0, media: Path | None = None
+    path: Path, store: Store, *, classes: Sequence[str] = (), first_label: int | None = 0,
+    media: Path | None = None, several: bool = False,
 ) -> list[VideoRecord]:  # fmt: skip
     """Read a list file and check every line.
 
@@ -56,6 +68,7 @@ def read_list(
         first_label: the number of the first class in this file (records count from 0); None: 0, or 1 where the
             folders of the videos show it, as in the training lists of UCF101.
         media: where the videos lie. A line that starts with `#` is a video if it is there, else a comment.
+        several: a video may have several labels, or none if it is there.
 
     Raises:
         DataError: the file is missing, empty or has malformed lines; the first few are named, with their numbers.
@@ -66,7 +79,7 @@ def read_list(
     index = {_class_key(name): label for label, name in enumerate(classes)}
     found, problems = list[tuple[int, VideoRecord]](), list[str]()
     for number, line in read_lines(path, "a list"):
-        parsed = _parse(line, store, index, first_label or 0)
+        parsed = _parse_several(line, store, media) if several else _parse(line, store, index, first_label or 0)
         if line.lstrip().startswith("#") and not _is_there(parsed, media):
             continue
         if isinstance(parsed, VideoRecord):
@@ -78,16 +91,31 @@ def read_list(
         first = 0 if problems else _first_label(path, [record for _, record in found], index)
     if count := len(classes):
         held = f"but there are {count} classes ({first} to {first + count - 1})"
-        if first_label is None and min((r.label for _, r in found), default=0) == 1:
+        if first_label is None and min((label for _, r in found for label in r.every), default=0) == 1:
             held += "; if labels count from 1: --set data.first_label=1"
-        odd = [(number, r.label) for number, r in found if not 0 <= r.label - first < count]
+        odd = [(number, label) for number, r in found for label in r.every if not 0 <= label - first < count]
         problems += [f"{path}:{number}: label {label}, {held}" for number, label in odd]
     if problems:
         more = [f"... and {len(problems) - _SHOWN} more lines"] if len(problems) > _SHOWN else []
-        raise DataError("\n".join([*problems[:_SHOWN], *more]), hint=f"a line is: {_FORMAT[store]}")
+        raise DataError("\n".join([*problems[:_SHOWN], *more]), hint=f"a line is: {_form(store, several)}")
     if not found:
-        raise DataError(f"{path}: the list is empty", hint=f"a line is: {_FORMAT[store]}")
+        raise DataError(f"{path}: the list is empty", hint=f"a line is: {_form(store, several)}")
+    if several:
+        return [with_labels(record, [label - first for label in record.every]) for _, record in found]
     return [record._replace(label=record.label - first) for _, record in found]
+
+
+def with_labels(record: VideoRecord, labels: Iterable[int]) -> VideoRecord:
+    """A record with any number of labels, each once."""
+    every = tuple(sorted(set(labels)))
+    return record._replace(label=every[0] if every else -1, labels=every)
+
+
+def labels_of(records: Sequence[VideoRecord], num_classes: int) -> NDArray[Any]:
+    """Labels int64 [N], or bool [N, K] where videos may have several; then ValueError for one that is no class."""
+    if any(record.labels is not None for record in records):
+        return many_hot([record.every for record in records], num_classes)
+    return np.array([record.label for record in records], np.int64)
 
 
 def _class_key(name: str) -> str:
@@ -106,11 +134,11 @@ def _is_there(parsed: VideoRecord | str, media: Path | None) -> bool:
 
 def _first_label(path: Path, records: Sequence[VideoRecord], index: Mapping[str, int]) -> int:
     """1 where folders that are named as classes show that labels count from 1; DataError where it may be."""
-    named = [(record.label, _class_of(record.path, index)) for record in records]
+    named = [(record.label, _class_of(record.path, index)) for record in records if record.labels is None]
     shown = {label - right for label, right in named if right is not None}
     if shown == {1}:
         return 1
-    labels = {record.label for record in records}
+    labels = {label for record in records for label in record.every}
     if 1 in shown:
         hint = "--set data.first_label=1 or 0 says what they count from"
         raise DataError(f"{path}: the folders of some videos show labels from 1, those of others do not", hint)
@@ -123,16 +151,20 @@ def _first_label(path: Path, records: Sequence[VideoRecord], index: Mapping[str,
 def write_list(path: Path, records: Iterable[VideoRecord]) -> None:
     """Write a list file, whole or not at all; DataError for a path that could not be read back."""
     lines = []
-    for video, frames, label, *_ in records:
-        if wrong := unlistable(video):
+    for record in records:
+        video, frames = record.path, record.num_frames
+        if wrong := unlistable(video, several=record.labels is not None):
             raise DataError(f"{path}: {wrong}", "rename the file or folder")
         name = f"./{video}" if video.startswith(("#", " ")) else video
-        lines.append(f"{name} {label}\n" if frames is None else f"{name} {frames} {label}\n")
+        numbers = record.every if frames is None else (frames, *record.every)
+        lines.append(" ".join([name, *map(str, numbers)]) + "\n")
     write_text(path, "".join(lines))
 
 
-def unlistable(video: str) -> str:
-    """Why a path cannot stand in a list file, or nothing."""
+def unlistable(video: str, *, several: bool = False) -> str:
+    """Why a path cannot stand in a list file, or nothing; `several`: of videos with any number of labels."""
+    if several and whole_number(video.split()[-1] if len(video.split()) > 1 else "") is not None:
+        return f"{video!r} cannot stand in a list of several labels: it ends in a number of its own"
     if len(video.splitlines()) != 1 or video != video.rstrip() or video[:1] in "\t\v\f":
         return f"{video!r} cannot stand in a list: a line break, or a blank at an end"
     try:
@@ -191,6 +223,26 @@ _FORMAT = {
     "frames": "<folder> <number of frames> <label>",
     "zip": "<zip file> <number of frames> <label>",
 }
+
+
+def _form(store: Store, several: bool) -> str:
+    return _FORMAT[store] + " <label> ..." * several
+
+
+def _parse_several(line: str, store: Store, media: Path | None) -> VideoRecord | str:
+    """A record with all labels as the file has them, or what is wrong with the line."""
+    words = line.split()
+    count = next((i for i, word in enumerate(reversed(words)) if whole_number(word) is None), len(words) - 1)
+    path, *numbers = line.strip().rsplit(maxsplit=count)
+    frames, labels = (None, numbers) if store == "video" else (numbers[:1], numbers[1:])
+    if frames == []:
+        return f"expected `{_form(store, True)}`, got {line.strip()[:80]!r}"
+    if frames and int(frames[0]) == 0:
+        return "a video of 0 frames"
+    record = with_labels(VideoRecord(path, int(frames[0]) if frames else None, -1), map(int, labels))
+    if not labels and not (media and any(is_there(media / way) for way in spellings(path))):
+        return f"{path[:80]!r} has no label, and there is no such video; expected `{_form(store, True)}`"
+    return record
 
 
 def _parse(line: str, store: Store, index: Mapping[str, int], first: int) -> VideoRecord | str:

@@ -29,6 +29,7 @@ from tsmcli.errors import DataError
 from tsmcli.files import remove, write_text
 
 _MANIFEST_HINT = "remove it; tsm prepare-data writes it anew"
+_SEVERAL = "--set data.multi_label=true takes all of them"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Split:
         frame_template, start_index: how frame files are named and numbered.
         quarantine: path -> reason of videos that are not to be opened.
         notes: what is unusual about them.
+        num_classes: K; 0 where labels are not looked at.
     """
 
     records: list[VideoRecord]
@@ -70,6 +72,7 @@ class Split:
     start_index: int = 1
     quarantine: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    num_classes: int = 0
 
 
 def dataset_folder(data: DataConfig, places: Places) -> Path:
@@ -107,17 +110,25 @@ def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[s
         template = str(stored.get("frame_template", facts.frame_template))
         start = int(stored.get("start_index", facts.start_index))
         template.format(start)
+        several = bool(stored.get("multi_label"))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError):
         where = f"{folder / 'manifest.json'}: damaged where it tells of the {data.store} store"
         raise DataError(where, _MANIFEST_HINT) from None
+    if ours and several and not data.multi_label:
+        raise DataError(f"{list_file}: its videos may have several labels", _SEVERAL)
     media = places.media or told
-    records = read_list(list_file, data.store, classes=classes or (), first_label=first, media=media)
+    records = read_list(
+        list_file, data.store, classes=classes or (), first_label=first, media=media, several=data.multi_label
+    )
     if not os.path.isdir(media):  # noqa: PTH112  a name that is too long is none
         hint = f"--media DIR says where it is\n{_how_to_make(data, folder)}"
         raise DataError(f"no media folder {media}, which the paths in {list_file} are relative to", hint)
-    _check_store(records[0], media, list_file, data.store)
+    numbered = (record for record in records if record.path.rpartition(" ")[2].isdigit() and " " in record.path)
+    _check_store(next(numbered, records[0]), media, list_file, data.store)
     records = [_as_stored(record, media) for record in records]
-    return Split(records, media, list_file, template, start, read_quarantine(folder))
+    return Split(
+        records, media, list_file, template, start, read_quarantine(folder), num_classes=len(classes or ())
+    )  # fmt: skip
 
 
 def _as_stored(record: VideoRecord, media: Path) -> VideoRecord:
@@ -130,10 +141,13 @@ def _as_stored(record: VideoRecord, media: Path) -> VideoRecord:
 
 
 def _check_store(record: VideoRecord, media: Path, list_file: Path, store: Store) -> None:
-    """Raise DataError for a list of frame folders where videos are expected."""
+    """Raise DataError for a list of frame folders, or of several labels, where videos with one are expected."""
     folder, _, count = record.path.rpartition(" ")
     if store == "video" and count.isdigit() and (media / folder).is_dir():
         raise DataError(f"{list_file}: a list of frame folders, not of videos", hint="--set data.store=frames")
+    video = re.sub("( [0-9]+)+$", "", record.path)
+    if record.labels is None and is_there(media / video) and not is_there(media / record.path):
+        raise DataError(f"{list_file}: {video} has several labels", _SEVERAL)
 
 
 def find_classes(data: DataConfig, places: Places) -> list[str]:

@@ -7,7 +7,7 @@ no antialiasing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +18,9 @@ from tsmcli.errors import DataError
 
 Frame = NDArray[np.uint8]
 """One picture [H, W, 3], RGB."""
+
+Labels = TypeVar("Labels", int, tuple[int, ...])
+"""One label, or any number of them."""
 
 SCALES = (1.0, 0.875, 0.75, 0.66)
 
@@ -106,9 +109,10 @@ def ten_crops(w: int, h: int, crop_px: int) -> list[Box]:
 
 
 def train_view(
-    frames: Sequence[Frame], label: int, config: AugmentConfig, flip_map: dict[int, int], rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], int]:
-    """Cut one random training view out of T frames: (uint8 [1, T, px, px, 3], label).
+    frames: Sequence[Frame], label: Labels, config: AugmentConfig, flip_map: dict[int, int],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], Labels]:  # fmt: skip
+    """Cut one random training view out of T frames: (uint8 [1, T, px, px, 3], label or labels).
 
     All frames get the same box and flip. A flip changes the label where the configuration and `flip_map` say so.
     """
@@ -120,11 +124,18 @@ def train_view(
         box = random_resized_crop(w, h, rng)
     if rng.random() < config.flip_prob:
         box = box._replace(flip=True)
-        label = flip_map.get(label, label) if config.flip_swaps_labels else label
+        label = mirrored(label, flip_map) if config.flip_swaps_labels else label
     out = np.empty((1, len(frames), config.crop_px, config.crop_px, 3), np.uint8)
     for frame, target in zip(frames, out[0], strict=True):
         cut(frame, box, target)
     return out, label
+
+
+def mirrored(label: Labels, flip_map: dict[int, int]) -> Labels:
+    """What a mirror image shows."""
+    if isinstance(label, tuple):
+        return tuple(flip_map.get(one, one) for one in label)
+    return flip_map.get(label, label)
 
 
 def eval_views(frames: Sequence[Frame], num_segments: int, views: Views) -> NDArray[np.uint8]:

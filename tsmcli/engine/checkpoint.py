@@ -39,7 +39,8 @@ class Progress:
         step: optimiser steps done of the epoch after those; all of them if only its validation is missing.
         total_batch: videos per step, over all processes.
         videos: in the training list.
-        top1, best_top1: last and best validation accuracy, or None before the first.
+        top1, best_top1: last and best validation accuracy, or None before the first; mean average precision where a
+            video may have several labels.
         scored: videos of the last validation.
         stale: validations since the best one.
         skipped, bad: unreadable videos so far, and those of the current epoch.
@@ -71,6 +72,7 @@ class Checkpoint:
         preset: name of the preset it was trained with.
         class_names: K names in index order.
         model: weights, averaged ones where `train.ema` is on.
+        thresholds: of K probabilities, from which on a video is said to have a label; None where it has one.
         training: `Learner.state()`, or None in a file for use only.
         notes: a line for each stored key that this version does not know.
     """
@@ -82,6 +84,7 @@ class Checkpoint:
     model: dict[str, Any]
     training: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    thresholds: tuple[Annotated[_Share, Field(strict=True)], ...] | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -91,6 +94,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def checkpoint_tree(checkpoint: Checkpoint) -> dict[str, Any]:
     """A checkpoint as it stands in a file."""
+    several = {"thresholds": list(checkpoint.thresholds)} if checkpoint.thresholds else {}
     return {
         "format": FORMAT,
         "preset": checkpoint.preset,
@@ -99,6 +103,7 @@ def checkpoint_tree(checkpoint: Checkpoint) -> dict[str, Any]:
         "progress": asdict(checkpoint.progress),
         "model": dict(checkpoint.model),
         "training": checkpoint.training,
+        **several,
     }
 
 
@@ -148,6 +153,8 @@ def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | Non
     names, bias = len(checkpoint.class_names), checkpoint.model.get("fc.bias")
     if bias is not None and (classes := bias.numel()) != names:
         raise WeightsError(f"{path}: {names} class names for a classifier of {classes} classes")
+    if checkpoint.thresholds is not None and len(checkpoint.thresholds) != names:
+        raise WeightsError(f"{path}: {len(checkpoint.thresholds)} thresholds for {names} classes")
     return checkpoint
 
 

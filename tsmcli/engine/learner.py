@@ -33,6 +33,7 @@ class Learner:
         average: moving average of the weights, or None.
         scaler: keeps fp16 gradients from vanishing; does nothing in other formats.
         class_weights: what the loss of each class counts, [K]; None: all alike.
+        multi_label: each class of a video is right or wrong by itself.
     """
 
     model: TSM
@@ -44,6 +45,7 @@ class Learner:
     device: torch.device
     world: World
     class_weights: Tensor | None = None
+    multi_label: bool = False
 
     @property
     def trained(self) -> TSM:
@@ -77,7 +79,13 @@ class Learner:
 
 
 def make_learner(
-    model: TSM, config: TrainConfig, device: torch.device, world: World, class_weights: Tensor | None = None
+    model: TSM,
+    config: TrainConfig,
+    device: torch.device,
+    world: World,
+    class_weights: Tensor | None = None,
+    *,
+    multi_label: bool = False,
 ) -> Learner:
     """Prepare a network, already on its device, for training.
 
@@ -103,7 +111,7 @@ def make_learner(
         allow_tf32(True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     weights = None if class_weights is None else class_weights.to(device)
-    return Learner(model, network, optimizer, scaler, average, config, device, world, weights)
+    return Learner(model, network, optimizer, scaler, average, config, device, world, weights, multi_label)
 
 
 class Step(NamedTuple):
@@ -111,7 +119,7 @@ class Step(NamedTuple):
 
     Attributes:
         loss: mean over the videos, weighted by class where there are weights.
-        hits: videos whose label had the largest logit; meaningless for soft labels.
+        hits: videos whose label had the largest logit; meaningless for soft or several labels.
         grad_norm: L2 norm of all gradients before clipping.
         overflow: fp16 only: the gradient was out of range, so the scale is lowered and nothing was changed.
     """
@@ -130,7 +138,7 @@ class Step(NamedTuple):
 def take_step(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], weight: float) -> Step:
     """One optimiser step: forward and backward per batch, clip, step, average.
 
-    The loss is the mean cross entropy over all videos of the step, weighted by class where the learner has weights,
+    The loss is the mean of `loss_sum` over all videos of the step, weighted by class where the learner has weights,
     whichever process and batch they are in, so the result does not depend on how they are spread. Nothing changes
     where loss or gradient is not finite; running statistics have then seen the batches.
 
@@ -162,16 +170,33 @@ def take_step(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], weight
 
 def _forward(learner: Learner, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits [N, K] and the sum of the N losses."""
-    smoothing, weights = learner.config.label_smoothing, learner.class_weights
     if len(clips):
         with autocast(learner.config.precision, learner.device):
             logits = learner.network(clips)
-        loss = F.cross_entropy(logits.to(clips.dtype), labels, weights, reduction="sum", label_smoothing=smoothing)
+        loss = loss_sum(
+            logits.to(clips.dtype), labels, learner.config, learner.class_weights, multi_label=learner.multi_label
+        )
         return logits.detach(), loss
     # Every process must take part in sharing gradients: a black clip that counts for nothing.
     with statistics_kept(learner.model):
         nothing = learner.network(clips.new_zeros(1, *clips.shape[1:]))
     return nothing[:0].detach(), nothing.sum() * 0
+
+
+def loss_sum(
+    logits: Tensor, labels: Tensor, config: TrainConfig, weights: Tensor | None = None, *, multi_label: bool = False
+) -> Tensor:
+    """The sum of the losses of N videos with logits [N, K].
+
+    A video's loss is the cross entropy, times the weight of its class where there are weights [K]. Where it may have
+    several labels, it is the mean over the K classes of the binary cross entropy with many-hot labels [N, K]. Label
+    smoothing s then moves them towards 1/2: y (1 - s) + s / 2.
+    """
+    smoothing = config.label_smoothing
+    if multi_label:
+        targets = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / logits.shape[1]
+    return F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
 
 
 def _gradients_shared(learner: Learner, *, now: bool) -> AbstractContextManager[object]:

@@ -28,7 +28,8 @@ class StepDone:
 
     Attributes:
         epoch, step, steps: 0-based epoch; 1-based step of that many.
-        loss, top1: of the step's videos, in training mode; top1 is None where MixUp or CutMix blends labels.
+        loss, top1: of the step's videos, in training mode; top1 is None where MixUp or CutMix blends labels, or a
+            video may have several.
         lr: of the ordinary weights.
         grad_norm: L2 norm of all gradients, before clipping.
         videos: how many; unreadable ones do not count.
@@ -112,7 +113,8 @@ def train_epoch(
             )
         taken += 1
         now = time.perf_counter()
-        top1 = done.hits / videos if config.augment.mix == "none" else None
+        one_each = config.augment.mix == "none" and not config.data.multi_label
+        top1 = done.hits / videos if one_each else None
         lr = ordinary_lr(learner.optimizer)
         yield StepDone(
             epoch, step + 1, order.steps, done.loss, top1, lr, done.grad_norm, videos, waited, now - start

@@ -9,9 +9,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM, normalize
 from tsmcli.data.dataset import BadVideo, Batch
 from tsmcli.errors import WeightsError
+
+Average = Literal["prob", "score", "sigmoid"]
+"""`average` of a protocol; if a video may have several labels, `sigmoid` takes the place of `prob`."""
+
+
+def averaging(config: Config, views: Views) -> Average:
+    """How the views of a protocol are averaged."""
+    return "sigmoid" if config.data.multi_label and views.average == "prob" else views.average
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class VideoScored:
 
 
 def score_videos(
-    model: TSM, batches: Iterable[Batch], device: torch.device, average: Literal["prob", "score"]
+    model: TSM, batches: Iterable[Batch], device: torch.device, average: Average
 ) -> Iterator[VideoScored | BadVideo]:
     """Score every video of some batches; those that cannot be read come as BadVideo."""
     model.eval()
@@ -66,9 +75,10 @@ def view_logits(model: Callable[[Tensor], Tensor], views: Tensor, device: torch.
     return torch.cat([model(normalize(chunk.to(device, non_blocking=True))).float().cpu() for chunk in chunks])
 
 
-def average_views(logits: Tensor, how: Literal["prob", "score"]) -> Tensor:
-    """[V, K] -> [K]: the mean of softmax probabilities, or of the raw scores (MMAction2's `average_clips`)."""
-    return _finite((logits.softmax(-1) if how == "prob" else logits).mean(0), "scores")
+def average_views(logits: Tensor, how: Average) -> Tensor:
+    """[V, K] -> [K]: the mean of softmax or sigmoid probabilities, or of raw scores (MMAction2: average_clips)."""
+    each = logits.softmax(-1) if how == "prob" else logits.sigmoid() if how == "sigmoid" else logits
+    return _finite(each.mean(0), "scores")
 
 
 def _finite(numbers: Tensor, what: str) -> Tensor:

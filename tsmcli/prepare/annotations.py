@@ -23,12 +23,19 @@ class Item(NamedTuple):
     Attributes:
         names: file stems or folder names it may have on disk, the likeliest first.
         folder: class folder that extracted media go to; "" where the dataset has none.
+        labels: all of them, where there may be several; then `label` is the first, or -1.
     """
 
     split: str
     names: tuple[str, ...]
     label: int
     folder: str = ""
+    labels: tuple[int, ...] | None = None
+
+    @property
+    def every(self) -> tuple[int, ...]:
+        """All its labels, however many it may have."""
+        return (self.label,) if self.labels is None else self.labels
 
 
 @dataclass(frozen=True)

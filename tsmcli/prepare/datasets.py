@@ -8,7 +8,7 @@ from pathlib import Path
 from tsmcli.catalog import CATALOG
 from tsmcli.data.listfile import read_json, read_lines, whole_number
 from tsmcli.data.media import Media
-from tsmcli.errors import DataError
+from tsmcli.errors import DataError, UsageError
 from tsmcli.prepare.annotations import Annotations, Item, LabelFiles, look_up, read_csv, read_entries, zoo_order
 from tsmcli.prepare.own import read_folder, read_table
 
@@ -24,22 +24,28 @@ _STHV2_FILES = {
 
 
 def read_annotations(
-    dataset: str, media: Media, where: Path | None, *, val_share: float, group: str | None, seed: int
-) -> Annotations:
+    dataset: str, media: Media, where: Path | None, *, val_share: float, group: str | None, seed: int,
+    several: bool = False,
+) -> Annotations:  # fmt: skip
     """Read the label files of a dataset, or make labels from class folders.
 
     Args:
         dataset: a name of the catalog, or `csv`.
         where: the folder of the label files, or the table; None: in the folder of the media.
         val_share, group, seed: how `folder` and `csv` are split where they do not say it.
+        several: a video may have several labels, or none.
 
     Raises:
         DataError: no label file, or one that cannot be understood.
+        UsageError: several labels in anything but a table.
     """
+    if several and dataset != "csv":
+        hint = "tsm prepare-data csv takes a table with all labels of a video"
+        raise UsageError(f"data.multi_label: a video of {dataset} has one label", hint)
     if dataset == "folder":
         found = read_folder(media, val_share, group, seed)
     elif dataset == "csv":
-        found = read_table(where or media.root / "annotations.csv", val_share, seed, media.has)
+        found = read_table(where or media.root / "annotations.csv", val_share, seed, media.has, several=several)
     else:
         readers = {"k400": read_k400, "sthv1": read_lines_of_labels, "jester": read_lines_of_labels,
                    "sthv2": read_sthv2, "diving48": read_diving48}  # fmt: skip

@@ -88,12 +88,14 @@ def plan_media(
     size = size or Size()
     name = "folder" if dataset == "csv" else dataset
     media = scan(source, _made_here(name, out))
-    labels = read_annotations(dataset, media, annotations, val_share=val_share, group=group, seed=seed)
+    labels = read_annotations(
+        dataset, media, annotations, val_share=val_share, group=group, seed=seed, several=limits.multi_label
+    )
     want_video = store in ("video", "zip", "seekable") or size != Size()
     chosen: list[str] = []
     places = [(item, _find(item, source, media, chosen, want_video=want_video)) for item in labels.items]
     lost = [item for item, here in places if not here]
-    listed = [(here, unlistable(here.path.as_posix())) for _, here in places if here]
+    listed = [(here, unlistable(here.path.as_posix(), several=limits.multi_label)) for _, here in places if here]
     good = [here for here, wrong in listed if not wrong]
     annotated = {name_key(Path(name).name) for item in lost for name in item.names}
     unusable = [(str(here.path), wrong) for here, wrong in listed if wrong]

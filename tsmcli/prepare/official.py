@@ -191,12 +191,14 @@ def _write_lists(plan: MediaPlan, done: dict[Path, Extracted]) -> dict[str, int]
 
 def _record(plan: MediaPlan, found: MatchedVideo, done: dict[Path, Extracted]) -> VideoRecord | None:
     """The line of the list, or None for a video that could not be converted."""
+    item = found.item
     if plan.target:
         path = stored_path(plan, found)
         result = done[plan.out / CATALOG[plan.dataset].media(plan.target, found.item.split) / path]
         frames = None if plan.store == "video" else result.frames
-        return None if result.error else VideoRecord(path.as_posix(), frames, found.item.label)
-    return VideoRecord(found.path.as_posix(), found.frames.count if found.frames else None, found.item.label)
+        return None if result.error else VideoRecord(path.as_posix(), frames, item.label, labels=item.labels)
+    frames = found.frames.count if found.frames else None
+    return VideoRecord(found.path.as_posix(), frames, item.label, labels=item.labels)
 
 
 def differences(plan: MediaPlan, counts: dict[str, int]) -> list[str]:

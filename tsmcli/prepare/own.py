@@ -112,7 +112,7 @@ def _test_as_val(splits: dict[str, str]) -> dict[str, str]:
 
 def thin_classes(classes: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
     """What there is to say of classes that lack videos in a split."""
-    counts = Counter((item.split, item.label) for item in items)
+    counts = Counter((item.split, label) for item in items for label in item.every)
     for split, so in (("train", "it cannot be learned"), ("val", "its accuracy is not known")):
         lacking = [name for label, name in enumerate(classes) if not counts[split, label]]
         if len(lacking) == len(classes):
@@ -129,12 +129,16 @@ def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
 
 
 def read_table(
-    path: Path, val_share: float, seed: int, is_there: Callable[[str], bool] = lambda _path: True
-) -> Annotations:
+    path: Path, val_share: float, seed: int, is_there: Callable[[str], bool] = lambda _path: True,
+    *, several: bool = False,
+) -> Annotations:  # fmt: skip
     """A table with the columns `path` and `label`, and `split` (train or val) if it is known.
 
     Labels are class names, sorted into an order, or numbers, kept as they are. Without a split a share of each
     class, of the videos that are there, drawn with `seed`, becomes validation.
+
+    Args:
+        several: a video may have several labels, divided by `|`, or by `;` where no label has a `|`; or none.
 
     Raises:
         DataError: a column is missing, or a value cannot be understood.
@@ -142,14 +146,15 @@ def read_table(
     if not path.is_file():
         raise UsageError(f"no table {path}", hint="--annotations FILE is a CSV with the columns path,label[,split]")
     rows = read_csv(path, ("path", "label"))
-    numeric = all(row["label"].isdigit() for _, row in rows)
-    for where, row in rows:
-        if absent := [name for name in ("path", "label") if not row[name]]:
+    written = _divided([row["label"] for _, row in rows]) if several else [[row["label"]] for _, row in rows]
+    numeric = all(name.isdigit() for own in written for name in own)
+    for (where, row), own in zip(rows, written, strict=True):
+        if absent := [name for name in ("path", *["label"] * (not several)) if not row[name]]:
             raise DataError(f"{where}: no {' and no '.join(absent)}", hint="fill it in, or delete the row")
-        if numeric and whole_number(row["label"]) is None:
-            raise DataError(f"{where}: the label {row['label'][:40]!r} is not a whole number")
-    names = [unicodedata.normalize("NFC", row["label"]) for _, row in rows]
-    labels = sorted({*names}, key=natural)
+        if numeric and (odd := [name for name in own if whole_number(name) is None]):
+            raise DataError(f"{where}: the label {odd[0][:40]!r} is not a whole number")
+    names = [[unicodedata.normalize("NFC", name) for name in own] for own in written]
+    labels = sorted({name for own in names for name in own}, key=natural)
     if numeric and labels != [str(i) for i in range(len(labels))]:
         hint = "numbers of classes count from 0; or write class names"
         raise DataError(f"{path}: the labels are not all of 0 to {labels[-1]}", hint)
@@ -162,18 +167,29 @@ def read_table(
             raise DataError(f"{where}: split {word[:40]!r} is neither train nor val")
     splits = _test_as_val({word: split_of(word) or "" for word in sorted({*said} - {""})})
     there = [number for number, (_, row) in enumerate(rows) if is_there(row["path"])]
-    drawn = {there[i] for i in draw_val([names[number] for number in there], val_share, seed)}
+    found = [names[number] for number in there]
+    drawn = draw_several(found, val_share, seed) if several else draw_val([n for (n,) in found], val_share, seed)
+    drawn = {there[i] for i in drawn}
     items = []
-    for number, ((_, row), name, word) in enumerate(zip(rows, names, said, strict=True)):
+    for number, ((_, row), own, word) in enumerate(zip(rows, names, said, strict=True)):
         split = splits[word] if word else "val" if number in drawn else "train"
         if split:
-            items.append(Item(split, tuple(spellings(row["path"])), index[name], _inside(Path(row["path"]).parent)))
+            every = sorted({index[name] for name in own})
+            item = Item(split, tuple(spellings(row["path"])), [*every, -1][0], _inside(Path(row["path"]).parent))
+            items.append(item._replace(labels=tuple(every)) if several else item)
     if not any(item.split == "train" for item in items):
         raise DataError(f"{path}: no row for train", hint="add some, or leave the column split out")
     classes = [f"class {n}" for n in labels] if numeric else labels
     notes = [f"split {word} is used as {split}" for word, split in splits.items() if split and split != word]
     notes += [f"left out: {said.count(w)} rows of split {w}: there is val" for w, s in splits.items() if not s]
-    return Annotations(classes, items, [path], tuple(notes), facts={"seed": seed})
+    facts = {"seed": seed, **({"multi_label": True} if several else {})}
+    return Annotations(classes, items, [path], tuple(notes), facts=facts)
+
+
+def _divided(labels: Sequence[str]) -> list[list[str]]:
+    """The names in every label."""
+    mark = "|" if any("|" in label for label in labels) else ";"
+    return [[name.strip() for name in label.split(mark) if name.strip()] for label in labels]
 
 
 def _inside(folder: Path) -> str:
@@ -188,6 +204,19 @@ def draw_val(labels: Sequence[str], val_share: float, seed: int) -> set[int]:
     for position, label in enumerate(labels):
         positions.setdefault(label, []).append(position)
     return {i for label in sorted(positions) for i in choose(positions[label], val_share, rng)}
+
+
+def draw_several(labels: Sequence[Sequence[str]], val_share: float, seed: int) -> set[int]:
+    """The same where a video may have several labels: class by class, the rarest first; each stays in training."""
+    rng, drawn = np.random.default_rng(seed), set[int]()
+    videos, taken = Counter(name for own in labels for name in set(own)), Counter[str]()
+    for name in sorted(videos, key=lambda name: (videos[name], name)):
+        wanted = min(max(1, round(val_share * videos[name])), videos[name] - 1)
+        for i in rng.permutation([i for i, own in enumerate(labels) if name in own]).tolist():
+            if taken[name] < wanted and i not in drawn and all(taken[n] < videos[n] - 1 for n in labels[i]):
+                drawn.add(i)
+                taken.update(set(labels[i]))
+    return drawn.union(choose([i for i, own in enumerate(labels) if not own], val_share, rng))
 
 
 def groups_of(paths: Sequence[Path], pattern: str) -> list[str]:

@@ -135,7 +135,7 @@ def _check_lists(splits: dict[str, Split], classes: list[str]) -> list[Problem]:
         problems += [
             Problem(name, path, "duplicate", f"{n} times in the list") for path, n in seen.items() if n > 1
         ]
-        labels = {record.label for record in split.records}
+        labels = {label for record in split.records for label in record.every}
         if empty := [name for i, name in enumerate(classes) if i not in labels]:
             shown = ", ".join(empty[:5]) + ", ..." * (len(empty) > 5)
             problems.append(Problem(name, "", "empty class", f"{len(empty)} of {len(classes)} classes: {shown}"))

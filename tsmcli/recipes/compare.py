@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tsmcli.errors import UsageError
 from tsmcli.metrics import mean_of_classes, ranks
 from tsmcli.recipes.ensemble import align
-from tsmcli.recipes.evaluate import Evaluation, check_metrics, summarise
+from tsmcli.recipes.evaluate import Evaluation, choose_metrics, summarise
 from tsmcli.results import Results
 
 ROUNDS = 2000
@@ -51,8 +51,8 @@ class Comparison:
 
 
 def compare(
-    a: Results, b: Results, sources: tuple[Path, Path], metrics: Sequence[str], topk: Sequence[int] | None = None,
-    *, seed: int = 0,
+    a: Results, b: Results, sources: tuple[Path, Path], metrics: Sequence[str] | None = None,
+    topk: Sequence[int] | None = None, *, seed: int = 0,
 ) -> Comparison:  # fmt: skip
     """Compare two tests, video by video.
 
@@ -65,7 +65,11 @@ def compare(
         DataError: they are not of the same videos and classes.
         UsageError: an unknown metric, or one that is not compared.
     """
-    if strange := [metric for metric in check_metrics(metrics) if metric not in ("top_k", "mean_class")]:
+    if a.multi_label or b.multi_label:
+        raise UsageError("--compare is of tests of videos with one label each", hint="tsm eval FILE says each mAP")
+    if strange := [
+        metric for metric in choose_metrics(metrics, multi_label=False) if metric not in ("top_k", "mean_class")
+    ]:
         raise UsageError(f"--compare cannot compare {', '.join(strange)}", hint="it takes top_k and mean_class")
     b = align(a, b, *sources)
     of_a, of_b = (summarise(one, metrics, topk, str(file)) for one, file in zip((a, b), sources, strict=True))

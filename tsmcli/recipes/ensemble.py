@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tsmcli.data.listfile import VideoRecord, read_list
+from tsmcli.data.listfile import VideoRecord, labels_of, read_list
+from tsmcli.data.media import VIDEO_SUFFIXES, suffix_of
 from tsmcli.errors import DataError, UsageError
 from tsmcli.results import Results, check_results, load_results, load_score_list
 
@@ -36,7 +38,10 @@ def open_scores(path: Path, list_file: Path | None = None) -> Results:
     records = read_any_list(list_file)
     if len(records) != len(scores):
         raise DataError(f"{path}: scores of {len(scores)} videos, but {list_file} has {len(records)}")
-    labels = np.array([record.label for record in records], dtype=np.int64)
+    try:
+        labels = labels_of(records, scores.shape[1])
+    except ValueError as error:
+        raise DataError(f"{list_file}: {error}") from None
     meta = {"list": str(list_file), "preset": path.stem, "protocol_name": _NOT_STATED}
     results = Results([r.path for r in records], labels, scores, len(records), meta=meta)
     check_results(path, results)
@@ -51,8 +56,14 @@ def check_list_used(parts: Sequence[Results], list_file: Path | None) -> None:
 
 
 def read_any_list(path: Path) -> list[VideoRecord]:
-    """The lines of a list of videos or of frame folders: every line of the latter has a number before the label."""
+    """The lines of a list of videos or of frame folders: every line of the latter has a number before the label.
+
+    A name of a video file with more than one number behind it shows that videos may have several labels.
+    """
     records = read_list(path, "video")
+    bare = ((record.path, re.sub("( [0-9]+)+$", "", record.path)) for record in records)
+    if any(video != path and suffix_of(video) in VIDEO_SUFFIXES for path, video in bare):
+        return read_list(path, "video", several=True)
     if all(record.path.rpartition(" ")[2].isdigit() and " " in record.path for record in records):
         return read_list(path, "frames")
     return records
@@ -106,22 +117,27 @@ def align(first: Results, other: Results, first_name: Path | str, other_name: Pa
         order = np.array([rows[path] for path in first.paths])
     labels = zip(first.paths, first.labels, other.labels[order], strict=True)
     for path, label, there in labels:
-        if label != there:
-            raise DataError(f"{other_name}: {path} has label {there}, but in {first_name} it has {label}")
+        if np.shape(label) != np.shape(there) or (label != there).any():
+            here, there = (np.flatnonzero(x).tolist() if np.shape(x) else x for x in (label, there))
+            raise DataError(f"{other_name}: {path} has label {there}, but in {first_name} it has {here}")
     return replace(other, paths=first.paths, labels=first.labels, scores=other.scores[order])
 
 
 def to_probabilities(results: Results) -> Results:
-    """The softmax of raw scores; probabilities are left alone."""
+    """The softmax of raw scores, or the sigmoid where a video may have several labels; probabilities stay."""
     if is_probability(results):
         return results
+    if results.multi_label:
+        return replace(results, scores=np.exp(-np.logaddexp(np.float32(0), -results.scores)))
     exponents = np.exp(results.scores - results.scores.max(axis=1, keepdims=True))
     return replace(results, scores=exponents / exponents.sum(axis=1, keepdims=True))
 
 
 def is_probability(results: Results) -> bool:
-    """Whether every row is a distribution over the classes."""
+    """Whether every row is a distribution over the classes, or a probability of each."""
     scores: NDArray[np.float32] = results.scores
+    if results.multi_label:
+        return bool((scores >= 0).all() and (scores <= 1).all())
     return bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
 
 

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from tsmcli.errors import DataError, UsageError
 from tsmcli.metrics import (
+    average_precisions,
     confusion,
+    f1_scores,
     interval,
+    map_interval,
     mean_average_precision,
     mean_class,
     mean_class_interval,
@@ -37,6 +40,8 @@ class ClassScore:
         top1: share of them whose first guess is right.
         interval: that of 95 % for `top1`.
         taken_for: the class it is most often mistaken for, and the share of its videos that are.
+        ap: average precision, in place of `top1` and `taken_for` where a video may have several labels.
+        threshold, f1: the probability from which on a video has the class, and the F1 there.
     """
 
     index: int
@@ -45,6 +50,9 @@ class ClassScore:
     top1: float | None
     taken_for: tuple[str, float] | None
     interval: tuple[float, float] | None = None
+    ap: float | None = None
+    threshold: float | None = None
+    f1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class Evaluation:
         matrix: of the metric confusion, [K, K]; rows are the true classes.
         names: of the classes.
         published: what the zoo says of the checkpoint; None for one that is not of the zoo.
+        multi_label: a video may have several labels.
     """
 
     values: dict[str, float]
@@ -70,15 +79,17 @@ class Evaluation:
     matrix: NDArray[np.int64] | None = None
     names: list[str] = field(default_factory=list)
     published: AgainstZoo | None = None
+    multi_label: bool = False
 
 
 def evaluate(
-    files: Sequence[Path], metrics: Sequence[str], topk: Sequence[int] | None = None,
+    files: Sequence[Path], metrics: Sequence[str] | None = None, topk: Sequence[int] | None = None,
     *, weights: Sequence[float] | None = None, list_file: Path | None = None, softmax: bool = False,
 ) -> Evaluation:  # fmt: skip
     """Metrics of score files; of the newest test where none is named; of their weighted mean where several are.
 
     Args:
+        metrics: as in `choose_metrics`.
         topk: the k of top_k; None: 1, and 5 where there are as many classes.
         list_file: the list of the videos, for files that hold scores alone.
         softmax: turn raw scores into probabilities first.
@@ -87,7 +98,7 @@ def evaluate(
         DataError: there is no such file, or it is broken, or the files are not of the same videos.
         UsageError: an unknown metric, or k above the number of classes.
     """
-    check_metrics(metrics)
+    check_metrics(metrics or ())
     files = files or [newest_results()]
     parts = [open_scores(file, list_file) for file in files]
     check_list_used(parts, list_file)
@@ -95,15 +106,21 @@ def evaluate(
     return summarise(results, metrics, topk, " + ".join(map(str, files)))
 
 
-def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int] | None, source: str) -> Evaluation:
+def summarise(
+    results: Results, metrics: Sequence[str] | None, topk: Sequence[int] | None, source: str
+) -> Evaluation:
     """Compute the requested metrics; see `evaluate`."""
     scores, labels, meta = results.scores, results.labels, results.meta
     names = class_names(results)
     found = Evaluation(
         {}, results.coverage, not results.bad,
         str(meta.get("protocol_name", "unknown")), str(meta.get("preset", "unknown")), source, names=names,
+        multi_label=results.multi_label,
     )  # fmt: skip
-    for metric in check_metrics(metrics):
+    wanted = choose_metrics(metrics, multi_label=results.multi_label)
+    if results.multi_label:
+        return _of_several(results, wanted, found)
+    for metric in wanted:
         match metric:
             case "top_k":
                 check_topk(topk or (), len(names))
@@ -122,6 +139,38 @@ def summarise(results: Results, metrics: Sequence[str], topk: Sequence[int] | No
             case "confusion":
                 found = replace(found, matrix=confusion(scores, labels))
     return replace(found, published=against_zoo(meta, found.values, len(labels)))
+
+
+def _of_several(results: Results, wanted: Sequence[str], found: Evaluation) -> Evaluation:
+    """The metrics of videos that may have several labels."""
+    scores, truth, cuts = results.scores, results.labels, results.meta.get("thresholds")
+    if not truth.any():
+        raise DataError("no video that was scored has a label, so there is nothing to find", "test another list")
+    each = average_precisions(scores, truth)
+    f1 = f1_scores(to_probabilities(results).scores, truth, cuts) if cuts else np.full(len(each), np.nan)
+    if "map" in wanted:
+        found.values["map"], found.intervals["map"] = float(np.nanmean(each)), map_interval(scores, truth)
+        found.values.update({"f1": float(np.nanmean(f1))} if cuts else {})
+    if "per_class" in wanted:
+        rows = zip(found.names, truth.sum(axis=0).tolist(), each.tolist(), f1.tolist(), strict=True)
+        classes = [
+            ClassScore(i, name, videos, None, None, ap=ap if videos else None, threshold=cuts[i] if cuts else None,
+                       f1=score if videos and cuts else None)
+            for i, (name, videos, ap, score) in enumerate(rows)
+        ]  # fmt: skip
+        found = replace(found, classes=classes)
+    return found
+
+
+def choose_metrics(metrics: Sequence[str] | None, *, multi_label: bool) -> list[str]:
+    """Our names of the metrics asked for, None: the usual ones; UsageError for one that means nothing here."""
+    if metrics is None:
+        return ["map", "per_class"] if multi_label else ["top_k", "mean_class"]
+    names = check_metrics(metrics)
+    if multi_label and (odd := [name for name in names if name not in ("map", "per_class")]):
+        wrong = f"{odd[0]} is of videos with one label each; these may have several"
+        raise UsageError(wrong, "--metrics map per_class")
+    return names
 
 
 def check_topk(topk: Sequence[int], classes: int) -> None:

@@ -59,16 +59,25 @@ class Validated:
     Attributes:
         coverage, videos: how many videos of the list were scored, in words and as a number.
         top1_low, top1_high: the 95 % interval of `top1`.
+        map, thresholds: mean average precision, and the probability of each class from which on a video is said to
+            have it; where a video may have several labels, and the accuracies are None.
     """
 
     epoch: int
-    top1: float
+    top1: float | None
     top5: float | None
-    mean_class: float
+    mean_class: float | None
     coverage: str
     videos: int
-    top1_low: float
-    top1_high: float
+    top1_low: float | None
+    top1_high: float | None
+    map: float | None = None
+    thresholds: tuple[float, ...] | None = None
+
+    @property
+    def value(self) -> float:
+        """What the best checkpoint is chosen by."""
+        return next(value for value in (self.map, self.top1) if value is not None)
 
 
 @dataclass(frozen=True)

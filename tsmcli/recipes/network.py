@@ -61,9 +61,17 @@ class Opened:
     model: TSM
     own: Checkpoint | None
 
+    @property
+    def thresholds(self) -> list[float] | None:
+        """The probability of each class from which on a video has it; None where a video has one label."""
+        if not self.config.data.multi_label:
+            return None
+        return list(self.own.thresholds) if self.own and self.own.thresholds else [0.5] * len(self.class_names)
+
     def describe(self) -> dict[str, Any]:
         """What saved scores say of the network they are of."""
         return {
+            **({"thresholds": self.thresholds} if self.thresholds else {}),
             "preset": self.name,
             "checkpoint": str(self.path),
             "sha256": self.sha256,

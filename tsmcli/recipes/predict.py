@@ -21,7 +21,7 @@ from tsmcli.data.shards import eval_shard
 from tsmcli.data.sliding import Sliding, read_windows
 from tsmcli.engine.device import choose_device, for_inference
 from tsmcli.engine.processes import ALONE, World
-from tsmcli.engine.scores import VideoScored, average_views, score_videos, view_logits
+from tsmcli.engine.scores import Average, VideoScored, average_views, averaging, score_videos, view_logits
 from tsmcli.errors import DataError
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Scoring, Stage
@@ -47,7 +47,11 @@ class VideoPrediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the network says of all videos, and which could not be read, and why."""
+    """What the network says of all videos, and which could not be read, and why.
+
+    Attributes:
+        thresholds: the probability of each class from which on a video has it; None where it has one label.
+    """
 
     checkpoint: Path
     preset: str
@@ -55,6 +59,7 @@ class Predictions:
     class_names: list[str]
     videos: list[VideoPrediction] = field(default_factory=list)
     bad: list[BadVideo] = field(default_factory=list)
+    thresholds: list[float] | None = None
 
 
 def predict(model: TSM, config: Config, videos: Sequence[Path | str] | Path | str) -> NDArray[np.float32]:
@@ -69,7 +74,7 @@ def predict(model: TSM, config: Config, videos: Sequence[Path | str] | Path | st
     split = find_videos([videos] if isinstance(videos, str | Path) else videos)
     dataset = VideoDataset(split, config, config.test)
     views = (dataset.load(record, np.random.default_rng(0))[0] for record in split.records)
-    scores = [_score(model.eval(), pixels, config.test) for pixels in views]
+    scores = [_score(model.eval(), pixels, averaging(config, config.test)) for pixels in views]
     return np.stack(scores) if scores else np.empty((0, model.fc.out_features), np.float32)
 
 
@@ -105,7 +110,7 @@ def predict_videos(
     return Predictions(
         opened.path, opened.name, views.name, opened.class_names,
         [video for video in everything if isinstance(video, VideoPrediction)],
-        [video for video in everything if isinstance(video, BadVideo)],
+        [video for video in everything if isinstance(video, BadVideo)], opened.thresholds,
     )  # fmt: skip
 
 
@@ -120,11 +125,11 @@ def _whole_videos(
     found: _Found = {}
     yield Scoring("predicting", len(mine))
     with Loader(VideoDataset(split, config, views), pin=device.type == "cuda") as loader:
-        for event in score_videos(model, loader.videos(mine), device, views.average):
+        for event in score_videos(model, loader.videos(mine), device, averaging(config, views)):
             if isinstance(event, BadVideo):
                 found[event.number] = event
             else:
-                whole = [Window(_to_probabilities(event.scores.numpy(), views))]
+                whole = [Window(_to_probabilities(event.scores.numpy(), config, views))]
                 found[event.number] = VideoPrediction(split.records[event.number].path, whole)
             yield event
     return found
@@ -141,7 +146,8 @@ def _windows_of_all(
             for part in read_windows(split, record, config, views, sliding):
                 if not windows:
                     yield Scoring(Path(record.path).name, part.total)
-                probabilities = _to_probabilities(_score(model, part.views, views), views)
+                scores = _score(model, part.views, averaging(config, views))
+                probabilities = _to_probabilities(scores, config, views)
                 windows.append(Window(probabilities, part.start_sec, part.end_sec))
                 yield VideoScored(len(windows) - 1, torch.from_numpy(probabilities))
         except DataError as error:
@@ -153,16 +159,19 @@ def _windows_of_all(
 
 
 @torch.inference_mode()
-def _score(model: TSM, pixels: Any, views: Views) -> NDArray[np.float32]:
+def _score(model: TSM, pixels: Any, average: Average) -> NDArray[np.float32]:
     device = next(model.parameters()).device
     logits = view_logits(model, torch.from_numpy(pixels).movedim(-1, 2), device)
-    scores: NDArray[np.float32] = average_views(logits, views.average).numpy()
+    scores: NDArray[np.float32] = average_views(logits, average).numpy()
     return scores
 
 
-def _to_probabilities(scores: NDArray[np.float32], views: Views) -> NDArray[np.float32]:
+def _to_probabilities(scores: NDArray[np.float32], config: Config, views: Views) -> NDArray[np.float32]:
     """Raw scores, where the protocol averages those, as probabilities."""
     if views.average == "prob":
         return scores
-    probabilities: NDArray[np.float32] = torch.from_numpy(scores).softmax(0).numpy()
+    logits = torch.from_numpy(scores)
+    probabilities: NDArray[np.float32] = (
+        logits.sigmoid() if config.data.multi_label else logits.softmax(0)
+    ).numpy()
     return probabilities

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
+from tsmcli.data.listfile import labels_of
 from tsmcli.data.location import Split
 from tsmcli.data.shards import eval_shard
 from tsmcli.engine.processes import ALONE, StopSignals, World, interrupted
-from tsmcli.engine.scores import VideoScored, score_videos
+from tsmcli.engine.scores import VideoScored, averaging, score_videos
 from tsmcli.errors import DataError, TsmError
 from tsmcli.files import append_text, write_text
 from tsmcli.recipes.events import Scoring
@@ -62,7 +63,7 @@ def score_split(
         return signals is not None and signals.number > 0
 
     with Loader(VideoDataset(split, config, views), stop=stop, pin=device.type == "cuda") as loader:
-        for event in score_videos(model, loader.videos(shard), device, views.average):
+        for event in score_videos(model, loader.videos(shard), device, averaging(config, views)):
             if stop():
                 break
             mine.append(event)
@@ -90,10 +91,11 @@ def score_split(
             f"none of the {len(bad)} videos of {split.list_file} could be read; {first.path}: {first.reason}"
         )
     order = sorted(scored)
+    records, scores = [split.records[i] for i in order], np.stack([scored[i] for i in order]).astype(np.float32)
     return Results(
-        paths=[split.records[i].path for i in order],
-        labels=np.array([split.records[i].label for i in order], dtype=np.int64),
-        scores=np.stack([scored[i] for i in order]).astype(np.float32),
+        paths=[record.path for record in records],
+        labels=labels_of(records, scores.shape[1]),
+        scores=scores,
         num_listed=len(split.records),
         bad=[(bad[i].path, bad[i].reason) for i in sorted(bad)],
         meta={"protocol": views.model_dump(), "protocol_name": views.name, **meta},

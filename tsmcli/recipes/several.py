@@ -205,11 +205,12 @@ def write_folds(several: Several, preset: Preset, places: Places, run: Path) -> 
     splits = [find_split(data, places, "train", classes)]
     if find_list(data, places, "val").exists():
         splits.append(find_split(data, places, "val", classes))
-    pool: dict[str, VideoRecord] = {}
+    pool, first = dict[str, VideoRecord](), data.first_label or 0
     for split in splits:
         for record in split.records:
             name = record.path if split.media == splits[0].media else str((split.media / record.path).absolute())
-            pool.setdefault(name, record._replace(path=name, label=record.label + (data.first_label or 0)))
+            labels = record.labels and tuple(label + first for label in record.labels)
+            pool.setdefault(name, record._replace(path=name, label=record.label + first, labels=labels))
     videos = list(pool.values())
     for fold, val in enumerate(draw_folds(videos, several, preset.config.train.seed)):
         for split_name, inside in (("train", False), ("val", True)):

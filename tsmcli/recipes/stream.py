@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tsmcli.data.spatial import Frame, eval_views
 from tsmcli.data.video_writer import annotated_video
 from tsmcli.engine.device import choose_device, for_inference
 from tsmcli.engine.processes import StopSignals, interrupted
-from tsmcli.engine.scores import average_views
+from tsmcli.engine.scores import average_views, averaging
 from tsmcli.errors import DataError
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Stage
@@ -80,6 +80,7 @@ class Seen:
         frames_per_sec: that the network has seen, since the start.
         dropped: frames that were not looked at because newer ones had come.
         cache_bytes: what is kept of the past.
+        labels: (class, probability) of those that it is said to be, where it may be several.
     """
 
     video: str
@@ -94,6 +95,7 @@ class Seen:
     frames_per_sec: float
     dropped: int
     cache_bytes: int
+    labels: list[tuple[int, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def _look(
 ) -> Generator[Seen | Streamed, None, Streamed]:
     test, names = opened.config.test, opened.class_names
     views = Views(crop_px=test.crop_px, resize_px=test.resize_px)
+    how = averaging(opened.config, views)
     memory = Stream(network, smooth=settings.smooth)
     latencies: deque[float] = deque(maxlen=_REMEMBERED)
     start, count, seen = time.perf_counter(), 0, None
@@ -183,13 +186,16 @@ def _look(
     with annotated_video(settings.video) if settings.video else nullcontext() as video:
         for shot in _until_failure(frames, failures):
             logits = memory.push(_prepare(shot.frame, views, device))[0]
-            probabilities = average_views(logits[None].float(), "prob").cpu().numpy()
+            probabilities = average_views(logits[None].float(), how).cpu().numpy()
             now, count = time.perf_counter(), count + 1
             latencies.append(now - shot.arrived)
             seen = _seen(shot, probabilities, latencies, count / (now - start), frames.dropped, memory.cache_bytes)
+            if cuts := opened.thresholds:
+                seen = replace(seen, labels=[(i, float(p)) for i, p in enumerate(probabilities) if p >= cuts[i]])
             yield seen
             if video:
-                video.write(shot.frame, shot.time_sec, f"{names[seen.label]} {seen.probability:.0%}")
+                said = [(seen.label, seen.probability)] if seen.labels is None else seen.labels
+                video.write(shot.frame, shot.time_sec, ", ".join(f"{names[i]} {share:.0%}" for i, share in said))
     done = Streamed(count, seen, settings.video if count else None)
     yield done
     if failures:

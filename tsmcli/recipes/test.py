@@ -18,7 +18,7 @@ from tsmcli.engine.processes import ALONE, StopSignals, World
 from tsmcli.errors import Interrupted
 from tsmcli.files import write_text
 from tsmcli.presets import Preset
-from tsmcli.recipes.evaluate import LATEST, check_topk
+from tsmcli.recipes.evaluate import LATEST, check_topk, choose_metrics
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.network import Opened, choose_protocol, open_network
 from tsmcli.recipes.score import PartialScores, ScoreEvent, score_split
@@ -37,7 +37,7 @@ def test(
     checkpoint: Path, preset: Preset | None, places: Places,
     *, overrides: Sequence[str] = (), protocol: str | None = None, device_name: str = "auto",
     out: Path | None = None, average: Literal["prob", "score"] | None = None, topk: Sequence[int] = (),
-    world: World = ALONE,
+    metrics: Sequence[str] | None = None, world: World = ALONE,
 ) -> Generator[Stage | ScoreEvent, None, Tested]:  # fmt: skip
     """Score every video of the validation list and save the scores.
 
@@ -48,7 +48,7 @@ def test(
         protocol: as in `choose_protocol`.
         out: an extra copy of the scores, `.npz`, `.json` or `.csv`.
         average: of views, instead of the protocol's own.
-        topk: will be asked of the scores; checked before there are any.
+        topk, metrics: will be asked of the scores; checked before there are any.
         world: this process among those that share the test.
 
     Raises:
@@ -63,6 +63,7 @@ def test(
         views = views.model_copy(update={"average": average})
     check_decoder(config.data)
     check_topk(topk, len(classes))
+    choose_metrics(metrics, multi_label=config.data.multi_label)
     split = find_split(config.data, places, "val", classes)
     model = for_inference(opened.model, device)
     facts = (describe(config, views, split, device), *(opened.own.notes if opened.own else ()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state
 from tsmcli.data.dataset import Loader, VideoDataset
-from tsmcli.engine.checkpoint import Checkpoint, Progress, copy_checkpoint, load_weights, save_checkpoint
+from tsmcli.engine.checkpoint import Checkpoint, Progress, copy_checkpoint, load_weights
 from tsmcli.engine.device import seed_everything, set_determinism, use_channels_last
 from tsmcli.engine.learner import Learner, make_learner, take_step
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
@@ -20,10 +19,12 @@ from tsmcli.engine.processes import ALONE, StopSignals
 from tsmcli.engine.run_log import RunLog
 from tsmcli.errors import Interrupted, WeightsError
 from tsmcli.files import write_text
-from tsmcli.metrics import interval, mean_class, top_k
+from tsmcli.metrics import best_thresholds, interval, mean_average_precision, mean_class, top_k
 from tsmcli.presets import to_yaml
 from tsmcli.recipes.divergence import Divergence
+from tsmcli.recipes.ensemble import to_probabilities
 from tsmcli.recipes.events import Probed, Saved, Stage, Training, Validated, Warned
+from tsmcli.recipes.keeper import Keeper
 from tsmcli.recipes.probe_start import probe_start
 from tsmcli.recipes.run_folder import (
     check_resumable,
@@ -45,6 +46,7 @@ class Trained:
     Attributes:
         best: the best checkpoint, or the last one where nothing was validated.
         top1, best_top1: of the last and the best validation; None without validation.
+        map, best_map: the same where a video may have several labels, in place of the accuracies.
         scored: videos of the last validation.
         skipped: how often a video could not be read.
         seconds: of training, all sittings together.
@@ -58,6 +60,8 @@ class Trained:
     scored: int
     skipped: int
     seconds: float
+    map: float | None = None
+    best_map: float | None = None
 
 
 TrainEvent = ScoreEvent | Stage | Training | StepDone | VideosSkipped | Probed | Validated | Saved | Warned
@@ -84,7 +88,9 @@ def train(
     check_same(world, before.progress if before else None, order.num_videos)
     source = "none" if before else (yield from find_init(init or config.model.init, config))
     model, started_from = build_network(plan, source, before)
-    learner = make_learner(model, config.train, plan.device, world, plan.class_weights)
+    learner = make_learner(
+        model, config.train, plan.device, world, plan.class_weights, multi_label=config.data.multi_label
+    )
     if before and run:
         check_resumable(run, before, plan.preset, plan.classes, order.num_videos, order.total_batch)
         if world.is_main:
@@ -100,7 +106,7 @@ def train(
         run = world.gather(run)[0]
     assert run is not None
     progress = before.progress if before else Progress(total_batch=order.total_batch, videos=order.num_videos)
-    keeper = _Keeper(plan, learner, run, progress)
+    keeper = Keeper(plan, learner, run, progress, before.thresholds if before else None)
     if world.is_main:
         done = progress.epoch * order.steps + progress.step
         keeper.log = RunLog(run, at=progress.log_bytes, step=done, window=progress.window)
@@ -114,27 +120,30 @@ def train(
             yield from _epochs(plan, learner, keeper, signals)
         except Interrupted as stop:
             yield from keeper.save(best=False)
-            p = keeper.progress
-            raise Interrupted(
-                f"{stop} after {p.epoch} epochs and {p.step} steps; nothing is lost: {run}/last.pt",
-                hint=f"tsm train --resume --work-dir {run}   goes on from there",
-                exit_code=stop.exit_code,
-            ) from None
+            p, hint = keeper.progress, f"tsm train --resume --work-dir {run}   goes on from there"
+            said = f"{stop} after {p.epoch} epochs and {p.step} steps; nothing is lost: {run}/last.pt"
+            raise Interrupted(said, hint, exit_code=stop.exit_code) from None
         finally:
             if keeper.log:
                 keeper.log.close()
             if lock:
                 lock.release()
-    p, last, best = keeper.progress, run / "last.pt", run / "best.pt"
+    return _trained(run, keeper.progress, multi_label=config.data.multi_label)
+
+
+def _trained(run: Path, p: Progress, *, multi_label: bool) -> Trained:
+    last, best, ends = run / "last.pt", run / "best.pt", (p.top1, p.best_top1)
     best = best if p.best_top1 is not None else last
-    return Trained(run, last, best, p.top1, p.best_top1, p.scored, p.skipped, p.seconds)
+    if multi_label:
+        return Trained(run, last, best, None, None, p.scored, p.skipped, p.seconds, *ends)
+    return Trained(run, last, best, *ends, p.scored, p.skipped, p.seconds)
 
 
-def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSignals) -> Iterator[TrainEvent]:
+def _epochs(plan: TrainPlan, learner: Learner, keeper: Keeper, signals: StopSignals) -> Iterator[TrainEvent]:
     config, t, order = plan.config, plan.config.train, plan.order()
     first, cuda = keeper.progress, plan.device.type == "cuda"
     left = (t.epochs - first.epoch) * order.steps - first.step
-    divergence = Divergence(t, len(plan.classes))
+    divergence = Divergence(t, 2 if config.data.multi_label else len(plan.classes))
     yield Training(plan.preset.name, left, t.epochs, t.log_every)
     with Loader(VideoDataset(plan.train, config, None), stop=lambda: signals.number > 0, pin=cuda) as loader:
         for epoch in range(first.epoch, t.epochs):
@@ -160,72 +169,6 @@ def _epochs(plan: TrainPlan, learner: Learner, keeper: _Keeper, signals: StopSig
             keeper.progress = replace(keeper.progress, epoch=done, step=0, bad=0)
             if improved or done % t.save_every == 0 or keeper.is_over:
                 yield from keeper.save(best=improved)
-
-
-class _Keeper:
-    """Where the training stands, and what of it is on disk. Only process 0 writes."""
-
-    def __init__(self, plan: TrainPlan, learner: Learner, run: Path, progress: Progress) -> None:
-        self.plan, self.learner, self.run, self.progress = plan, learner, run, progress
-        self.log: RunLog | None = None
-        self.started = time.monotonic() - progress.seconds
-        self.saved = time.monotonic()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether all epochs are done, or as many validations as `train.patience` were no better than the best."""
-        t, p = self.plan.config.train, self.progress
-        return p.epoch >= t.epochs or 0 < t.patience <= p.stale
-
-    def note(self, event: StepDone | VideosSkipped) -> None:
-        """Count a step, or skipped videos, and log them."""
-        p, t = self.progress, self.plan.config.train
-        if isinstance(event, StepDone):
-            self.progress = replace(p, step=event.step)
-            if self.log:
-                self.log.step(event, t.log_every, self.plan.device)
-            return
-        more = len(event.videos)
-        self.progress = replace(p, skipped=p.skipped + more, bad=p.bad + more)
-        if self.log:
-            names = {"epoch": p.epoch, "videos": [video.path for video in event.videos]}
-            self.log.write("skipped", names, 0)
-
-    def validated(self, result: Validated, step: int) -> bool:
-        """Log a validation; whether it is the best so far."""
-        p, best = self.progress, self.progress.best_top1
-        improved = best is None or result.top1 > best
-        best, stale = (result.top1, 0) if improved else (best, p.stale + 1)
-        self.progress = replace(p, top1=result.top1, best_top1=best, stale=stale, scored=result.videos)
-        if self.log:
-            self.log.write("val", asdict(result), step)
-        return improved
-
-    def save_in_time(self) -> Iterator[Saved]:
-        """Write a checkpoint where `train.save_every_minutes` have passed since the last one."""
-        minutes = self.plan.config.train.save_every_minutes
-        if minutes and time.monotonic() - self.saved >= 60 * minutes:
-            yield from self.save(best=False)
-
-    def save(self, *, best: bool) -> Iterator[Saved]:
-        """Write `last.pt`, and give it the name `best.pt` too when validation improved."""
-        seconds = time.monotonic() - self.started
-        if self.log:
-            window = tuple(self.log.window)
-            self.progress = replace(self.progress, seconds=seconds, log_bytes=self.log.bytes, window=window)
-            plan, learner = self.plan, self.learner
-            weights = learner.trained.state_dict()
-            checkpoint = Checkpoint(
-                plan.preset.name, plan.config, plan.classes, self.progress, weights, learner.state()
-            )
-            # The best one first, so that a kill in between leaves it beside an older last one.
-            names = ("best.pt", "last.pt") if best else ("last.pt",)
-            save_checkpoint(self.run / names[0], checkpoint)
-            yield Saved(self.run / names[0], best=best)
-            if best:
-                copy_checkpoint(self.run / "best.pt", self.run / "last.pt")
-                yield Saved(self.run / "last.pt", best=False)
-        self.saved = time.monotonic()
 
 
 def build_network(plan: TrainPlan, init: str, before: Checkpoint | None) -> tuple[TSM, str]:
@@ -270,6 +213,10 @@ def _validate(
         model, plan.val, config, config.val, plan.device, {}, world=world, signals=signals
     )
     scores, labels = results.scores, results.labels
+    if results.multi_label:
+        cuts = tuple(best_thresholds(to_probabilities(results).scores, labels))
+        value = mean_average_precision(scores, labels) if labels.any() else 0.0
+        return Validated(epoch, None, None, None, results.coverage, len(labels), None, None, value, cuts)
     top5 = top_k(scores, labels, 5) if scores.shape[1] > 5 else None
     top1 = top_k(scores, labels)
     ends = interval(top1, len(labels))

@@ -203,7 +203,9 @@ def _first_batch(plan: TrainPlan, order: TrainOrder) -> tuple[str, ...]:
     with Loader(VideoDataset(plan.train, config, None)) as loader:
         batch = next(loader.batches(order))
     views = f"clips {list(batch.views.shape)} {str(batch.views.dtype).removeprefix('torch.')} (N, V, T, 3, h, w)"
-    return (views, f"labels {batch.labels.tolist()}", *(f"unreadable: {video.reason}" for video in batch.bad))
+    several = config.data.multi_label
+    labels = [row.nonzero().flatten().tolist() for row in batch.labels] if several else batch.labels.tolist()
+    return (views, f"labels {labels}", *(f"unreadable: {video.reason}" for video in batch.bad))
 
 
 def _missing(split: Split) -> tuple[str, int, int, str]:
@@ -212,7 +214,7 @@ def _missing(split: Split) -> tuple[str, int, int, str]:
 
 
 def _oddities(config: Config, classes: list[str], train: Split) -> list[str]:
-    seen = {record.label for record in train.records}
+    seen = {label for record in train.records for label in record.every}
     odd = []
     if len(seen) < len(classes):
         absent = next(i for i in range(len(classes)) if i not in seen)

@@ -51,7 +51,17 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "scores": evaluation.source,
         "published": evaluation.published and _published_json(evaluation.published),
     }
-    if evaluation.classes:
+    if evaluation.multi_label:
+        keys = {
+            "index": "class",
+            "name": "name",
+            "videos": "videos",
+            "ap": "ap",
+            "threshold": "threshold",
+            "f1": "f1",
+        }
+        tree["per_class"] = [{said: vars(c)[key] for key, said in keys.items()} for c in evaluation.classes]
+    elif evaluation.classes:
         tree["per_class"] = [
             {"class": c.index, "name": c.name, "videos": c.videos, "top1": c.top1,
              "interval": c.interval and list(c.interval),
@@ -142,12 +152,20 @@ def _published_json(found: AgainstZoo) -> dict[str, Any]:
 
 
 def _print_classes(evaluation: Evaluation) -> None:
+    if evaluation.multi_label:
+        shares = [(c.index, c.name, c.videos, _known(c.ap), c.threshold, _known(c.f1)) for c in evaluation.classes]
+        print_table(("class", "name", "videos", "average precision", "threshold", "F1 there"), shares)
+        return
     rows = [
-        (c.index, c.name, c.videos, "" if c.top1 is None else percent(c.top1), between(c.interval),
+        (c.index, c.name, c.videos, _known(c.top1), between(c.interval),
          f"{c.taken_for[0]} ({percent(c.taken_for[1])})" if c.taken_for else "")
         for c in evaluation.classes
     ]  # fmt: skip
     print_table(("class", "name", "videos", "top1", "95 % interval", "most often taken for"), rows)
+
+
+def _known(share: float | None) -> str:
+    return "" if share is None else percent(share)
 
 
 def _print_confusion(evaluation: Evaluation) -> None:

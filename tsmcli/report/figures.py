@@ -95,9 +95,11 @@ def draw_curves(curves: Sequence[Curves]) -> Figure:
         _line(accuracy, log, "train/top1", colour, f"training clips{of}", smooth=True, alpha=0.6)
         _line(accuracy, log, "val/top1", colour, f"validation{of}", marker="o")
         _line(accuracy, log, "val/mean_class", colour, f"mean class{of}", linestyle=":")
+        _line(accuracy, log, "val/map", colour, f"validation{of}", marker="o")
         _line(lr, log, "train/lr", colour, None)
     loss.set(title="training loss", ylim=(0, None))
-    accuracy.set(title="top-1 accuracy", ylim=(0, 1.02))
+    several = any("val/map" in log.series for log in curves)
+    accuracy.set(title="mean average precision" if several else "top-1 accuracy", ylim=(0, 1.02))
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
     lr.set(title="learning rate", yscale="log")
     lr.yaxis.set_major_formatter("{x:g}")
@@ -144,7 +146,9 @@ def draw_order(study: OrderStudy, names: Sequence[str], limit: int = 16) -> Figu
     return figure
 
 
-def draw_classes(shares: NDArray[np.float64], names: Sequence[str]) -> Figure:
+def draw_classes(
+    shares: NDArray[np.float64], names: Sequence[str], title: str = "top-1 accuracy by class"
+) -> Figure:
     """A bar a class, best on top; classes without videos are left out."""
     known = np.flatnonzero(np.isfinite(shares))
     order = known[np.argsort(shares[known], kind="stable")]
@@ -152,7 +156,7 @@ def draw_classes(shares: NDArray[np.float64], names: Sequence[str]) -> Figure:
     axes = figure.subplots()
     axes.barh(np.arange(len(order)), shares[order], height=0.7, color=COLOURS[0])
     _bars_of_classes(axes, [names[i] for i in order], fontsize=7)
-    axes.set_title("top-1 accuracy by class")
+    axes.set_title(title)
     return figure
 
 

@@ -33,8 +33,12 @@ def write_report(study: Study, out: Path | None = None) -> tuple[Path, list[Path
     page.parent.mkdir(parents=True, exist_ok=True)
     names = [c.name for c in study.classes]
     with style():
-        figures = {"classes": draw_classes(per_class(study.matrix), names)}
-        figures["confusion"] = draw_confusion(study.matrix, names)
+        if study.results.multi_label:
+            shares = np.array([np.nan if c.ap is None else c.ap for c in study.classes])
+            figures = {"classes": draw_classes(shares, names, "average precision by class")}
+        else:
+            figures = {"classes": draw_classes(per_class(study.matrix), names)}
+            figures["confusion"] = draw_confusion(study.matrix, names)
         if curves := [log for log in (study.curves, study.other) if log]:
             figures["curves"] = draw_curves(curves)
         if study.order:
@@ -58,8 +62,12 @@ def _text(name: str) -> str:
 def _context(study: Study, svg: dict[str, str]) -> dict[str, Any]:
     """Everything the template shows."""
     config_file = study.run / "config.yaml"
+    several, values = study.results.multi_label, study.tests[0].values
+    worth = [(c.ap if several else c.top1, c) for c in study.classes]
     return {
         "study": study,
+        "several": several,
+        "hero": (values["map"], "mean average precision") if several else (values["top1"], "top-1 accuracy"),
         "css": _text("report.css"),
         "js": _text("matrix.js"),
         "version": __version__,
@@ -67,7 +75,7 @@ def _context(study: Study, svg: dict[str, str]) -> dict[str, Any]:
         "curves": svg.get("curves"),
         "order_chart": svg.get("order"),
         "order_classes": int(np.isfinite(study.order.classes[ORDERS[0]]).sum()) if study.order else 0,
-        "classes": sorted(study.classes, key=lambda c: (c.top1 is None, c.top1 or 0.0, c.index)),
+        "classes": [c for _, c in sorted(worth, key=lambda w: (w[0] is None, w[0] or 0.0, w[1].index))],
         "matrix": _matrix(study),
         "mistakes": most_confused(study.matrix, _PAIRS),
         "details": _details(study),
@@ -81,11 +89,15 @@ def _summary(study: Study) -> list[tuple[str, str, str]]:
     rows = [("protocol", newest.protocol, _protocol(results.meta))]
     if study.config:
         rows.append(("network", study.config.model.backbone, _network(study.config.model)))
-    rows.append(("videos", newest.coverage, f"95 % interval of top-1: {between(newest.intervals['top1'])}"))
+    main, word = ("map", "it") if results.multi_label else ("top1", "top-1")
+    rows.append(("videos", newest.coverage, f"95 % interval of {word}: {between(newest.intervals[main])}"))
+    if "f1" in newest.values:
+        rows.append(("F1", percent(newest.values["f1"]), "mean over classes, at the thresholds of the checkpoint"))
     if "top5" in newest.values:
         rows.append(("top-5", percent(newest.values["top5"]), ""))
-    of = f"of {len(study.classes)} classes; 95 % interval: {between(newest.intervals['mean_class'])}"
-    rows.append(("mean class", percent(newest.values["mean_class"]), of))
+    if "mean_class" in newest.values:
+        of = f"of {len(study.classes)} classes; 95 % interval: {between(newest.intervals['mean_class'])}"
+        rows.append(("mean class", percent(newest.values["mean_class"]), of))
     if newest.published:
         for metric, beside in newest.published.values.items():
             where = f"{newest.published.id}; {'within' if beside.within else 'outside'} the 95 % interval of ours"

@@ -98,10 +98,12 @@ class _Drawing:
             case VideosSkipped(videos):
                 for video in videos:
                     self.line(f"  skipped: {video.reason}")
-            case Validated(epoch, top1, _, mean_class, coverage, _, low, high):
+            case Validated(epoch, float(top1), _, mean_class, coverage, _, float(low), float(high)):
                 accuracy = f"val/top1 {top1:.2%} (95 % interval {100 * low:.1f} to {100 * high:.1f} %), "
                 accuracy += f"val/mean_class {mean_class:.2%} on {coverage}"
                 self.line(f"  epoch {epoch + 1}: {accuracy}")
+            case Validated():
+                self.line(f"  epoch {event.epoch + 1}: val/map {event.value:.2%} on {event.coverage}")
             case Probed(features, top1, coverage, low, high):
                 reached = f"{100 * top1:.1f} % ({100 * low:.1f} to {100 * high:.1f}) on {coverage}"
                 how = "averaged over frames, logistic regression"

@@ -26,7 +26,8 @@ def show_stream(events: Iterator[Any], *, as_json: bool) -> None:
     names = follow(_until_started(events)).class_names
     console = Console(stderr=True, highlight=False)
     panel = console.is_terminal and sys.stdout.isatty() and not as_json
-    label, end = None, None
+    label: tuple[int, ...] | None = None
+    end = None
     live = Live(console=console, refresh_per_second=12, transient=True, redirect_stdout=False) if panel else None
     with live or nullcontext():
         for event in events:
@@ -38,10 +39,10 @@ def show_stream(events: Iterator[Any], *, as_json: bool) -> None:
                 live.update(draw(event, names))
             elif as_json:
                 print_json(seen_json(event, names), one_line=True)
-            elif event.label != label:
-                label = event.label
-                line = f"{event.time_sec:9.2f} s  {names[label]}  {percent(event.probability)}"
-                print_line(line, flush=True)
+            elif (now := tuple(i for i, _ in _said(event))) != label:
+                label = now
+                words = "  ".join(f"{names[i]}  {percent(share)}" for i, share in _said(event)) or "none"
+                print_line(f"{event.time_sec:9.2f} s  {words}", flush=True)
             if end:
                 break
     if end:
@@ -61,8 +62,15 @@ def _until_started(events: Iterator[Any]) -> Generator[Any, None, StreamStarted]
 def seen_json(seen: Seen, names: list[str]) -> dict[str, Any]:
     """Stable keys, one document a frame."""
     tree = asdict(seen)
+    if tree.pop("labels") is not None:
+        tree["labels"] = [{"class": i, "name": names[i], "probability": p} for i, p in _said(seen)]
     tree["top"] = [{"class": i, "name": names[i], "probability": p} for i, p in seen.top]
     return {**tree, "name": names[seen.label]}
+
+
+def _said(seen: Seen) -> list[tuple[int, float]]:
+    """The first guess, or all labels where there may be several."""
+    return [(seen.label, seen.probability)] if seen.labels is None else seen.labels
 
 
 def draw(seen: Seen, names: list[str]) -> Table:
@@ -85,7 +93,8 @@ def _speed(seen: Seen) -> str:
 
 def _print_end(end: Streamed, names: list[str], *, as_json: bool) -> None:
     """What it was like; on stderr where stdout has JSON lines."""
-    said = f"last: {names[end.last.label]}; {_speed(end.last)}" if end.last else "nothing seen"
+    last = ", ".join(names[i] for i, _ in _said(end.last)) or "none" if end.last else ""
+    said = f"last: {last}; {_speed(end.last)}" if end.last else "nothing seen"
     lines = f"{end.frames} frame{'s' * (end.frames != 1)}; {said}" + (f"\nvideo: {end.video}" if end.video else "")
     if as_json:
         sys.stderr.write(printable(lines) + "\n")

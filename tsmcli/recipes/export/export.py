@@ -95,6 +95,9 @@ def export(
         need("onnx", "onnxscript", "onnxruntime")
     opened = yield from open_network(checkpoint, preset, overrides, classes)
     config, names, model = opened.config, opened.class_names, opened.model
+    if config.data.multi_label and (wanted.softmax or wanted.int8):
+        hint = "export logits: the sigmoid of each is the probability of its class"
+        raise UsageError("--softmax and --int8 are of networks that give one label a video", hint)
     if target.resolve() == opened.path.resolve():
         raise UsageError(f"{target} is the checkpoint itself", hint="choose another name for OUT")
     check_space(target, model)
@@ -195,6 +198,7 @@ def describe(opened: Opened, wanted: Wanted, signature: Signature | None) -> dic
         "preset": opened.name,
         "network": config.model.identity(),
         "class_names": names,
+        **({"labels": "several: sigmoid", "thresholds": opened.thresholds} if opened.thresholds else {}),
         "frames": {
             "colour": "RGB",
             "orientation": "upright: turned as the video file says, if it says so",

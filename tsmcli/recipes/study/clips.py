@@ -53,10 +53,15 @@ def load_clips(
             lines: list[tuple[str, Tone]] = [(Path(record.path).name, "plain")]
             if training or len(clips) > 1:
                 lines.append(("training clip" if training else f"view {view + 1} of {len(clips)}", "quiet"))
-            if classes and label != record.label:  # a flip may change it
-                lines.append((f"{classes[record.label]} -> {classes[label]}", "wrong"))
+            seen = sorted(label) if isinstance(label, tuple) else [label]
+            before, now = (
+                ", ".join(classes[i] for i in which) or "no label" if classes else ""
+                for which in (record.every, seen)
+            )
+            if classes and before != now:  # a flip may change it
+                lines.append((f"{before} -> {now}", "wrong"))
             elif classes:
-                lines.append((classes[label], "right"))
+                lines.append((now, "right"))
             rows.append(ClipRow(clip, lines))
     title = f"protocol {views.name}" if views else "training clips"
     return f"{title}, T = {config.model.num_segments}, time runs to the right", rows
@@ -72,7 +77,8 @@ def _split(config: Config, places: Places, target: str) -> tuple[Split, list[str
         raise DataError(f"no list or video {path}")
     if path.suffix == ".txt":
         media = places.media or path.parent
-        return Split(read_list(path, config.data.store), media, path), []
+        records = read_list(path, config.data.store, media=media, several=config.data.multi_label)
+        return Split(records, media, path), []
     return Split([VideoRecord(path.name, None, 0)], path.parent, path), []
 
 

@@ -14,7 +14,7 @@ Series = list[tuple[float, float]]
 """Points (epochs done, value)."""
 Point = tuple[float, dict[str, float | None]]
 
-OURS = ("train/loss", "train/top1", "train/lr", "val/top1", "val/mean_class")
+OURS = ("train/loss", "train/top1", "train/lr", "val/top1", "val/mean_class", "val/map")
 THEIRS = {
     "train": {"loss": "train/loss", "top1_acc": "train/top1", "lr": "train/lr"},
     "val": {"top1_acc": "val/top1", "mean_class_accuracy": "val/mean_class"},

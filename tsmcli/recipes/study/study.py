@@ -37,7 +37,7 @@ class Study:
     Attributes:
         file, results: the newest test, which all below is of, but for the curves.
         tests: all tests of the run, newest first.
-        matrix, classes: confusions [K, K], and every class in index order.
+        matrix, classes: confusions [K, K] ([0, 0] where a video may have several labels), and every class in order.
         config: of the run, where it has one.
         curves: of the training; other: of the log it is compared with.
         worst, confused: mistakes to look at.
@@ -115,6 +115,8 @@ def study(
     if scores:
         check_of_run(found.results, file, run)
     yield Stage(f"looking into {found.file}", (f"protocol {found.tests[0].protocol}, {found.results.coverage}",))
+    if found.results.multi_label:
+        return found
     try:
         reopened = reopen(found.results, run, places, overrides)
         found.worst.extend(worst_classes(found.results, found.classes, reopened))
@@ -133,18 +135,24 @@ def study(
 def read_study(run: Path, file: Path) -> Study:
     """What the files of a run say, without its videos and its network."""
     results = load_results(file)
-    matrix = confusion(results.scores, results.labels)
     files = [file, *(path for path in _score_files(run) if path != file)]
-    tests = [summarise(load_results(path), ("top_k", "mean_class"), None, str(path)) for path in files]
     log, config = run / "log.jsonl", run / "config.yaml"
-    curves, notes = None, []
+    curves, notes = None, list[str]()
+    if results.multi_label:
+        tests = [summarise(load_results(path), None, None, str(path)) for path in files]
+        matrix, classes = np.zeros((0, 0), np.int64), tests[0].classes
+        notes.append("Confusions, clips of mistakes and the order of frames are of videos with one label each.")
+    else:
+        tests = [summarise(load_results(path), ("top_k", "mean_class"), None, str(path)) for path in files]
+        matrix = confusion(results.scores, results.labels)
+        classes = class_scores(matrix, class_names(results))
     if log.is_file():
         try:
             curves = read_log(log, "this run")
         except DataError as error:
             notes.append(f"There are no training curves: {error}")
     return Study(
-        run, file, results, tests, matrix, class_scores(matrix, class_names(results)), curves=curves, notes=notes,
+        run, file, results, tests, matrix, classes, curves=curves, notes=notes,
         config=resolve(str(config), of_run=True).config if config.is_file() else None,
     )  # fmt: skip
 
