@@ -65,7 +65,8 @@ class TrainedSeveral:
 
     Attributes:
         runs: name -> its end, in order.
-        last, best: top-1 after the last epochs, and at best, which flatters: it was chosen on the same videos.
+        last, best: top-1 (mAP with several labels a video) after the last epochs, and at best, which flatters: the
+            epoch was chosen on the same videos.
         pooled: share of right videos of all folds together, its 95 % interval, and how many videos; each was
             validated once.
         deploy: the checkpoint with the best validation.
@@ -240,16 +241,15 @@ def draw_folds(videos: list[VideoRecord], several: Several, seed: int) -> list[s
 
 
 def _summary(several: Several, run: Path, runs: dict[str, Trained]) -> TrainedSeveral:
-    best = max(runs.values(), key=lambda done: (done.best_top1 or 0, done.top1 or 0))
-    scored = [(done.top1, done.best_top1, done.scored) for done in runs.values()]
-    lasts = [top1 for top1, _, _ in scored if top1 is not None]
-    bests = [top1 for _, top1, _ in scored if top1 is not None]
+    best = max(runs.values(), key=lambda done: (done.best_value or 0, done.value or 0))
+    lasts = [done.value for done in runs.values() if done.value is not None]
+    bests = [done.best_value for done in runs.values() if done.best_value is not None]
     if len(lasts) < len(runs):
         return TrainedSeveral(run, runs, None, None, None, best.best)
     pooled = None
-    if several.folds:
-        videos = sum(count for _, _, count in scored)
-        share = sum(top1 * count for top1, (_, _, count) in zip(lasts, scored, strict=True)) / videos
+    if several.folds and best.top1 is not None:
+        videos = sum(done.scored for done in runs.values())
+        share = sum(top1 * done.scored for top1, done in zip(lasts, runs.values(), strict=True)) / videos
         count = videos // several.seeds  # each video was validated by a network of every seed
         pooled = (share, *interval(share, count), count)
     return TrainedSeveral(run, runs, _spread(lasts), _spread(bests), pooled, best.best)

@@ -63,6 +63,16 @@ class Trained:
     map: float | None = None
     best_map: float | None = None
 
+    @property
+    def value(self) -> float | None:
+        """What the last validation measured."""
+        return self.top1 if self.map is None else self.map
+
+    @property
+    def best_value(self) -> float | None:
+        """What the best checkpoint was chosen by."""
+        return self.best_top1 if self.best_map is None else self.best_map
+
 
 TrainEvent = ScoreEvent | Stage | Training | StepDone | VideosSkipped | Probed | Validated | Saved | Warned
 

@@ -52,11 +52,12 @@ def print_several(done: TrainedSeveral, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
         return
-    rows = [(name, one.scored, _percent(one.top1), _percent(one.best_top1)) for name, one in done.runs.items()]
-    print_table(("training", "videos", "top-1 after the last epoch", "at best"), rows)
+    rows = [(name, one.scored, _percent(one.value), _percent(one.best_value)) for name, one in done.runs.items()]
+    metric = "mAP" if any(one.map is not None for one in done.runs.values()) else "top-1"
+    print_table(("training", "videos", f"{metric} after the last epoch", "at best"), rows)
     for what, spread in (("after the last epoch", done.last), ("at best", done.best)):
         if spread:
-            print_line(f"top-1 {what}: {_spread(spread)} over {len(rows)} trainings")
+            print_line(f"{metric} {what}: {_spread(spread)} over {len(rows)} trainings")
     if done.pooled:
         share, low, high, videos = done.pooled
         print_line(f"all folds together: {percent(share)} ({100 * low:.1f} to {100 * high:.1f}) of {videos} videos")
