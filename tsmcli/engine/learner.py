@@ -188,8 +188,8 @@ def loss_sum(
 ) -> Tensor:
     """The sum of the losses of N videos with logits [N, K].
 
-    A video's loss is the cross entropy, times the weight of its class where there are weights [K]. Where it can have
-    several labels, it is the mean over the K classes of the binary cross entropy with many-hot labels [N, K]. Label
+    A video's loss is the cross entropy, times the weight of its class where there are weights [K]. With several
+    labels a video, it is the mean over the K classes of the binary cross entropy with many-hot labels [N, K]. Label
     smoothing s then moves them towards 1/2: y (1 - s) + s / 2.
     """
     smoothing = config.label_smoothing
