@@ -25,6 +25,7 @@ from tsmcli.data.location import Places, find_split
 from tsmcli.engine.checkpoint import Checkpoint, Progress, save_checkpoint
 from tsmcli.presets import load_preset
 from tsmcli.recipes.feature_file import load_features
+from tsmcli.recipes.network import build_trunk
 
 SMALL = ["model.width=0.125", "train.workers=0"]
 
@@ -136,6 +137,27 @@ def test_order_alone_cannot_be_told_from_a_plain_trunk(here: Path) -> None:
     first, second = (half for half in np.split(order, 2))
     assert np.abs(plain_rows[first] - plain_rows[second]).max() < 1e-5
     assert np.abs(rows[first] - rows[second]).max() > 1e-3
+
+
+@pytest.mark.parametrize("preset", ["demo", "mbv2-folder"])
+def test_only_weights_that_never_had_shifts_get_none(preset: str) -> None:
+    """Names tell it, and the 1,000 classes of ImageNet; the weights stay the same."""
+    shifted = load_preset(preset, ["model.width=0.25", "model.init=none"])
+    plain = load_preset(preset, ["model.width=0.25", "model.init=none", "model.shift=none"])
+    for config, classes, layout, shift, of_imagenet in (
+        (shifted, 1000, "tsm", "bidirectional", False),
+        (shifted, 1000, "mmaction", "bidirectional", False),
+        (shifted, 27, "mit", "bidirectional", False),
+        (shifted, 27, "torchvision", "bidirectional", False),
+        (plain, 400, "mmaction", "none", False),
+        (plain, 1000, "torchvision", "none", True),
+    ):
+        weights = export_state(build_model(config, classes, seed=3), layout)  # type: ignore[arg-type]
+        model, found, imagenet = build_trunk(shifted, weights, 2, "weights")
+        assert (found.model.shift, imagenet) == (shift, of_imagenet), layout
+        assert model.fc.out_features == 2
+        expected = build_model(config, classes, seed=3).backbone.state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in model.backbone.state_dict().items())
 
 
 def test_refusals(here: Path) -> None:

@@ -35,6 +35,7 @@ from tsmcli.errors import DataError, TsmError
 from tsmcli.prepare.annotations import read_csv
 from tsmcli.prepare.datasets import read_annotations
 from tsmcli.prepare.own import read_folder, read_table
+from tsmcli.recipes.feature_file import Features, load_features
 from tsmcli.recipes.score import PartialScores
 from tsmcli.recipes.study.logs import Curves, read_log
 from tsmcli.results import Results, load_results, load_score_list, read_meta
@@ -310,6 +311,18 @@ def test_scores(data: bytes) -> None:
             assert isinstance(found, DataError | Results)
         attempt(load_score_list, folder / "s.json")
         attempt(read_meta, folder / "s.npz")
+
+
+rows = {"features": np.zeros((2, 3), np.float32), "class_names": np.array(["jump", "wave"]), **ARRAYS}
+named = {f"{name}.npy": mostly(st.just(npy(right)), arrays | st.just(b"text")) for name, right in rows.items()}
+features = st.builds(make_zip, st.fixed_dictionaries(named | heads).map(dict.items), methods)
+
+
+@holds_for(data=features | edited(features))
+def test_features(data: bytes) -> None:
+    with folder_with({"f.npz": data}) as folder:
+        found = attempt(load_features, folder / "f.npz")
+        assert isinstance(found, DataError | Features)
 
 
 logs = st.one_of([st.tuples(*map(texts_of, log)).map("\n".join).map(str.encode) for log in LOGS])

@@ -77,9 +77,9 @@ def load_features(path: Path) -> Features:
             head = json.loads(str(file["head"]))
             bad = [(str(video), str(reason)) for video, reason in head["bad"]]
             paths, names = [str(p) for p in file["paths"].tolist()], [str(n) for n in file["class_names"].tolist()]
-            found = Features(
-                file["features"], paths, file["labels"], names, int(head["num_listed"]), bad, dict(head["meta"])
-            )
+            values = file["features"].astype(np.float32, casting="same_kind", copy=False)
+            labels = file["labels"].astype(np.int64, casting="same_kind", copy=False)
+            found = Features(values, paths, labels, names, int(head["num_listed"]), bad, dict(head["meta"]))
         _check(found)
     except Exception as error:  # nearly any, on bytes that are something else, cut short, or lie about a size
         what: object = str(error) or type(error).__name__
@@ -92,9 +92,7 @@ def load_features(path: Path) -> Features:
 def _check(found: Features) -> None:
     """ValueError unless there are rows, each has a path and the label of a class, and all numbers are finite."""
     values, labels = found.values, found.labels
-    if values.dtype.kind != "f" or values.ndim < 2 or not values.size or labels.dtype.kind not in "iu":
-        raise ValueError(f"features {list(values.shape)} of type {values.dtype}, labels of type {labels.dtype}")
-    if labels.shape != values.shape[:1] or len(found.paths) != len(values):
+    if values.ndim < 2 or not values.size or labels.shape != values.shape[:1] or len(found.paths) != len(values):
         raise ValueError(f"{len(found.paths)} paths, {len(labels)} labels, features {list(values.shape)}")
     if labels.min() < 0 or labels.max() >= len(found.class_names):
         raise ValueError(f"labels {labels.min()} to {labels.max()}, but {len(found.class_names)} classes")
