@@ -161,7 +161,14 @@ def look(
 ) -> Look:
     pictures = thumbs(scene(number, way=(1, -1)[number // 6 % 2], seat=14 * (number % 6)))[0]
     return Look(
-        "val" if number % 5 == 4 else "train", Path("media"), f"{number}.mp4", label, frames, size, rate, pictures
+        "val" if number % 5 == 4 else "train",
+        Path("media"),
+        f"{number}.mp4",
+        (label,),
+        frames,
+        size,
+        rate,
+        pictures,
     )
 
 

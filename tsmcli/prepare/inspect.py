@@ -66,7 +66,12 @@ def inspect(
     val = config.train.validation
     report = yield from check(config.data, places, num_segments=1, full=False, workers=workers, validation=val)
     classes, splits = report.classes, report.splits
-    listed = [Listed(name, record.path, record.label) for name, split in splits.items() for record in split.records]
+    listed = [
+        Listed(name, record.path, label)
+        for name, split in splits.items()
+        for record in split.records
+        for label in record.every
+    ]
     augment = config.augment
     swaps = augment.flip_swaps_labels and CATALOG[config.data.dataset].flip_pairs
     findings = [*_of_problems(report.problems), *find_by_name(classes, listed)]
@@ -74,7 +79,7 @@ def inspect(
         findings += find_sides(classes, flips=True)
     findings += find_in_videos(classes, report.looks, config)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Inspection(len(listed), len(classes), findings)
+    return Inspection(report.videos, len(classes), findings)
 
 
 def find_in_videos(classes: Sequence[str], looks: Sequence[Look], config: Config) -> list[Finding]:
@@ -139,16 +144,17 @@ def first_alike(thumbs: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _copies(classes: Sequence[str], looks: Sequence[Look]) -> Iterator[Finding]:
-    own = {(look.media.resolve(), look.path, look.label): look for look in reversed(looks)}
+    own = {(look.media.resolve(), look.path, look.labels): look for look in reversed(looks)}
     once = list(own.values())[::-1]  # a file in two lists is no copy
     leaks, twice, labels = list[str](), defaultdict[str, list[str]](list), list[str]()
     for look, number in zip(once, first_alike(np.stack([look.thumbs for look in once])), strict=True):
         first = once[number]
-        if look.label != first.label:
-            labels.append(f"{look.path} ({classes[look.label]}) = {first.path} ({classes[first.label]})")
+        if look.labels != first.labels:
+            said = [f"{one.path} ({', '.join(classes[label] for label in one.labels)})" for one in (look, first)]
+            labels.append(" = ".join(said))
         if look.split != first.split:
             leaks.append(f"{look.path} = {first.path}")
-        elif look is not first and look.label == first.label:
+        elif look is not first and look.labels == first.labels:
             twice[look.split].append(f"{look.path} = {first.path}")
     if labels:
         detail = f"{len(labels)} videos show the same as one of another class"
@@ -162,10 +168,11 @@ def _copies(classes: Sequence[str], looks: Sequence[Look]) -> Iterator[Finding]:
 
 
 def _short(classes: Sequence[str], looks: Sequence[Look], num_segments: int) -> Iterator[Finding]:
-    short = Counter(classes[look.label] for look in looks if look.num_frames < num_segments)
+    short = [look for look in looks if look.num_frames < num_segments]
     if short:
-        where = tuple(f"{name} ({count})" for name, count in short.most_common())
-        detail = f"{short.total()} videos have fewer frames than the {num_segments} of a clip, so frames repeat"
+        counts = Counter(classes[label] for look in short for label in look.labels)
+        where = tuple(f"{name} ({count})" for name, count in counts.most_common())
+        detail = f"{len(short)} videos have fewer frames than the {num_segments} of a clip, so frames repeat"
         advice = "use longer ones, or --set model.num_segments=N"
         yield Finding("short", "may hurt", "", where, detail, advice)
 
@@ -177,7 +184,7 @@ def _orientation(classes: Sequence[str], looks: Sequence[Look]) -> Iterator[Find
     if not all(kinds):
         return
     detail = " and ".join(f"{len(kind)} videos are {way}" for kind, way in zip(kinds, ways, strict=True))
-    counts = [Counter(classes[look.label] for look in kind) for kind in kinds]
+    counts = [Counter(classes[label] for look in kind for label in look.labels) for kind in kinds]
     only = [[n for n, count in counts[k].items() if count > _SMALL and n not in counts[1 - k]] for k in (0, 1)]
     if all(only):
         where = tuple(f"{name} (all {way})" for names, way in zip(only, ways, strict=True) for name in names)

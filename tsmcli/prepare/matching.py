@@ -118,7 +118,7 @@ def plan_media(
     if name == "folder":
         if kept and not any(found.item.split == "train" for found in kept):
             raise DataError(f"{source}: none of the {len(kept)} videos that are there is for training")
-        videos = [Listed(f.item.split, f.path.as_posix(), f.item.label) for f in kept]
+        videos = [Listed(f.item.split, f.path.as_posix(), label) for f in kept for label in f.item.every]
         found = [*find_by_name(labels.classes, videos), *find_sides(labels.classes, flips=False)]
         notes = (*labels.notes, *thin_classes(labels.classes, [f.item for f in kept]), *map(str, found))
         labels = replace(labels, notes=notes)

@@ -61,7 +61,7 @@ class Look(NamedTuple):
     split: str
     media: Path
     path: str
-    label: int
+    labels: tuple[int, ...]
     num_frames: int
     size: tuple[int, int]
     rate: float
@@ -185,7 +185,7 @@ def _check_video(task: _Task, begin: Begin) -> VideoChecked:
     except (DataError, OSError, ValueError, cv2.error) as error:
         return VideoChecked(Problem(name, record.path, "unreadable", str(error), broken=True))
     pictures = np.stack([thumbs[at] for at in shown])
-    look = Look(name, split.media, record.path, record.label, held, size, rate, pictures)
+    look = Look(name, split.media, record.path, record.every, held, size, rate, pictures)
     listed = record.num_frames if record.num_frames is not None else promised
     wrong = None
     if held != listed:

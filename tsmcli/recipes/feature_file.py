@@ -24,7 +24,7 @@ class Features:
 
     Attributes:
         values: float32 [N, ..., C]; a row a video, or a row a window.
-        paths, labels: of each row; labels are int64 [N].
+        paths, labels: of each row; labels are int64 [N], or bool [N, K] where a video may have several.
         num_listed: videos in the list, readable or not.
         bad: (path, reason) of those that could not be read.
         meta: what the features are of: `of`, protocol, preset, checkpoint.
@@ -32,7 +32,7 @@ class Features:
 
     values: NDArray[np.float32]
     paths: list[str]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     class_names: list[str]
     num_listed: int
     bad: list[tuple[str, str]] = field(default_factory=list)
@@ -78,7 +78,8 @@ def load_features(path: Path) -> Features:
             bad = [(str(video), str(reason)) for video, reason in head["bad"]]
             paths, names = [str(p) for p in file["paths"].tolist()], [str(n) for n in file["class_names"].tolist()]
             values = file["features"].astype(np.float32, casting="same_kind", copy=False)
-            labels = file["labels"].astype(np.int64, casting="same_kind", copy=False)
+            labels = file["labels"]
+            labels = labels if labels.dtype == bool else labels.astype(np.int64, casting="same_kind", copy=False)
             found = Features(values, paths, labels, names, int(head["num_listed"]), bad, dict(head["meta"]))
         _check(found)
     except Exception as error:  # nearly any, on bytes that are something else, cut short, or lie about a size
@@ -92,9 +93,11 @@ def load_features(path: Path) -> Features:
 def _check(found: Features) -> None:
     """ValueError unless there are rows, each has a path and the label of a class, and all numbers are finite."""
     values, labels = found.values, found.labels
-    if values.ndim < 2 or not values.size or labels.shape != values.shape[:1] or len(found.paths) != len(values):
+    if values.ndim < 2 or not values.size or len(labels) != len(values) or len(found.paths) != len(values):
         raise ValueError(f"{len(found.paths)} paths, {len(labels)} labels, features {list(values.shape)}")
-    if labels.min() < 0 or labels.max() >= len(found.class_names):
+    if labels.dtype == bool and labels.shape != (len(values), len(found.class_names)):
+        raise ValueError(f"labels {list(labels.shape)} of {len(found.class_names)} classes")
+    if labels.dtype != bool and (labels.ndim != 1 or labels.min() < 0 or labels.max() >= len(found.class_names)):
         raise ValueError(f"labels {labels.min()} to {labels.max()}, but {len(found.class_names)} classes")
     if not np.isfinite(values).all():
         raise ValueError("its numbers are not finite")

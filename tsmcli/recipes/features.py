@@ -16,6 +16,7 @@ from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
 from tsmcli.data.decode import check_decoder
+from tsmcli.data.listfile import labels_of
 from tsmcli.data.location import Places, Split, find_split
 from tsmcli.data.shards import eval_shard
 from tsmcli.data.sliding import Sliding, read_windows
@@ -197,7 +198,7 @@ def _write(
     save_features(
         out, shape, rows(), head,
         paths=np.repeat([records[number].path for number in order], lengths),
-        labels=np.repeat(np.array([records[number].label for number in order], np.int64), lengths),
+        labels=np.repeat(labels_of([records[number] for number in order], len(class_names)), lengths, axis=0),
         class_names=class_names, **({"times_sec": times} if of == "window" else {}),
     )  # fmt: skip
     return Extracted(out, of, shape, len(order), len(records), reasons)

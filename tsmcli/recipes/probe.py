@@ -170,6 +170,8 @@ def _of_videos(path: Path) -> Features:
     if found.meta.get("of") == "window":
         hint = "tsm features without --window writes features of videos"
         raise DataError(f"{path}: features of windows, which have no labels of their own", hint)
+    if found.labels.ndim == 2:
+        raise DataError(f"{path}: videos with several labels", hint="a probe is for videos with one label each")
     return found
 
 

@@ -44,7 +44,13 @@ def probe_start(
     Returns:
         None where the configuration asks for no probe, or there can be none.
     """
-    if not plan.config.train.probe or source == "none" or plan.val is None or plan.val is plan.train:
+    if (
+        not plan.config.train.probe
+        or plan.config.data.multi_label
+        or source == "none"
+        or plan.val is None
+        or plan.val is plan.train
+    ):
         return None
     if max(len(plan.train.records), len(plan.val.records)) > MOST_VIDEOS:
         return None
