@@ -149,6 +149,19 @@ def test_export_and_looking_at_the_data(here: Path) -> None:
     assert shown.code == 0, shown.err
 
 
+def test_features_and_what_is_found_before(here: Path) -> None:
+    done = tsm("features", "run/best.pt", "--data", "data", "--out", "f.npz")
+    assert done.code == 0, done.err
+    with np.load("f.npz") as file:
+        assert file["labels"].shape == (len(file["features"]), 3)
+        assert dict(zip(file["paths"].tolist(), file["labels"].sum(1).tolist(), strict=True)).get("clip 7.mp4", 3) == 3
+    refused = tsm("probe", "f.npz")
+    assert (refused.code, "several labels" in refused.err) == (3, True), refused.err
+    looked = tsm("data", "check", "--preset", "demo", "--data", "data", *SETS[:3], "--workers", 1, "--json")
+    assert looked.code == 0, looked.err
+    assert "few videos" in {finding["kind"] for finding in looked.json()}
+
+
 def test_resumed_and_in_two_processes(here: Path) -> None:
     """The losses are those of the whole run, in one process after a stop, and in two at once."""
     sets = [*SETS, "train.epochs=1", "augment.mix=mixup"]
