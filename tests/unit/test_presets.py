@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tsmcli import zoo
 from tsmcli.catalog import CATALOG
 from tsmcli.config import PROTOCOLS, Config, Views
 from tsmcli.core.tsm import TSM
@@ -39,8 +40,23 @@ def views_of(pipeline: list[dict[str, Any]]) -> Views:
 def test_the_facts_are_of_all_recipes() -> None:
     assert len(FACTS) == 23
     assert {*FACTS} <= {*preset_names()}
-    ours = {"demo", "mbv2-folder", "mbv2-jester-online", "r50-jester-online"}
+    ours = {"demo", "mbv2-jester-online", "r50-jester-online"}
+    ours |= {"mbv2-folder", "mbv2-folder-zoo", "r50-folder", "r50-folder-zoo"}
     assert {*preset_names()} - {*FACTS} == ours
+
+
+def test_recipes_for_own_videos_differ_in_network_and_start_alone() -> None:
+    first = load_preset("mbv2-folder")
+    for name in ("mbv2-folder-zoo", "r50-folder", "r50-folder-zoo"):
+        other = load_preset(name)
+        keys = {key for key, _, _ in diff(first, other)}
+        assert keys <= {"about", "model.backbone", "model.init", "train.frozen_stages"}, name
+        start = other.model.init
+        assert (start == "imagenet") == (not name.endswith("-zoo"))
+        if start != "imagenet":
+            row = zoo.find(start)
+            assert isinstance(row, zoo.Model)
+            assert load_preset(row.preset).model.identity() == other.model.identity()
 
 
 @pytest.mark.parametrize("name", sorted(FACTS))

@@ -32,7 +32,7 @@ class ModelConfig(Section):
     width: float = Field(1.0, gt=0, le=4, description="channel multiplier of the trunk; published networks have 1")
     dropout: float = Field(0.5, ge=0, lt=1, description="dropout before the classifier")
     num_classes: int | None = Field(None, ge=2, le=100_000, description="K; null: as many as the dataset has")
-    init: Literal["imagenet", "none"] = Field("imagenet", description="starting weights of the trunk")
+    init: str = Field("imagenet", description="starting weights: imagenet, none, or an id of tsm zoo ls")
 
     def identity(self) -> dict[str, Any]:
         """What a network is: two networks with the same values take the same weights and mean the same by them."""

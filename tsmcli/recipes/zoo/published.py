@@ -23,8 +23,11 @@ def find_init(name: str, config: Config) -> Generator[Any, None, str]:
     """Where starting weights are: `none`, or a file, fetched if the name is `imagenet` or one of the zoo."""
     if name == "imagenet":
         name = f"imagenet-{config.model.backbone}"
-    if name == "none" or Path(name).is_file() or not zoo.has(name):
+    if name == "none" or Path(name).is_file():
         return name
+    if not zoo.has(name):
+        hint = "--init imagenet, none, a file, or an id of tsm zoo ls"
+        raise WeightsError(f"no starting weights {name}: neither a file nor of the zoo", hint)
     entry = zoo.find(name)
     if isinstance(entry, zoo.Extra) and not entry.id.startswith("imagenet-"):
         raise UsageError(f"{name} is no file of weights: {entry.about}", hint="tsm zoo ls lists them")
