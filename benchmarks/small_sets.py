@@ -47,8 +47,8 @@ RECIPES = {
     "plain SGD": [  # what the preset was at first
         "train.epochs=12", "train.optimizer=sgd", "train.lr=0.005", "train.lr_batch=8", "train.scale_lr=true",
         "train.schedule=step", "train.lr_steps=[8,11]", "train.warmup_epochs=0", "train.fc_lr5=true",
-        "train.label_smoothing=0", "train.weight_decay=5e-4", "train.frozen_stages=-1", "train.ema=0",
-        "model.dropout=0.5",
+        "train.label_smoothing=0", "train.weight_decay=5e-4", "train.frozen_stages=-1", "model.dropout=0.5",
+        "augment.keep_tail=false",
     ],
 }  # fmt: skip
 ONCE = ["train.val_every=1000000", "train.save_every=1000000", "train.log_every=1"]
