@@ -29,7 +29,7 @@ class TrainConfig(Section):
     )
     warmup_from: float = Field(0.1, ge=0, le=1, description="the share of lr that the warm-up starts from")
     optimizer: Literal["sgd", "adamw"] = Field(
-        "sgd", description="published: sgd; adamw suits small sets, at a learning rate of about 1e-3"
+        "sgd", description="published: sgd; adamw suits small sets, at a learning rate of about 3e-4"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; of adamw its first beta")
     weight_decay: float = Field(1e-4, ge=0, le=1e6)
