@@ -152,6 +152,9 @@ def a_training(several: Several, preset: Preset, places: Places) -> tuple[Preset
     """One of the trainings, to check what can be checked before any folder is made; of folds all videos in one."""
     check_several(several, places)
     if several.folds:
+        if not preset.config.train.validation:
+            wrong = "--folds without validation: each fold is there to validate"
+            raise UsageError(wrong, "--set train.validation=true")
         return replace(preset, config=override(preset.config, ["train.validation=false"])), places
     return next(
         (own_preset, own_places) for _, own_preset, own_places in trainings(several, preset, places, Path())
@@ -163,6 +166,8 @@ def trainings(several: Several, preset: Preset, places: Places, run: Path) -> It
     parts: list[tuple[str, Places]] = [("", places)]
     if several.folds:
         media = find_split(preset.config.data, places, "train", None).media
+        if preset.config.data.first_label is None:  # a fold may lack the first class, and the lists are ours
+            preset = replace(preset, config=override(preset.config, ["data.first_label=0"]))
         parts = [(f"fold-{fold + 1}", replace(places, media=media)) for fold in range(several.folds)]
         parts = [
             (name, replace(own, train_list=_fold_list(run, name, "train"), val_list=_fold_list(run, name, "val")))
@@ -189,6 +194,12 @@ def _of_split(places: Places, word: str) -> Places:
 
 def _fold_list(run: Path, name: str, split: str) -> Path:
     return run / "lists" / f"{name}-{split}.txt"
+
+
+def list_of_fold(run: Path) -> Path | None:
+    """The validation list of a training, by its folder, if it is one of several folds."""
+    path = _fold_list(run.parent, run.name.partition("-seed-")[0], "val")
+    return path if path.is_file() else None
 
 
 def write_folds(several: Several, preset: Preset, places: Places, run: Path) -> None:
