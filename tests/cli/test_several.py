@@ -147,6 +147,7 @@ def test_started_again_before_there_was_a_run(here: Path, monkeypatch: pytest.Mo
 def test_refusals(here: Path, args: tuple[str, ...], message: str) -> None:
     refused = tsm("train", "--preset", "demo", *LISTS, *args, "--set", *SMALL)
     assert (refused.code, message in refused.err) == (2, True), refused.err
+    assert not Path("runs").exists()
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 7)), min_size=10, max_size=60), st.integers(2, 4))
