@@ -76,6 +76,8 @@ def test_folds_killed_and_resumed_to_the_bit(here: Path) -> None:
     assert (whole["last"]["low"], whole["last"]["high"]) == mean_interval(tops)
     refused = tsm("train", "--resume", "--work-dir", "whole", *LISTS, "--folds", "3")
     assert (refused.code, "whole has other folds, splits or seeds" in refused.err) == (2, True)
+    refused = tsm("train", "--resume", "--work-dir", "whole/fold-1", *LISTS)
+    assert (refused.code, "whole/fold-1 is one of several folds" in refused.err) == (2, True)
 
 
 def test_two_processes_train_the_folds(here: Path) -> None:
@@ -105,6 +107,30 @@ def test_splits_take_the_place_of_braces(here: Path) -> None:
     assert "seed: 0" in config
 
 
+def test_a_fold_without_the_first_class_and_a_report_of_what_folds_did_not_see(here: Path) -> None:
+    """The lists of folds are ours: labels of 1 to 3 alone are no reason to ask what they count from."""
+    lines = (here / "data/demo/demo_train_list_videos.txt").read_text().splitlines()
+    of = {label: [line for line in lines if line.endswith(f" {label}")] for label in range(4)}
+    (here / "train.txt").write_text("\n".join([of[0][0], *of[1][:3], *of[2][:4], *of[3][:4]]) + "\n")
+    (here / "val.txt").write_text(of[1][3] + "\n")
+    done = tsm("train", "--preset", "demo", *LISTS, "--folds", "2", "--work-dir", "run", "--set", *SMALL,
+               "train.epochs=1")  # fmt: skip
+    assert done.code == 0, done.err
+    reports = tsm("report", "run", "--no-order", "--json").json()
+    held = [len((here / f"run/lists/fold-{fold}-val.txt").read_text().splitlines()) for fold in (1, 2)]
+    assert sum(held) == 13
+    assert [one["videos"] for one in reports] == [f"{count} of {count} videos" for count in held]
+
+
+def test_started_again_before_there_was_a_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    done = tsm("train", "--preset", "demo", *LISTS, "--seeds", "2", "--work-dir", "run", "--no-validate", "--set",
+               *SMALL, "train.epochs=1")  # fmt: skip
+    assert done.code == 0, done.err
+    assert "to use one of them: run/seed-0/last.pt, the first; nothing was validated" in done.out
+    assert "best" not in done.out.partition("to use one")[2]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -112,6 +138,7 @@ def test_splits_take_the_place_of_braces(here: Path) -> None:
         (("--folds", "2", "--splits", "1"), "exclude each other"),
         (("--group", "x"), "--group needs --folds"),
         (("--splits", "1", "2"), "takes the place of {}"),
+        (("--folds", "2", "--no-validate"), "each fold is there to validate"),
         (("--folds", "99"), "--folds 99 of 24 videos"),
         (("--folds", "2", "--group", "nobody"), "--group nobody does not match"),
         (("--seeds", "2", "--test-best"), "leave out what is for one training"),
@@ -120,6 +147,7 @@ def test_splits_take_the_place_of_braces(here: Path) -> None:
 def test_refusals(here: Path, args: tuple[str, ...], message: str) -> None:
     refused = tsm("train", "--preset", "demo", *LISTS, *args, "--set", *SMALL)
     assert (refused.code, message in refused.err) == (2, True), refused.err
+    assert not Path("runs").exists()
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 7)), min_size=10, max_size=60), st.integers(2, 4))

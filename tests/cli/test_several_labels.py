@@ -44,6 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = tsm("prepare-data", "csv", "--source", "clips", "--annotations", "table.csv", "--out", "data",
                    "--set", "data.multi_label=true", "--val-share", 0.4)  # fmt: skip
         assert done.code == 0, done.err
+        assert "tsm data check --data data --set data.multi_label=true looks" in done.out
         done = tsm("train", "--preset", "demo", "--data", "data", "--work-dir", "run", *SETS, "train.epochs=2")
         assert done.code == 0, done.err
         assert "val/map" in done.out
@@ -183,3 +184,15 @@ def test_resumed_and_in_two_processes(here: Path) -> None:
     )
     assert part == whole
     assert both == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_preset_does_not_make_one_label_of_several(here: Path) -> None:
+    refused = tsm("predict", "run/best.pt", "clips/clip 7.mp4", "--preset", "run/config.yaml", "--set",
+                  "data.multi_label=false")  # fmt: skip
+    assert (refused.code, "run/best.pt gives any number of labels a video" in refused.err) == (4, True)
+    assert "data.multi_label=true" in refused.err
+
+
+def test_reading_is_measured(here: Path) -> None:
+    done = tsm("bench", "run/config.yaml", "--data", "data", "--videos", 2, "--seconds", 0)
+    assert done.code == 0, done.err

@@ -252,7 +252,9 @@ def _print_prepared(done: PreparedDataset, dataset: str, part: tuple[int, int], 
         print_line(f"part {part[0]}/{part[1]} is done{failed}; the lists {rest}")
         return
     own = "" if out == Path("data/folder") else f" --data {out}"
-    own += "" if store == "video" else f" --set data.store={store}"
+    several = " data.multi_label=true" * done.plan.limits.multi_label
+    sets = f"data.store={store}" * (store != "video") + several
+    own += f" --set {sets.strip()}" * bool(sets)
     own += "" if done.counts["val"] else " --set train.validation=false"
     look = f"tsm data check{own} looks at the videos themselves"
     if dataset == "folder":
@@ -265,7 +267,6 @@ def _print_prepared(done: PreparedDataset, dataset: str, part: tuple[int, int], 
     else:
         for split, count in done.counts.items():
             print_line(f"{split}: {count} videos")
-        several = " data.multi_label=true" * done.plan.limits.multi_label
         print_line(f"{out}: lists, classes.txt, manifest.json; read them with --set data.store={store}{several}")
         for line in done.differences:
             print_line(f"difference: {line}")

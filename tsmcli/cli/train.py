@@ -103,7 +103,8 @@ def train(
     from tsmcli.report.training import print_several
 
     begun = run is not None and (run / "config.yaml").is_file()
-    several = choose_several(run if resume or restarted else None, folds, group, splits, seeds)
+    again = resume or (restarted and begun)
+    several = choose_several(run if again else None, folds, group, splits, seeds)
     if several.asked and (test_last or test_best or overfit or fast_dev_run):
         raise UsageError("--folds, --splits and --seeds train several times; leave out what is for one training")
     first, places = a_training(several, resolved, where)
@@ -121,7 +122,6 @@ def train(
         if dry_run:
             say_plan(plan, gpus, as_json)
             return
-        again = resume or (restarted and begun)
         if several.asked:
             batch_found = override(resolved.config, [f"train.batch={plan.config.train.batch}"])
             resolved = replace(resolved, config=batch_found)
@@ -188,6 +188,8 @@ def choose_several(
 
     asked = Several(folds=folds, group=group, splits=tuple(splits or ()), seeds=seeds)
     saved = saved_several(run) if run else None
+    if run and (above := saved_several(run.parent)) and above.folds:  # its lists are not those of the dataset
+        raise ConfigError(f"{run} is one of several folds", f"tsm train --resume --work-dir {run.parent}")
     if run and asked.asked and asked != saved:
         hint = f"tsm train --resume --work-dir {run}   goes on with what it has"
         raise ConfigError(f"{run} has other folds, splits or seeds", hint)

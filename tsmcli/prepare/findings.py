@@ -99,7 +99,7 @@ def _uneven(classes: Sequence[str], videos: Sequence[Listed]) -> Iterator[Findin
         detail = (
             f"the largest class has {counts[0][1] / counts[-1][1]:.0f} times the training videos of the smallest"
         )
-        advice = "--set train.balance=power shows small classes more often; judge by mean_class, not by top1"
+        advice = "--set train.balance=power helps where a video has one label; judge by mean_class, not by top1"
         yield Finding("uneven classes", "may hurt", "train", named, detail, advice)
 
 

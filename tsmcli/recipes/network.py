@@ -94,12 +94,16 @@ def open_network(
         data: where labelled videos lie, whose class names must be the network's.
 
     Raises:
-        WeightsError: the file cannot be read, is of another network, or says not which; or cannot be fetched.
+        WeightsError: the file cannot be read or fetched, says not which network it is of, or is of another one, or
+            was trained with another number of labels a video.
         DataError: there are no class names, or they are not the network's.
         ConfigError, UsageError: an override or a name is wrong.
     """
     file = yield from read_weight_file(name, preset, overrides)
     config, preset_name = choose_config(file, () if preset else overrides)
+    if file.own and (several := file.own.config.data.multi_label) != config.data.multi_label:
+        kind = "any number of labels" if several else "one label"
+        raise WeightsError(f"{file.path} gives {kind} a video", f"--set data.multi_label={str(several).lower()}")
     names = choose_classes(config, file.own, classes, data)
     model = load_network(file, config, len(names))
     return Opened(file.path, file.sha256, preset_name, config, names, model, file.own)

@@ -6,7 +6,7 @@ Pure numpy and scikit-learn, no torch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ FOLDS = 5
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """The C of the logistic regression that are tried, for features that are standardised."""
 _SAFE = 1e-2
-"""The C where there are too few videos to try several."""
+"""The C where a class has a single video, so that none can be left out."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def probe(train: Path, val: Path | None = None) -> Probe:
         said = [method(x, y, others) for method in (linear, neighbours)]
         how = f"trained on the {len(y)} videos of {train}, scored on those of {val}"
     else:
-        folds = folds_of(y, min(FOLDS, int(np.unique(y, return_counts=True)[1].min())))
-        said = [_crosswise(method, x, y, folds) for method in (linear, neighbours)]
-        how = f"{folds.max() + 1}-fold cross-validation over the videos of {train}, each fold with all classes"
+        parts = list(folds_of(y, FOLDS).split(x, y))
+        said = [_crosswise(method, x, y, parts) for method in (linear, neighbours)]
+        how = f"{len(parts)}-fold cross-validation over the videos of {train}, each fold with all classes"
     meta, classes = scored.meta, len(given.class_names)
     guessed = [accuracy(labels, scored.labels, classes) for labels in said]
     of = f"{meta.get('preset')}, protocol {meta.get('protocol_name')}, averaged over each video"
@@ -84,12 +84,22 @@ def linear(x: NDArray[Any], labels: Labels, others: NDArray[Any]) -> Labels:
         x, others: features [N, C] and [M, C]; they are standardised by the mean and spread of `x`.
         labels: [N], of at least two classes.
     """
-    mean, spread = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
-    x, others = ((rows - mean) / np.where(spread > 0, spread, 1.0) for rows in (x, others))
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(x.astype(np.float64))
+    x, others = (scaler.transform(rows.astype(np.float64)) for rows in (x, others))
     if len(x) < x.shape[1]:  # turned into the space that the videos span: the same classifier from fewer columns
         axes = np.linalg.svd(x, full_matrices=False)[2].T
         x, others = x @ axes, others @ axes
-    said: Labels = _fit(x, labels, _strength(x, labels)).predict(others)
+    model = LogisticRegression(C=_SAFE, max_iter=100)
+    if np.unique(labels, return_counts=True)[1].min() > 1:  # the C with the largest likelihood of videos left out
+        model = GridSearchCV(model, {"C": _STRENGTHS}, scoring="neg_log_loss", cv=folds_of(labels, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred steps are enough to choose and to compare
+        said: Labels = model.fit(x, labels).predict(others)
     return said
 
 
@@ -120,49 +130,21 @@ def check_classes(where: str, labels: Labels, names: list[str], each: int) -> No
         raise DataError(f"{where}: {few}", hint="tsm probe TRAIN.npz VAL.npz trains on one list, scores another")
 
 
-def folds_of(labels: Labels, count: int) -> NDArray[np.int64]:
-    """The fold of each video, [N] in 0..count-1: each class is dealt out to all folds, in an order drawn once."""
-    order = np.random.default_rng(0).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    folds = np.empty(len(labels), np.int64)
-    folds[order] = np.arange(len(labels)) % count
-    return folds
+def folds_of(labels: Labels, most: int) -> Any:
+    """Folds for cross-validation, drawn once: at most so many, and each class is in every one."""
+    from sklearn.model_selection import StratifiedKFold
+
+    count = min(most, int(np.unique(labels, return_counts=True)[1].min()))
+    return StratifiedKFold(count, shuffle=True, random_state=0)
 
 
 def _crosswise(
-    method: Callable[[NDArray[Any], Labels, NDArray[Any]], Labels], x: NDArray[Any], labels: Labels, folds: Labels
+    method: Callable[[NDArray[Any], Labels, NDArray[Any]], Labels], x: Rows, labels: Labels, parts: Iterable[Any]
 ) -> Labels:
     said = np.empty_like(labels)
-    for fold in range(folds.max() + 1):
-        here = folds == fold
-        said[here] = method(x[~here], labels[~here], x[here])
+    for known, left_out in parts:
+        said[left_out] = method(x[known], labels[known], x[left_out])
     return said
-
-
-def _strength(x: Rows, labels: Labels) -> float:
-    """The C with the largest likelihood of videos that were left out; every class must be in each part."""
-    count = min(3, int(np.unique(labels, return_counts=True)[1].min()))
-    if count < 2:
-        return _SAFE
-    folds, classes = folds_of(labels, count), np.unique(labels)
-    likely = []
-    for strength in _STRENGTHS:
-        total = 0.0
-        for fold in range(count):
-            here = folds == fold
-            logs = _fit(x[~here], labels[~here], strength).predict_log_proba(x[here])
-            total += float(logs[np.arange(here.sum()), np.searchsorted(classes, labels[here])].sum())
-        likely.append(total)
-    return _STRENGTHS[int(np.argmax(likely))]
-
-
-def _fit(x: Rows, labels: Labels, strength: float) -> Any:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred steps are enough to choose and to compare
-        return LogisticRegression(C=strength, max_iter=100).fit(x, labels)
 
 
 def _of_videos(path: Path) -> Features:

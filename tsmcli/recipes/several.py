@@ -107,17 +107,20 @@ def train_several(
         Interrupted: a signal came; see `train`.
         ConfigError, DataError, UsageError, WeightsError, EnvironmentProblem: see the functions called.
     """
+    check_several(several, places)
+    lists = fold_lists(several, preset, places) if several.folds and world.is_main else {}
     if not resume:
         if world.is_main:
-            check_several(several, places)
             run = make_run_folder(run, preset, device, init)
             write_text(run / _FILE, several.model_dump_json(indent=2) + "\n")
         run = world.gather(run)[0]
     assert run is not None
-    if several.folds:
-        if world.is_main:
-            write_folds(several, preset, places, run)
-        world.gather(None)  # the lists are there
+    for name, videos in lists.items():
+        path = run / "lists" / f"{name}.txt"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            write_list(path, videos)
+    world.gather(None)  # the lists are there
     done = {}
     for name, own_preset, own_places in trainings(several, preset, places, run):
         folder = run / name
@@ -152,6 +155,9 @@ def a_training(several: Several, preset: Preset, places: Places) -> tuple[Preset
     """One of the trainings, to check what can be checked before any folder is made; of folds all videos in one."""
     check_several(several, places)
     if several.folds:
+        if not preset.config.train.validation:
+            wrong = "--folds without validation: each fold is there to validate"
+            raise UsageError(wrong, "--set train.validation=true")
         return replace(preset, config=override(preset.config, ["train.validation=false"])), places
     return next(
         (own_preset, own_places) for _, own_preset, own_places in trainings(several, preset, places, Path())
@@ -163,6 +169,8 @@ def trainings(several: Several, preset: Preset, places: Places, run: Path) -> It
     parts: list[tuple[str, Places]] = [("", places)]
     if several.folds:
         media = find_split(preset.config.data, places, "train", None).media
+        if preset.config.data.first_label is None:  # a fold may lack the first class, and the lists are ours
+            preset = replace(preset, config=override(preset.config, ["data.first_label=0"]))
         parts = [(f"fold-{fold + 1}", replace(places, media=media)) for fold in range(several.folds)]
         parts = [
             (name, replace(own, train_list=_fold_list(run, name, "train"), val_list=_fold_list(run, name, "val")))
@@ -191,8 +199,14 @@ def _fold_list(run: Path, name: str, split: str) -> Path:
     return run / "lists" / f"{name}-{split}.txt"
 
 
-def write_folds(several: Several, preset: Preset, places: Places, run: Path) -> None:
-    """Write the lists of all folds that are not there yet: `lists/fold-1-train.txt`, `lists/fold-1-val.txt`, ...
+def list_of_fold(run: Path) -> Path | None:
+    """The validation list of a training, by its folder, if it is one of several folds."""
+    path = _fold_list(run.parent, run.name.partition("-seed-")[0], "val")
+    return path if path.is_file() else None
+
+
+def fold_lists(several: Several, preset: Preset, places: Places) -> dict[str, list[VideoRecord]]:
+    """The lists of all folds: `fold-1-train`, `fold-1-val`, ...; with class indices as lists of this dataset have.
 
     The videos of both lists of the dataset are pooled, and each is in the validation of one fold. Classes are
     spread evenly, as far as groups allow (scikit-learn's StratifiedGroupKFold, with `train.seed`).
@@ -213,16 +227,15 @@ def write_folds(several: Several, preset: Preset, places: Places, run: Path) -> 
             labels = record.labels and tuple(label + first for label in record.labels)
             pool.setdefault(name, record._replace(path=name, label=record.label + first, labels=labels))
     videos = list(pool.values())
-    for fold, val in enumerate(draw_folds(videos, several, preset.config.train.seed)):
-        for split_name, inside in (("train", False), ("val", True)):
-            path = _fold_list(run, f"fold-{fold + 1}", split_name)
-            if not path.exists():
-                path.parent.mkdir(exist_ok=True)
-                write_list(path, [video for i, video in enumerate(videos) if (i in val) == inside])
+    return {
+        f"fold-{fold}-{split}": [video for i, video in enumerate(videos) if (i in val) == (split == "val")]
+        for fold, val in enumerate(draw_folds(videos, several, preset.config.train.seed), 1)
+        for split in ("train", "val")
+    }
 
 
 def draw_folds(videos: list[VideoRecord], several: Several, seed: int) -> list[set[int]]:
-    """The positions of the validation videos of each fold; errors as in `write_folds`."""
+    """The positions of the validation videos of each fold; errors as in `fold_lists`."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     labels, folds = [video.label for video in videos], several.folds

@@ -61,6 +61,9 @@ def print_several(done: TrainedSeveral, *, as_json: bool) -> None:
     if done.pooled:
         share, low, high, videos = done.pooled
         print_line(f"all folds together: {percent(share)} ({100 * low:.1f} to {100 * high:.1f}) of {videos} videos")
+    if not done.best:
+        print_line(f"to use one of them: {done.deploy}, the first; nothing was validated")
+        return
     print_line("at best flatters: the epoch was chosen on the videos that it is measured on")
     print_line(f"to use one of them: {done.deploy}, the best validation")
 

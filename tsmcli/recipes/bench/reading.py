@@ -83,7 +83,7 @@ def measure_data(case: Case, places: Places, videos: int = 64) -> DataMeasuremen
     check_decoder(config.data)
     split = find_split(config.data, places, "train" if training else "val", None)
     order = np.random.default_rng(0).permutation(len(split.records))
-    split = replace(split, records=[split.records[i] for i in np.resize(order, videos)])
+    split = replace(split, records=[split.records[i]._replace(labels=None) for i in np.resize(order, videos)])
     dataset = VideoDataset(split, config, None if training else case.views)
     reasons: list[str] = []
     timed = (_time_steps(dataset, record, reasons) for record in split.records[:_STAGED])

@@ -20,6 +20,7 @@ from tsmcli.metrics import confusion
 from tsmcli.presets import resolve
 from tsmcli.recipes.evaluate import ClassScore, Evaluation, class_names, class_scores, summarise
 from tsmcli.recipes.events import Scoring, Stage
+from tsmcli.recipes.several import list_of_fold
 from tsmcli.recipes.study.logs import Curves, read_log
 from tsmcli.recipes.study.mistakes import ClipGroup, confused_pairs, worst_classes
 from tsmcli.recipes.study.reopen import reopen
@@ -92,6 +93,8 @@ def study(
 ) -> Generator[StudyEvent, None, Study]:
     """Look into the newest test of a run; where there is none, its best checkpoint is tested first.
 
+    A training of folds is tested on the list that it was validated with: it has seen the other videos.
+
     What needs the videos or the network is left out, with a note, where they are not there any more.
 
     Args:
@@ -109,6 +112,7 @@ def study(
     other = read_log(compare_log) if compare_log else None
     file = scores or next(iter(_score_files(run)), None)
     if file is None:
+        places = replace(places, val_list=places.val_list or list_of_fold(run))
         tested = yield from test(_checkpoints(run)[0], None, places, overrides=overrides, device_name=device_name)
         file = tested.files[0]
     found = replace(read_study(run, file), other=other)
