@@ -105,7 +105,7 @@ def train(
     begun = run is not None and (run / "config.yaml").is_file()
     again = resume or (restarted and begun)
     several = choose_several(run if again else None, folds, group, splits, seeds)
-    if several.asked and (test_last or test_best or overfit or fast_dev_run):
+    if several.asked and (test_last or test_best or overfit or fast_dev_run or (dry_run and several.folds)):
         raise UsageError("--folds, --splits and --seeds train several times; leave out what is for one training")
     first, places = a_training(several, resolved, where)
     if gpus > 1 and not launched() and not dry_run:

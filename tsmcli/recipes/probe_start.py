@@ -58,7 +58,7 @@ def probe_start(
     if plan.world.is_main:
         try:
             found = yield from _probe(plan, plan.val, source, signals)
-        except TsmError as error:
+        except (TsmError, RuntimeError, ValueError) as error:  # of torch, too little memory; of scikit-learn, any
             yield Warned(f"no probe of the starting features: {error}")
     plan.world.gather(None)
     return found

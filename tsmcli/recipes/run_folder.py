@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,13 @@ def lock_run(run: Path) -> FileLock | None:
     return lock
 
 
-def make_run_folder(run: Path | None, preset: Preset, device: torch.device, init: str | None) -> Path:
+def make_run_folder(
+    run: Path | None, preset: Preset, device: torch.device, init: str | None, notes: Mapping[str, str] | None = None
+) -> Path:
     """Create the folder of a run, with its configuration, its environment, and where its weights start.
+
+    Args:
+        notes: names and texts of other files, which are there when the configuration is.
 
     Raises:
         ConfigError: it holds a run already.
@@ -59,6 +65,8 @@ def make_run_folder(run: Path | None, preset: Preset, device: torch.device, init
     if (run / "config.yaml").exists():
         raise ConfigError(f"{run} already holds a run", hint="choose another --work-dir, or go on in it: --resume")
     run.mkdir(parents=True, exist_ok=True)
+    for name, text in (notes or {}).items():
+        write_text(run / name, text)
     write_text(run / "config.yaml", to_yaml(preset))
     facts = environment(device) | {"launch": os.environ.get("TORCHELASTIC_RUN_ID"), "init": init}
     write_text(run / "environment.json", json.dumps(facts, indent=2) + "\n")

@@ -17,7 +17,6 @@ from tsmcli.data.listfile import VideoRecord, read_text, write_list
 from tsmcli.data.location import Places, find_classes, find_list, find_split
 from tsmcli.engine.processes import World
 from tsmcli.errors import ConfigError, DataError, Interrupted, UsageError
-from tsmcli.files import write_text
 from tsmcli.metrics import interval, mean_interval
 from tsmcli.prepare.own import groups_of
 from tsmcli.presets import Preset, override
@@ -111,8 +110,8 @@ def train_several(
     lists = fold_lists(several, preset, places) if several.folds and world.is_main else {}
     if not resume:
         if world.is_main:
-            run = make_run_folder(run, preset, device, init)
-            write_text(run / _FILE, several.model_dump_json(indent=2) + "\n")
+            note = {_FILE: several.model_dump_json(indent=2) + "\n"}
+            run = make_run_folder(run, preset, device, init, note)
         run = world.gather(run)[0]
     assert run is not None
     for name, videos in lists.items():
