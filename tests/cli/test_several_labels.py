@@ -155,9 +155,8 @@ def test_features_and_what_is_found_before(here: Path) -> None:
     assert done.code == 0, done.err
     with np.load("f.npz") as file:
         assert file["labels"].shape == (len(file["features"]), 3)
-        assert (
-            dict(zip(file["paths"].tolist(), file["labels"].sum(1).tolist(), strict=True)).get("clip 7.mp4", 3) == 3
-        )
+        shown = [int(path[5:-4]) & 7 for path in file["paths"].tolist()]  # see `home`
+        assert file["labels"].sum(1).tolist() == [bits.bit_count() for bits in shown]
     refused = tsm("probe", "f.npz")
     assert (refused.code, "several labels" in refused.err) == (3, True), refused.err
     looked = tsm("data", "check", "--preset", "demo", "--data", "data", *SETS[:3], "--workers", 1, "--json")
