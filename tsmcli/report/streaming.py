@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -73,15 +73,13 @@ def _said(seen: Seen) -> list[tuple[int, float]]:
     return [(seen.label, seen.probability)] if seen.labels is None else seen.labels
 
 
-def draw(seen: Seen, names: list[str]) -> Table:
+def draw(seen: Seen, names: list[str]) -> Group:
     """The five best classes, and how quick it is."""
     table = Table.grid(padding=(0, 2))
     for label, probability in seen.top:
         filled = round(_BAR * probability)
         table.add_row(escape(printable(names[label])), "█" * filled + "·" * (_BAR - filled), f"{probability:6.1%}")
-    table.add_row("", "", "")
-    table.add_row(f"frame {seen.frame} at {seen.time_sec:.1f} s", _speed(seen), "")
-    return table
+    return Group(table, "", f"frame {seen.frame} at {seen.time_sec:.1f} s", _speed(seen))
 
 
 def _speed(seen: Seen) -> str:
