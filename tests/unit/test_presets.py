@@ -50,7 +50,8 @@ def test_recipes_for_own_videos_differ_in_network_and_start_alone() -> None:
     for name in ("mbv2-folder-zoo", "r50-folder", "r50-folder-zoo"):
         other = load_preset(name)
         keys = {key for key, _, _ in diff(first, other)}
-        assert keys <= {"about", "model.backbone", "model.init", "train.frozen_stages"}, name
+        sizes = {f"{section}.{key}_px" for section in ("augment", "val", "test") for key in ("resize", "crop")}
+        assert keys <= {"about", "model.backbone", "model.init", "train.frozen_stages", *sizes}, name
         start = other.model.init
         assert (start == "imagenet") == (not name.endswith("-zoo"))
         if start != "imagenet":
