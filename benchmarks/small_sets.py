@@ -40,7 +40,7 @@ from tsmcli.data.spatial import resize_short_side
 from tsmcli.errors import DataError
 from tsmcli.prepare.demo import make_demo, write_video
 
-SETS = ("weizmann10", "weizmann4", "demo8", "demo24", "demo64", "windows")
+SETS = ("weizmann10", "weizmann4", "demo4", "demo8", "demo24", "windows")
 RECIPES = {
     "mbv2-folder": [],
     "without the shift": ["model.shift=none"],
