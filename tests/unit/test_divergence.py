@@ -41,6 +41,12 @@ def test_warnings(losses: list[float], norms: list[float] | None, words: str) ->
         assert said[0].endswith("--set train.lr=0.005 train.fc_lr5=false train.warmup_epochs=1")
 
 
+def test_clipping_says_nothing_about_adamw() -> None:
+    for optimizer, warnings in (("sgd", 1), ("adamw", 0)):
+        watch = Divergence(TrainConfig.model_validate({"optimizer": optimizer}), 2)
+        assert sum(bool(watch.warning(done)) for done in steps([0.7] * 60, [25.0] * 60)) == warnings
+
+
 def test_a_real_training_that_diverges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_folder_dataset(Path("in"), videos=6)

@@ -19,8 +19,8 @@ class Divergence:
     """Looks at the steps of a training, and warns once.
 
     A loss of ln K is that of guessing. Three times as much, after the first tenth of an epoch, means that the
-    network is wrong and sure of it. A gradient that is clipped at every step means that the clipping, and not the
-    learning rate, decides how far each step goes.
+    network is wrong and sure of it. With SGD, a gradient that is clipped at every step means that the clipping, and
+    not the learning rate, decides how far each step goes. AdamW's steps do not depend on the size of the gradient.
     """
 
     def __init__(self, config: TrainConfig, num_classes: int) -> None:
@@ -32,7 +32,8 @@ class Divergence:
         """What is wrong after a step, and what to do; nothing where all is well, or where it was said before."""
         if done.epoch + done.step / done.steps > 0.1:
             self.losses.append(done.loss)
-        self.clipped = self.clipped + 1 if done.grad_norm > self.config.clip_norm else 0
+        clipped = self.config.optimizer == "sgd" and done.grad_norm > self.config.clip_norm
+        self.clipped = self.clipped + 1 if clipped else 0
         loss = median(self.losses or [0.0])
         wrong = ""
         if len(self.losses) == _LOSSES and loss > 3 * self.guessing:
