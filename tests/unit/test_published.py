@@ -148,7 +148,9 @@ def test_imagenet_weights_come_through_the_zoo(tmp_path: Path, monkeypatch: pyte
     hub.mkdir(parents=True)
     Path(path).rename(hub / Path(path).name)
     assert result_of(find_init("imagenet", config)) == str(hub / Path(path).name)
-    assert [result_of(find_init(name, config)) for name in ("none", "a.pth")] == ["none", "a.pth"]
+    assert result_of(find_init("none", config)) == "none"
+    with pytest.raises(WeightsError, match="no starting weights a.pth: neither a file nor of the zoo"):
+        result_of(find_init("a.pth", config))
 
 
 def test_non_local_networks_start_from_a_plain_one() -> None:
