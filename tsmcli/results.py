@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,11 +131,9 @@ def load_results(path: Path) -> Results:
     if path.suffix == ".csv":
         raise DataError(f"{path}: scores in CSV are for other programs", hint="tsm reads .npz and .json")
     _check_file(path)
-    try:
+    with reading(path, "a results file", _HINT):
         if path.suffix == ".npz":
-            if not zipfile.is_zipfile(path):
-                raise ValueError("no archive of numpy arrays")
-            with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
+            with open_arrays(path) as file:
                 head = json.loads(str(file["head"]))
                 paths = list(file["paths"].tolist())
                 labels, scores = np.asarray(file["labels"]), np.asarray(file["scores"])
@@ -148,13 +147,29 @@ def load_results(path: Path) -> Results:
                 labels = np.array([video["label"] for video in videos])
         bad, meta = [(video, reason) for video, reason in head["bad"]], dict(head.get("meta", {}))
         results = Results(paths, labels, scores, head["num_listed"], bad, meta)
-    except Exception as error:  # nearly any, on bytes that are something else, cut short, or lie about a size
+    check_results(path, results)
+    return results
+
+
+@contextmanager
+def reading(path: Path, kind: str, hint: str) -> Iterator[None]:
+    """Turn whatever the bytes of a file raise into a DataError: nearly any of them can raise nearly anything."""
+    try:
+        yield
+    except Exception as error:
         what: object = str(error) or type(error).__name__
         if isinstance(error, KeyError):
             what = f"there is no {str(error.args[0]).removesuffix(' is not a file in the archive')!r} in it"
-        raise DataError(f"{path}: not a results file: {what}", hint=_HINT) from None
-    check_results(path, results)
-    return results
+        raise DataError(f"{path}: not {kind}: {what}", hint) from None
+
+
+@contextmanager
+def open_arrays(path: Path) -> Iterator[Any]:
+    """The arrays of a `.npz`, by name; no code in it is run. ValueError for another file."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError("no archive of numpy arrays")
+    with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
+        yield file
 
 
 def read_meta(path: Path) -> dict[str, Any] | None:

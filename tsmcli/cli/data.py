@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from tsmcli.cli.shared import Classes, Data, Json, ManyValues, Media, Root, Set, Workers, one_per_core
+from tsmcli.cli.shared import (
+    Classes,
+    Data,
+    Json,
+    ManyValues,
+    Media,
+    Root,
+    Set,
+    TrainList,
+    ValList,
+    Workers,
+    one_per_core,
+)
 from tsmcli.errors import DataError
 from tsmcli.report.tables import on_one_line, print_json, print_line
 
@@ -52,8 +64,8 @@ def check(
     sets: Set = None,
     data_root: Root = Path("data"),
     data: Data = None,
-    train_list: Annotated[Path | None, Option(help="List of training videos.")] = None,
-    val_list: Annotated[Path | None, Option(help="List of validation videos.")] = None,
+    train_list: TrainList = None,
+    val_list: ValList = None,
     media: Media = None,
     classes: Classes = None,
     workers: Workers = None,

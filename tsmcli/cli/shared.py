@@ -21,6 +21,8 @@ Set = Annotated[
 ]
 Root = Annotated[Path, Option(help="Folder of all prepared datasets.")]
 Data = Annotated[Path | None, Option(help="Folder of this dataset.", show_default="below --data-root")]
+TrainList = Annotated[Path | None, Option(help="List of training videos.")]
+ValList = Annotated[Path | None, Option(help="List of validation videos.")]
 Media = Annotated[Path | None, Option(help="Folder that the paths in the lists are relative to.")]
 Classes = Annotated[Path | None, Option(help="File of class names, one a line, in index order.")]
 Workers = Annotated[int | None, Option(min=1, help="Processes.", show_default="one per core")]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from tsmcli.cli.shared import Classes, Data, Device, Gpus, Json, Media, Root, Set
+from tsmcli.cli.shared import Classes, Data, Device, Gpus, Json, Media, Root, Set, TrainList, ValList
 from tsmcli.errors import ConfigError, EnvironmentProblem, UsageError
 from tsmcli.report.tables import percent, print_json, print_line
 
@@ -38,8 +38,8 @@ def train(
     sets: Set = None,
     data_root: Root = Path("data"),
     data: Data = None,
-    train_list: Annotated[Path | None, Option(help="List of training videos.")] = None,
-    val_list: Annotated[Path | None, Option(help="List of validation videos.")] = None,
+    train_list: TrainList = None,
+    val_list: ValList = None,
     media: Media = None,
     classes: Classes = None,
     init: Annotated[

@@ -35,11 +35,7 @@ def score_videos(
     model: TSM, batches: Iterable[Batch], device: torch.device, average: Average
 ) -> Iterator[VideoScored | BadVideo]:
     """Score every video of some batches; those that cannot be read come as BadVideo."""
-    model.eval()
-    for batch in batches:
-        yield from batch.bad
-        for number, views in zip(batch.numbers.tolist(), batch.views, strict=True):
-            yield VideoScored(number, average_views(view_logits(model, views, device), average))
+    return _each(model, batches, lambda views: average_views(view_logits(model, views, device), average))
 
 
 Pooling = Literal["video", "clip", "frame"]
@@ -50,11 +46,17 @@ def pool_videos(
     model: TSM, batches: Iterable[Batch], device: torch.device, of: Pooling
 ) -> Iterator[VideoScored | BadVideo]:
     """Features of every video of some batches, before dropout and classifier, averaged over frames and views."""
+    return _each(model, batches, lambda views: view_features(model, views, device, of))
+
+
+def _each(
+    model: TSM, batches: Iterable[Batch], measure: Callable[[Tensor], Tensor]
+) -> Iterator[VideoScored | BadVideo]:
     model.eval()
     for batch in batches:
         yield from batch.bad
         for number, views in zip(batch.numbers.tolist(), batch.views, strict=True):
-            yield VideoScored(number, view_features(model, views, device, of))
+            yield VideoScored(number, measure(views))
 
 
 def view_features(model: TSM, views: Tensor, device: torch.device, of: Pooling) -> Tensor:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tsmcli.errors import DataError
 from tsmcli.files import replacing
+from tsmcli.results import open_arrays, reading
 
 _HINT = "tsm features writes one"
 
@@ -70,10 +71,8 @@ def load_features(path: Path) -> Features:
     """
     if not path.is_file():
         raise DataError(f"{path}: not a file" if path.exists() else f"no features {path}", hint=_HINT)
-    try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("no archive of numpy arrays")
-        with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
+    with reading(path, "a file of features", _HINT):
+        with open_arrays(path) as file:
             head = json.loads(str(file["head"]))
             bad = [(str(video), str(reason)) for video, reason in head["bad"]]
             paths, names = [str(p) for p in file["paths"].tolist()], [str(n) for n in file["class_names"].tolist()]
@@ -82,11 +81,6 @@ def load_features(path: Path) -> Features:
             labels = labels if labels.dtype == bool else labels.astype(np.int64, casting="same_kind", copy=False)
             found = Features(values, paths, labels, names, int(head["num_listed"]), bad, dict(head["meta"]))
         _check(found)
-    except Exception as error:  # nearly any, on bytes that are something else, cut short, or lie about a size
-        what: object = str(error) or type(error).__name__
-        if isinstance(error, KeyError):
-            what = f"there is no {str(error.args[0]).removesuffix(' is not a file in the archive')!r} in it"
-        raise DataError(f"{path}: not a file of features: {what}", hint=_HINT) from None
     return found
 
 

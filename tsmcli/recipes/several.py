@@ -170,11 +170,10 @@ def trainings(several: Several, preset: Preset, places: Places, run: Path) -> It
         media = find_split(preset.config.data, places, "train", None).media
         if preset.config.data.first_label is None:  # a fold may lack the first class, and the lists are ours
             preset = replace(preset, config=override(preset.config, ["data.first_label=0"]))
-        parts = [(f"fold-{fold + 1}", replace(places, media=media)) for fold in range(several.folds)]
-        parts = [
-            (name, replace(own, train_list=_fold_list(run, name, "train"), val_list=_fold_list(run, name, "val")))
-            for name, own in parts
-        ]
+        parts = []
+        for name in (f"fold-{fold}" for fold in range(1, several.folds + 1)):
+            train_list, val_list = _fold_list(run, name, "train"), _fold_list(run, name, "val")
+            parts.append((name, replace(places, media=media, train_list=train_list, val_list=val_list)))
     if several.splits:
         parts = [(f"split-{word}", _of_split(places, word)) for word in several.splits]
     for (name, own_places), seed in product(parts, range(several.seeds)):
