@@ -108,3 +108,9 @@ def sha256(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def cache_home() -> Path:
+    """Where files are kept that can be made or fetched again: `tsm` in $XDG_CACHE_HOME, else in `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "tsm"

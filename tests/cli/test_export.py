@@ -158,12 +158,6 @@ def test_nothing_is_lost_where_it_cannot_be_written(here: Path) -> None:
     assert not list(here.glob("*.draft"))
 
 
-def test_a_program_is_no_checkpoint(here: Path) -> None:
-    assert tsm("export", "bid.pt", "m.pt2").code == 0
-    refused = tsm("predict", "m.pt2", a_clip(here), "--preset", "demo")
-    assert (refused.code, "a program of torch.export, not weights" in refused.err) == (4, True)
-
-
 def test_the_file_is_named_like_the_checkpoint(here: Path) -> None:
     assert tsm("export", "uni.pt", "--format", "torch-export", "--stream").code == 0
     assert Path("uni-stream.pt2").is_file()

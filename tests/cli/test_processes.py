@@ -139,7 +139,7 @@ MEMORY = "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried 
     ("args", "module", "name", "call"),
     [
         (TRAIN, "tsmcli.engine.loop", "take_step", 2),
-        (TEST, "tsmcli.engine.scores", "view_logits", 3),
+        (TEST, "tsmcli.engine.inference", "view_logits", 3),
         (["predict", "best.pt", "data/demo/videos/val"], "tsmcli.engine.scores", "average_views", 2),
         (["bench", "demo", "--data", "data/demo", "--videos", "8", "--seconds", "0", "--set", "model.width=0.125"],
          "tsmcli.recipes.bench.reading", "view_logits", 2),
@@ -288,7 +288,7 @@ def test_signals_end_a_command_whose_worker_is_stuck(
 
 def test_a_second_signal_ends_a_command_that_is_stuck_itself(here: Path, mark: str) -> None:
     """Nobody answers signals while a library hangs in the main thread; the second one ends the process all the same."""
-    process = start(TEST, "tsmcli.engine.scores", nth("view_logits", 3, HANG_IN_C))
+    process = start(TEST, "tsmcli.engine.inference", nth("view_logits", 3, HANG_IN_C))
     wait_for_fault(process)
     for _ in range(2):
         time.sleep(1.2)
@@ -369,7 +369,7 @@ def test_one_of_two_ranks_fails_while_the_other_waits(here: Path, mark: str, cas
 
 
 def test_two_ranks_share_a_test_in_which_one_fails(here: Path, mark: str) -> None:
-    ended = end(start([*TEST, *TWO], "tsmcli.engine.scores", of_rank(1, nth("view_logits", 3, BOOM))), mark)
+    ended = end(start([*TEST, *TWO], "tsmcli.engine.inference", of_rank(1, nth("view_logits", 3, BOOM))), mark)
     assert (ended.code, "boom" in ended.err) == (1, True)
     assert ended.seconds < LIMIT_SEC
 

@@ -25,7 +25,8 @@ from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Box, Frame, cut, eval_views, multi_scale_offsets, multi_scale_sizes
-from tsmcli.engine.scores import average_views, view_logits
+from tsmcli.engine.inference import view_logits
+from tsmcli.engine.scores import average_views
 
 HERE = Path(__file__).parent
 FACTS: dict[str, Any] = json.loads((HERE / "pipeline.json").read_text())

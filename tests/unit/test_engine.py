@@ -26,12 +26,13 @@ from tsmcli.engine.checkpoint import (
     save_checkpoint,
 )
 from tsmcli.engine.device import choose_device, keep_freed_memory
+from tsmcli.engine.inference import torch_engine, view_logits
 from tsmcli.engine.learner import Learner, make_learner, take_step
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
 from tsmcli.engine.memory import largest_batch, num_parameters, saved_bytes, step_bytes
 from tsmcli.engine.optim import lr_factor, make_optimizer, param_groups, scaled_lr, set_lr, set_training
 from tsmcli.engine.processes import ALONE
-from tsmcli.engine.scores import VideoScored, average_views, score_videos, view_logits
+from tsmcli.engine.scores import VideoScored, average_views, score_videos
 from tsmcli.errors import ConfigError, DataError, EnvironmentProblem, WeightsError
 from tsmcli.presets import load_preset, preset_names
 from tsmcli.recipes.network import load_checkpoint
@@ -318,7 +319,7 @@ def test_chunked_views_equal_one_batch() -> None:
 def test_scoring_names_every_video() -> None:
     model = build_model(MODEL, 3, seed=0)
     data = [batch([4]), Batch(*batch([])[:3], bad=[BadVideo(5, "x", "broken")]), batch([6])]
-    events = list(score_videos(model, data, CPU, "prob"))  # type: ignore[arg-type]
+    events = list(score_videos(torch_engine(model, CPU), data, "prob"))  # type: ignore[arg-type]
     assert [e.number for e in events] == [4, 5, 6]
     scored = [e for e in events if isinstance(e, VideoScored)]
     assert all(e.scores.sum().item() == pytest.approx(1) for e in scored)

@@ -12,8 +12,10 @@ from tsmcli.cli.shared import Checkpoint, Classes, Data, Json, Media, Preset, Ro
 from tsmcli.errors import UsageError
 from tsmcli.report.tables import percent, print_json, print_line
 
-Form = Literal["onnx", "torch-export", "safetensors"]
-SUFFIXES: dict[Form, str] = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
+Form = Literal["onnx", "openvino", "torch-export", "safetensors"]
+SUFFIXES: dict[Form, str] = {
+    "onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "safetensors": ".safetensors",
+}  # fmt: skip
 
 
 def export(
@@ -22,7 +24,7 @@ def export(
         Path | None,
         Argument(
             metavar="[OUT]",
-            help="File to write: .onnx, .pt2 or .safetensors.",
+            help="File to write: .onnx, .xml (OpenVINO), .pt2 or .safetensors.",
             show_default="named like the checkpoint, in this folder",
         ),
     ] = None,
@@ -54,9 +56,10 @@ def export(
     force: Annotated[bool, Option("--force", help="Overwrite OUT.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a network as ONNX, for torch.export, or as safetensors; run the file and compare it with PyTorch.
+    """Write a network as ONNX, for OpenVINO or torch.export, or as safetensors; run the file, compare with PyTorch.
 
-    The batch is free. OUT.json says what goes in and comes out. ONNX needs the packages of the extra "export".
+    The batch is free; OpenVINO's is 1. OUT.json says what goes in and comes out; with it beside, tsm test, predict
+    and stream take the file in place of the checkpoint. ONNX needs the packages of the extra "export".
 
     Examples: tsm export best.pt model.onnx --preprocess --softmax
 
@@ -67,7 +70,7 @@ def export(
 
     form = form or next((form for form, suffix in SUFFIXES.items() if target and target.suffix == suffix), None)
     if form is None:
-        hint = "end it in .onnx, .pt2 or .safetensors, or give --format"
+        hint = "end it in .onnx, .xml, .pt2 or .safetensors, or give --format"
         raise UsageError(f"{target or 'no OUT'}: does not say in which format", hint)
     target = target or Path(checkpoint.stem + ("-stream" if stream else "") + SUFFIXES[form])
     if target.suffix != SUFFIXES[form]:

@@ -9,7 +9,20 @@ from typing import Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from tsmcli.cli.shared import Classes, Data, Device, Gpus, Json, Media, Missing, Preset, Root, Set
+from tsmcli.cli.shared import (
+    Classes,
+    Data,
+    Device,
+    Engine,
+    Gpus,
+    Json,
+    Media,
+    Missing,
+    Precision,
+    Preset,
+    Root,
+    Set,
+)
 from tsmcli.errors import DataError, UsageError
 from tsmcli.report.tables import on_one_line
 
@@ -42,6 +55,8 @@ def features(
     classes: Classes = None,
     allow_missing: Missing = False,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "fp32",
     gpus: Gpus = 1,
     as_json: Json = False,
 ) -> None:
@@ -63,6 +78,7 @@ def features(
     where = Places(data_root, data, train_list=videos, val_list=videos, media=media, classes=classes)
 
     from tsmcli.data.sliding import Sliding
+    from tsmcli.engine.inference import Choice
     from tsmcli.engine.processes import joined, launched
     from tsmcli.recipes.features import extract
     from tsmcli.report.evaluation import print_extracted
@@ -76,7 +92,8 @@ def features(
     with joined(device) as (world, at):
         events = extract(
             checkpoint, resolved, where, out, of="video" if of == "window" else of, sliding=sliding,
-            split_name=split, overrides=sets or (), protocol=protocol, device_name=str(at), world=world,
+            split_name=split, overrides=sets or (), protocol=protocol, device_name=str(at),
+            engine=Choice(engine, precision), world=world,
         )  # fmt: skip
         found = follow(events, quiet=not world.is_main)
     if found is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from tsmcli.cli.shared import Checkpoint, Classes, Device, Json, Preset, Set
+from tsmcli.cli.shared import Checkpoint, Classes, Device, Engine, Json, Precision, Preset, Set
 from tsmcli.errors import DataError, UsageError
 from tsmcli.report.tables import print_note
 
@@ -35,6 +35,8 @@ def predict(
     protocol: Annotated[str | None, Option(help="As of tsm test.", show_default="test")] = None,
     classes: Classes = None,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "fp32",
     as_json: Json = False,
     as_csv: Annotated[bool, Option("--csv", help="Print CSV instead of a table.")] = False,
 ) -> None:
@@ -61,6 +63,7 @@ def predict(
     resolved = resolve(preset, sets or ()) if preset else None
 
     from tsmcli.data.sliding import Sliding
+    from tsmcli.engine.inference import Choice
     from tsmcli.engine.processes import joined
     from tsmcli.recipes.predict import predict_videos
     from tsmcli.report.predictions import print_predictions, reason
@@ -70,7 +73,7 @@ def predict(
     with joined(device) as (world, at):
         events = predict_videos(
             checkpoint, resolved, videos, overrides=sets or (), protocol=protocol, sliding=sliding,
-            device_name=str(at), classes=classes, world=world,
+            device_name=str(at), engine=Choice(engine, precision), classes=classes, world=world,
         )  # fmt: skip
         found = follow(events, quiet=not world.is_main)
     if not world.is_main:

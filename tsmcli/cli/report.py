@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from tsmcli.cli.shared import Data, Device, Json, Media, Root, Set
+from tsmcli.cli.shared import Data, Device, Engine, Json, Media, Precision, Root, Set
 from tsmcli.errors import UsageError
 from tsmcli.report.tables import percent, print_json, print_line
 
@@ -33,6 +33,8 @@ def report(
     media: Media = None,
     out: Annotated[Path | None, Option(help="The page to write.", show_default="RUN/report.html")] = None,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "fp32",
     seed: Annotated[int, Option(min=0, help="Of the sample and of the shuffling.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -49,6 +51,7 @@ def report(
         scores = scores or newest_results()
         run = scores.parent
 
+    from tsmcli.engine.inference import Choice
     from tsmcli.recipes.study.study import find_runs, study
     from tsmcli.report.page import write_report
     from tsmcli.report.progress import follow
@@ -61,7 +64,7 @@ def report(
     for folder in runs:
         found = follow(
             study(folder, where, scores=scores, overrides=sets or (), order=not no_order, max_videos=max_videos,
-                  compare_log=compare_log, device_name=device, seed=seed)
+                  compare_log=compare_log, device_name=device, engine=Choice(engine, precision), seed=seed)
         )  # fmt: skip
         page, plots = write_report(found, out)
         test, order = found.tests[0], found.order

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from tsmcli.cli.shared import Classes, Device, Preset, Set
+from tsmcli.cli.shared import Classes, Device, Engine, Precision, Preset, Set
 from tsmcli.errors import UsageError
 
 
@@ -31,6 +31,8 @@ def stream(
     sets: Set = None,
     classes: Classes = None,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "fp32",
     as_json: Annotated[bool, Option("--json", help="Print a JSON document a frame.")] = False,
 ) -> None:
     """Say what is seen now, frame by frame, at the cost of a 2D network. Ctrl-C ends it.
@@ -53,10 +55,14 @@ def stream(
         raise UsageError(f"{video} is the source itself", hint="choose another name for --video")
     resolved = resolve(preset, sets or ()) if preset else None
 
+    from tsmcli.engine.inference import Choice
     from tsmcli.recipes.stream import Settings
     from tsmcli.recipes.stream import stream as run
     from tsmcli.report.streaming import show_stream
 
     settings = Settings(smooth, every, live, queue, fps, seconds, video)
-    events = run(checkpoint, resolved, source, settings, overrides=sets or (), device_name=device, classes=classes)
+    events = run(
+        checkpoint, resolved, source, settings, overrides=sets or (), device_name=device,
+        engine=Choice(engine, precision), classes=classes,
+    )  # fmt: skip
     show_stream(events, as_json=as_json)

@@ -9,7 +9,22 @@ from typing import Annotated, Literal
 import typer
 from typer import Option
 
-from tsmcli.cli.shared import Classes, Data, Device, Gpus, Json, Media, Metrics, Missing, Preset, Root, Set, TopK
+from tsmcli.cli.shared import (
+    Classes,
+    Data,
+    Device,
+    Engine,
+    Gpus,
+    Json,
+    Media,
+    Metrics,
+    Missing,
+    Precision,
+    Preset,
+    Root,
+    Set,
+    TopK,
+)
 from tsmcli.errors import DataError
 from tsmcli.report.tables import on_one_line, print_note
 
@@ -37,6 +52,8 @@ def test(
     ] = None,
     allow_missing: Missing = False,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "fp32",
     gpus: Gpus = 1,
     as_json: Json = False,
 ) -> None:
@@ -52,6 +69,7 @@ def test(
     resolved = resolve(preset, sets or ()) if preset else None
     where = Places(data_root, data, val_list=list_file, media=media, classes=classes)
 
+    from tsmcli.engine.inference import Choice
     from tsmcli.engine.processes import joined, launched
     from tsmcli.recipes.test import test as run
     from tsmcli.report.evaluation import print_evaluation
@@ -63,8 +81,9 @@ def test(
         raise typer.Exit(launch(gpus, device, sys.argv[1:]))
     with joined(device) as (world, at):
         events = run(
-            checkpoint, resolved, where, overrides=sets or (), protocol=protocol, device_name=str(at), out=out,
-            average=average, topk=topk or (), metrics=metrics, world=world,
+            checkpoint, resolved, where, overrides=sets or (), protocol=protocol, device_name=str(at),
+            engine=Choice(engine, precision), out=out, average=average, topk=topk or (), metrics=metrics,
+            world=world,
         )  # fmt: skip
         tested = follow(events, quiet=not world.is_main)
     if not world.is_main:

@@ -16,7 +16,7 @@ class Signature:
     """The tensors of an exported network; the first dimension of each is the batch, of any size.
 
     Attributes:
-        inputs: name -> an example, with a batch of 2.
+        inputs: name -> an example.
         outputs: names; of a stream those of the scores, then of the cache for the next frame.
     """
 
@@ -30,22 +30,27 @@ class ClipNetwork(nn.Module):
     Args:
         pixels: take RGB pixels, uint8 [B, T, H, W, 3], and normalise them; else normalised float32 [B, T, 3, H, W].
         softmax: give probabilities instead of logits.
+        features: give what the classifier gets of each frame instead, [B, T, C].
     """
 
-    def __init__(self, model: TSM, *, pixels: bool = False, softmax: bool = False) -> None:
+    def __init__(self, model: TSM, *, pixels: bool = False, softmax: bool = False, features: bool = False) -> None:
         super().__init__()
         self.model = model.eval()
-        self.pixels, self.softmax = pixels, softmax
+        self.pixels, self.softmax, self.features = pixels, softmax, features
 
     def forward(self, clips: Tensor) -> Tensor:
         """-> [B, K]."""
-        logits = self.model(normalize(clips.movedim(-1, 2)) if self.pixels else clips)
+        clips = normalize(clips.movedim(-1, 2)) if self.pixels else clips
+        if self.features:
+            return self.model.frame_features(clips)
+        logits = self.model(clips)
         return logits.softmax(-1) if self.softmax else logits
 
-    def signature(self, size_px: int) -> Signature:
+    def signature(self, size_px: int, batch: int = 2) -> Signature:
         """For clips of `size_px` pixels each way."""
-        example = example_input([2, self.model.num_segments], size_px, pixels=self.pixels)
-        return Signature({"clips": example}, ["probabilities" if self.softmax else "logits"])
+        example = example_input([batch, self.model.num_segments], size_px, pixels=self.pixels)
+        given = "features" if self.features else "probabilities" if self.softmax else "logits"
+        return Signature({"clips": example}, [given])
 
 
 class StreamNetwork(nn.Module):
@@ -65,9 +70,9 @@ class StreamNetwork(nn.Module):
         return (logits.softmax(-1) if self.softmax else logits, *kept)
 
     @torch.no_grad()
-    def signature(self, size_px: int) -> Signature:
+    def signature(self, size_px: int, batch: int = 2) -> Signature:
         """For frames of `size_px` pixels each way. One frame is run to find the shapes of the cache."""
-        frames = example_input([2], size_px, pixels=self.pixels)
+        frames = example_input([batch], size_px, pixels=self.pixels)
         _, *kept = self(frames)
         cache = {f"cache_{i}": torch.zeros_like(tensor) for i, tensor in enumerate(kept)}
         scores = "probabilities" if self.softmax else "logits"

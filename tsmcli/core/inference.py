@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tsmcli.core.resnet import Block
+from tsmcli.core.shift import TemporalShift
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -46,4 +48,32 @@ def join_shifts(model: Network) -> Network:
     for block in model.modules():
         if isinstance(block, Block):
             block.join_shift()
+    return model
+
+
+class SingleClipShift(nn.Module):
+    """`TemporalShift` of a single clip: [T, C, H, W] to the same shape, where T takes the place of the batch.
+
+    For engines with a memory layout of their own: without a dimension for the clips they need not change it.
+    """
+
+    def __init__(self, shift: TemporalShift) -> None:
+        super().__init__()
+        self.shift_div, self.direction = shift.shift_div, shift.direction
+
+    def forward(self, x: Tensor) -> Tensor:
+        fold = x.shape[1] // self.shift_div
+        after = fold if self.direction == "bidirectional" else 0
+        parts = x.split([after, fold, x.shape[1] - after - fold], 1)
+        nothing = torch.zeros_like(parts[1][:1])
+        from_next = [torch.cat((parts[0][1:], nothing))] if after else []
+        return torch.cat((*from_next, torch.cat((nothing, parts[1][:-1])), parts[2]), 1)
+
+
+def for_single_clips(model: Network) -> Network:
+    """Replace every shift by one that takes a single clip, in place."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, TemporalShift):
+                setattr(parent, name, SingleClipShift(child))
     return model

@@ -8,7 +8,7 @@ by a module that keeps what the next frame needs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -111,16 +111,20 @@ class StreamingTSM(nn.Module):
         return logits, kept
 
 
+Step = Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, list[Tensor]]]
+"""A frame of each of S streams and the cache -> logits [S, K] and the next cache, as `StreamingTSM` is called."""
+
+
 class Stream:
     """S streams of frames: keeps their cache and gives logits after every frame.
 
     Args:
-        model: unidirectional.
+        model: unidirectional; or a step that takes frames in a form of its own.
         smooth: average the logits of so many frames, this one included; the authors' online demo takes 12.
     """
 
-    def __init__(self, model: TSM | StreamingTSM, *, smooth: int = 1) -> None:
-        self.step = model if isinstance(model, StreamingTSM) else StreamingTSM(model)
+    def __init__(self, model: TSM | Step, *, smooth: int = 1) -> None:
+        self.step: Step = StreamingTSM(model) if isinstance(model, TSM) else model
         self.smooth = smooth
         self.cache: list[Tensor] = []
         self.recent: list[Tensor] = []  # logits [S, K] of the last frames

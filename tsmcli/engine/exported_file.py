@@ -1,4 +1,4 @@
-"""Write a network as ONNX or as a program of torch.export, and run such files."""
+"""Write a network as ONNX, for OpenVINO or as a program of torch.export, and run such files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import contextlib
 import importlib.util
 import io
 import logging
+import os
+import queue
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,30 @@ from torch import Tensor, nn
 from tsmcli.core.exportable import Signature
 from tsmcli.errors import EnvironmentProblem
 
-Runner = Callable[[Sequence[Tensor]], list[Tensor]]
-"""Inputs in the order of the signature to outputs in its order."""
+
+@dataclass(frozen=True)
+class Runner:
+    """An opened file: inputs in the order of its signature -> outputs. Threads may call it at the same time.
+
+    Attributes:
+        shapes: of the inputs; a free dimension is 1.
+        at_once: how many calls at a time keep the processor busy.
+    """
+
+    call: Callable[[Sequence[Tensor]], list[Tensor]]
+    shapes: list[list[int]]
+    at_once: int = 1
+
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        return self.call(inputs)
 
 
 def need(*packages: str) -> None:
     """Raise EnvironmentProblem unless these are installed."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise EnvironmentProblem(f"not installed: {', '.join(missing)}", hint="pip install 'tsmcli[export]'")
+        extra = missing[0] if missing == ["openvino"] else "'tsmcli[export]'"
+        raise EnvironmentProblem(f"not installed: {', '.join(missing)}", hint=f"pip install {extra}")
 
 
 def trace(network: nn.Module, signature: Signature) -> torch.export.ExportedProgram:
@@ -41,14 +59,22 @@ def write_program(path: Path, program: torch.export.ExportedProgram) -> Runner:
     """Save a program of torch.export, and open the file again."""
     with _quiet():
         torch.export.save(program, path)
-        loaded: Any = torch.export.load(path).module()
+    return open_program(path)
+
+
+def open_program(path: Path) -> Runner:
+    """A file of torch.export, in PyTorch on the CPU. What torch would unpickle in it, it refuses."""
+    with _quiet(), _no_pickled_code():
+        program = torch.export.load(path)
+    loaded: Any = program.module()
+    wanted = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
         with torch.no_grad():
             outputs = loaded(*inputs)
         return list(outputs) if isinstance(outputs, tuple | list) else [outputs]
 
-    return run
+    return Runner(run, [_sizes(node.meta["val"].shape) for node in wanted])
 
 
 def write_onnx(path: Path, program: torch.export.ExportedProgram, signature: Signature) -> Runner:
@@ -64,13 +90,13 @@ def write_onnx(path: Path, program: torch.export.ExportedProgram, signature: Sig
     return open_onnx(path)
 
 
-def open_onnx(path: Path, threads: int = 0) -> Runner:
-    """An ONNX file in onnxruntime, on the CPU; 0 threads: its own choice."""
+def open_onnx(path: Path, threads: int = 0, *, many: bool = False) -> Runner:
+    """An ONNX file in onnxruntime, on the CPU; see `open_openvino`."""
     need("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1 if many else threads
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
@@ -79,7 +105,83 @@ def open_onnx(path: Path, threads: int = 0) -> Runner:
         arrays = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
         return [torch.from_numpy(array) for array in session.run(None, arrays)]
 
-    return run
+    return Runner(run, [_sizes(value.shape) for value in session.get_inputs()], max(1, threads) if many else 1)
+
+
+def write_openvino(folder: Path, network: nn.Module, signature: Signature) -> Path:
+    """Save a network as `model.xml` and `model.bin` in a folder, for inputs of exactly the shapes of the examples.
+
+    OpenVINO's own `convert_model` is not called: it reports its use over the network.
+    """
+    need("openvino")
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    examples = tuple(signature.inputs.values())
+    with torch.no_grad(), _quiet():
+        traced = torch.jit.trace(network, examples, check_trace=False)
+        front = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(traced, example_input=examples)  # must live until it is converted
+        model = front.convert(front.load(decoder))
+    for port, (name, example) in zip(model.inputs, signature.inputs.items(), strict=True):
+        port.get_tensor().set_names({name})
+        port.get_node().set_partial_shape(openvino.PartialShape(list(example.shape)))
+    for port, name in zip(model.outputs, signature.outputs, strict=True):
+        port.get_tensor().set_names({name})
+    model.validate_nodes_and_infer_types()
+    openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+    return folder / "model.xml"
+
+
+def open_openvino(path: Path, precision: str = "fp32", threads: int = 0, *, many: bool = False) -> Runner:
+    """A file of OpenVINO or ONNX in OpenVINO, on the CPU.
+
+    Args:
+        precision: `fp32` or `bf16`; OpenVINO would choose the latter by itself where the processor has it.
+        threads: of all calls together; 0: its own choice.
+        many: get many calls done soon, not each of them.
+    """
+    need("openvino")
+    import openvino
+
+    hints = {
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "PERFORMANCE_HINT": "THROUGHPUT" if many else "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # several processes would be pinned to the same core
+        **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
+    }
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # a file that is open may be renamed or replaced
+    model = core.read_model(path)
+    if model.is_dynamic():  # a free batch, as in ONNX files of ours
+        model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
+    compiled = core.compile_model(model, "CPU", hints)
+    at_once = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if many else 1
+    free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for _ in range(at_once):
+        free.put(compiled.create_infer_request())
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        request = free.get()
+        try:
+            outputs = request.infer([tensor.numpy() for tensor in inputs], share_inputs=True)
+            return [torch.from_numpy(array.copy()) for array in outputs.values()]
+        finally:
+            free.put(request)
+
+    return Runner(run, [list(port.shape) for port in compiled.inputs], at_once)
+
+
+def open_file(path: Path, engine: str, precision: str = "fp32", threads: int = 0, *, many: bool = False) -> Runner:
+    """An exported file in one of the three engines; see `open_openvino`."""
+    if engine == "openvino":
+        return open_openvino(path, precision, threads, many=many)
+    return open_onnx(path, threads, many=many) if engine == "onnxruntime" else open_program(path)
+
+
+def _sizes(shape: Sequence[Any]) -> list[int]:
+    return [side if isinstance(side, int) else 1 for side in shape]
 
 
 def _name_batch(model: Any) -> None:
@@ -88,6 +190,20 @@ def _name_batch(model: Any) -> None:
     for value in (*model.graph.inputs, *model.graph.outputs):
         if str(value.shape[0]) in own:
             value.shape[0] = "batch"
+
+
+@contextlib.contextmanager
+def _no_pickled_code() -> Iterator[None]:
+    """Let `torch.load` refuse what can run code, even where the caller would allow it."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tsmcli.config import Config, Views
-from tsmcli.core.tsm import TSM, normalize
 from tsmcli.data.dataset import BadVideo, Batch
+from tsmcli.engine.inference import Engine, score_in_order
 from tsmcli.errors import WeightsError
 
 Average = Literal["prob", "score", "sigmoid"]
@@ -31,50 +32,41 @@ class VideoScored:
     scores: Tensor
 
 
-def score_videos(
-    model: TSM, batches: Iterable[Batch], device: torch.device, average: Average
-) -> Iterator[VideoScored | BadVideo]:
+def score_videos(engine: Engine, batches: Iterable[Batch], average: Average) -> Iterator[VideoScored | BadVideo]:
     """Score every video of some batches; those that cannot be read come as BadVideo."""
-    return _each(model, batches, lambda views: average_views(view_logits(model, views, device), average))
+    return _each(engine, batches, lambda logits: average_views(logits, average))
 
 
 Pooling = Literal["video", "clip", "frame"]
 """What features are of: a video [C], each of its views [V, C], or each frame of them [V, T, C]."""
 
 
-def pool_videos(
-    model: TSM, batches: Iterable[Batch], device: torch.device, of: Pooling
-) -> Iterator[VideoScored | BadVideo]:
+def pool_videos(engine: Engine, batches: Iterable[Batch], of: Pooling) -> Iterator[VideoScored | BadVideo]:
     """Features of every video of some batches, before dropout and classifier, averaged over frames and views."""
-    return _each(model, batches, lambda views: view_features(model, views, device, of))
+    return _each(engine, batches, lambda features: pool(features, of))
 
 
 def _each(
-    model: TSM, batches: Iterable[Batch], measure: Callable[[Tensor], Tensor]
+    engine: Engine, batches: Iterable[Batch], finish: Callable[[Tensor], Tensor]
 ) -> Iterator[VideoScored | BadVideo]:
-    model.eval()
-    for batch in batches:
-        yield from batch.bad
-        for number, views in zip(batch.numbers.tolist(), batch.views, strict=True):
-            yield VideoScored(number, measure(views))
+    bad: deque[BadVideo] = deque()
+
+    def videos() -> Iterator[tuple[int, Tensor]]:
+        for batch in batches:
+            bad.extend(batch.bad)
+            yield from zip(batch.numbers.tolist(), batch.views, strict=True)
+
+    for number, numbers in score_in_order(engine, videos()):
+        while bad:
+            yield bad.popleft()
+        yield VideoScored(number, finish(numbers))
+    yield from bad
 
 
-def view_features(model: TSM, views: Tensor, device: torch.device, of: Pooling) -> Tensor:
-    """Features on the CPU of uint8 views [V, T, 3, h, w]: the trunk's map, averaged as `of` says."""
-    features = view_logits(model.frame_features, views, device)
+def pool(features: Tensor, of: Pooling) -> Tensor:
+    """The features of each frame of each view, [V, T, C], averaged as `of` says."""
     over = {"video": (0, 1), "clip": (1,), "frame": ()}[of]
     return _finite(features.mean(over) if over else features, "features")
-
-
-@torch.inference_mode()
-def view_logits(model: Callable[[Tensor], Tensor], views: Tensor, device: torch.device) -> Tensor:
-    """Logits [V, K] on the CPU of uint8 views [V, T, 3, h, w].
-
-    A few views at a time, so that memory does not grow with V; on a CPU one by one, where batching gains nothing.
-    """
-    at_once = 1 if device.type == "cpu" else 16
-    chunks = views.split(at_once)
-    return torch.cat([model(normalize(chunk.to(device, non_blocking=True))).float().cpu() for chunk in chunks])
 
 
 def average_views(logits: Tensor, how: Average) -> Tensor:

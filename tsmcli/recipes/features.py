@@ -11,20 +11,22 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tsmcli.config import Config, Views
-from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.listfile import labels_of
 from tsmcli.data.location import Places, Split, find_split
 from tsmcli.data.shards import eval_shard
 from tsmcli.data.sliding import Sliding, read_windows
-from tsmcli.engine.device import choose_device, for_inference
+from tsmcli.engine.device import choose_device
+from tsmcli.engine.inference import Choice, Engine, score_in_order
 from tsmcli.engine.processes import ALONE, StopSignals, World, interrupted
-from tsmcli.engine.scores import Pooling, VideoScored, pool_videos, view_features
+from tsmcli.engine.scores import Pooling, VideoScored, pool, pool_videos
 from tsmcli.errors import DataError, EnvironmentProblem, Interrupted, UsageError
 from tsmcli.presets import Preset
+from tsmcli.recipes.engines import open_engine
 from tsmcli.recipes.events import Scoring, Stage
 from tsmcli.recipes.feature_file import save_features
 from tsmcli.recipes.network import choose_protocol, open_trunk
@@ -55,7 +57,8 @@ class Extracted:
 def extract(
     checkpoint: Path, preset: Preset | None, places: Places, out: Path,
     *, of: Pooling = "video", sliding: Sliding | None = None, split_name: Literal["train", "val"] = "val",
-    overrides: Sequence[str] = (), protocol: str | None = None, device_name: str = "auto", world: World = ALONE,
+    overrides: Sequence[str] = (), protocol: str | None = None, device_name: str = "auto",
+    engine: Choice | None = None, world: World = ALONE,
 ) -> Generator[Stage | ScoreEvent, None, Extracted | None]:  # fmt: skip
     """Write the features of every video of a list; only process 0 writes the file, and returns what is in it.
 
@@ -82,24 +85,28 @@ def extract(
     views, device = choose_protocol(config, protocol), choose_device(device_name)
     check_decoder(config.data)
     split = find_split(config.data, places, split_name, opened.class_names)
-    model = for_inference(opened.model, device)
-    yield Stage(f"features of {split.list_file} by {opened.path}", (describe(config, views, split, device),))
+    network = yield from open_engine(
+        opened, engine or Choice(), device, views, len(split.records), windows=sliding is not None, features=True
+    )
+    facts = (f"{describe(config, views, split, device)}, {network.choice}",)
+    yield Stage(f"features of {split.list_file} by {opened.path}", facts)
     meta = {
         **opened.describe(), "of": "window" if sliding else of, "protocol": views.model_dump(),
         "protocol_name": views.name, "sliding": sliding and sliding._asdict(), "list": str(split.list_file),
         "media": str(split.media),
     }  # fmt: skip
     everything = {**meta, "config": config.model_dump(), "videos": split.records, "media": split.media.resolve()}
-    partial = PartialScores(out, everything, world)
+    partial = PartialScores(out, everything | network.choice.identity(), world)
+    meta["engine"] = network.choice.describe()
     left = [number for number in range(len(split.records)) if number not in partial.kept]
     if len(left) < len(split.records):
-        done = len(split.records) - len(left)
-        yield Stage(f"{done} of {len(split.records)} videos were done before; going on from there")
+        done = f"{len(split.records) - len(left)} of {len(split.records)} videos"
+        yield Stage(f"{done} were done before; going on from there")
     shard = [left[i] for i in eval_shard(len(left), rank=world.rank, world_size=world.size)]
     yield Scoring("features", len(shard))
     bad: list[BadVideo] = []
     with StopSignals() as signals:
-        work = _Work(model, config, split, views, device, of, signals)
+        work = _Work(network, opened.model.fc.in_features, config, split, views, of, signals)
         with closing(_windows(work, sliding, shard) if sliding else _whole(work, shard)) as events:
             for event in events:
                 if isinstance(event, BadVideo):
@@ -111,24 +118,18 @@ def extract(
     if number := max(part[2] for part in parts):
         stop, hint = interrupted(number), "the features so far are kept: the same command goes on from there"
         raise Interrupted(str(stop), hint, exit_code=stop.exit_code)
-    kept = {number: place for part in parts for number, place in part[0].items()}
-    bad = sorted((video for part in parts for video in part[1]), key=lambda video: video.number)
-    if not world.is_main:
-        return None
-    found = _write(out, meta, work, opened.class_names, kept, bad, partial)
-    partial.remove()
-    return found
+    return _write(out, meta, work, opened.class_names, parts, partial) if world.is_main else None
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What is extracted from which videos, by which network; it stops when a signal comes."""
+    """What is extracted from which videos, by which network, how many numbers; it stops when a signal comes."""
 
-    model: TSM
+    engine: Engine
+    width: int
     config: Config
     split: Split
     views: Views
-    device: torch.device
     of: Pooling
     signals: StopSignals
 
@@ -142,8 +143,8 @@ _Events = Generator[VideoScored | BadVideo, None, None]
 def _whole(work: _Work, shard: Sequence[int]) -> _Events:
     """The features of each video."""
     dataset = VideoDataset(work.split, work.config, work.views)
-    with Loader(dataset, stop=work.stop, pin=work.device.type == "cuda") as loader:
-        for event in pool_videos(work.model, loader.videos(shard), work.device, work.of):
+    with Loader(dataset, stop=work.stop, pin=work.engine.pin) as loader:
+        for event in pool_videos(work.engine, loader.videos(shard), work.of):
             if work.stop():
                 return
             yield event
@@ -152,14 +153,15 @@ def _whole(work: _Work, shard: Sequence[int]) -> _Events:
 def _windows(work: _Work, sliding: Sliding, shard: Sequence[int]) -> _Events:
     """The features of each video's windows together: rows [2 + C], with start and end in seconds before them."""
     for number in shard:
-        record, rows = work.split.records[number], list[torch.Tensor]()
+        record, rows = work.split.records[number], list[Tensor]()
+        windows = read_windows(work.split, record, work.config, work.views, sliding)
+        parts = ((part, torch.from_numpy(part.views).movedim(-1, 2)) for part in windows)
         try:
-            for part in read_windows(work.split, record, work.config, work.views, sliding):
+            for part, features in score_in_order(work.engine, parts):
                 if work.stop():
                     return
-                pixels = torch.from_numpy(part.views).movedim(-1, 2)
-                features = view_features(work.model, pixels, work.device, "video")
-                rows.append(torch.cat([torch.tensor([part.start_sec, part.end_sec]), features]))
+                times = torch.tensor([part.start_sec, part.end_sec])
+                rows.append(torch.cat([times, pool(features, "video")]))
         except DataError as error:
             yield BadVideo(number, record.path, str(error))
         else:
@@ -167,10 +169,12 @@ def _windows(work: _Work, sliding: Sliding, shard: Sequence[int]) -> _Events:
 
 
 def _write(
-    out: Path, meta: dict[str, Any], work: _Work, class_names: list[str], kept: dict[int, Kept],
-    bad: list[BadVideo], partial: PartialScores,
+    out: Path, meta: dict[str, Any], work: _Work, class_names: list[str],
+    parts: Sequence[tuple[dict[int, Kept], list[BadVideo], int]], partial: PartialScores,
 ) -> Extracted:  # fmt: skip
     """Put what all processes kept into one file, in the order of the list."""
+    kept = {number: place for part in parts for number, place in part[0].items()}
+    bad = sorted((video for part in parts for video in part[1]), key=lambda video: video.number)
     records, num_views = work.split.records, work.views.views
     if len(kept) + len(bad) != len(records):
         wrong = f"{len(kept) + len(bad)} of {len(records)} videos came back to process 0"
@@ -178,7 +182,7 @@ def _write(
     if not kept:
         wrong = f"none of the {len(bad)} videos of {work.split.list_file} could be read"
         raise DataError(f"{wrong}; {bad[0].path}: {bad[0].reason}")
-    order, width, of = sorted(kept), work.model.fc.in_features, meta["of"]
+    order, width, of = sorted(kept), work.width, meta["of"]
     size = kept[order[0]].size
     lengths = [kept[number].size // (2 + width) if of == "window" else 1 for number in order]
     inner = {"clip": (size // width,), "frame": (num_views, size // (num_views * width))}.get(of, ())
@@ -201,4 +205,5 @@ def _write(
         labels=np.repeat(labels_of([records[number] for number in order], len(class_names)), lengths, axis=0),
         class_names=class_names, **({"times_sec": times} if of == "window" else {}),
     )  # fmt: skip
+    partial.remove()
     return Extracted(out, of, shape, len(order), len(records), reasons)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tsmcli.core.recognise import recognise
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.data.location import Places, dataset_folder, find_classes
 from tsmcli.engine.checkpoint import Checkpoint, checkpoint_of, load_weights
+from tsmcli.engine.sidecar import EXPORTED, Exported, read_exported
 from tsmcli.engine.weight_file import check_weights, read_file, weights_of
 from tsmcli.errors import ConfigError, DataError, UsageError, WeightsError
 from tsmcli.files import sha256
@@ -33,6 +35,7 @@ class ReadFile:
         tree: what is in it.
         own: the same as a checkpoint, where it is one of ours.
         preset: the preset that was given, or the zoo's for one of its names.
+        exported: how it is used, where it is no file of weights but an exported network.
     """
 
     path: Path
@@ -40,6 +43,7 @@ class ReadFile:
     tree: dict[str, Any]
     own: Checkpoint | None
     preset: Preset | None
+    exported: Exported | None = None
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,9 @@ class Opened:
     Attributes:
         name: of its preset.
         class_names: K names in index order.
-        model: with its weights, in evaluation mode, on the CPU.
+        build: make the network with its weights, in evaluation mode, on the CPU.
         own: the checkpoint, where the file is one of ours.
+        exported: how the file is used, where it holds no weights but an exported network.
     """
 
     path: Path
@@ -58,8 +63,14 @@ class Opened:
     name: str
     config: Config
     class_names: list[str]
-    model: TSM
+    build: Callable[[], TSM]
     own: Checkpoint | None
+    exported: Exported | None = None
+
+    @cached_property
+    def model(self) -> TSM:
+        """The network, built when it is first needed: a converted one that was kept does not need it."""
+        return self.build()
 
     @property
     def thresholds(self) -> list[float] | None:
@@ -87,7 +98,8 @@ def open_network(
     """Find a file, fetch it if it is of the zoo, read and hash it once, and build its network.
 
     Args:
-        name: one of our checkpoints, a name of the zoo, or a weight file in any known layout, which needs `preset`.
+        name: one of our checkpoints, a name of the zoo, a weight file in any known layout, which needs `preset`, or
+            an exported network.
         preset: what network it is; default the checkpoint's own configuration.
         overrides: `key=value` strings that change the checkpoint's configuration, such as data.store=zip.
         classes: a file of class names.
@@ -105,8 +117,13 @@ def open_network(
         kind = "any number of labels" if several else "one label"
         raise WeightsError(f"{file.path} gives {kind} a video", f"--set data.multi_label={str(several).lower()}")
     names = choose_classes(config, file.own, classes, data)
-    model = load_network(file, config, len(names))
-    return Opened(file.path, file.sha256, preset_name, config, names, model, file.own)
+    return opened_as(file, config, preset_name, names)
+
+
+def opened_as(file: ReadFile, config: Config, preset_name: str, class_names: list[str]) -> Opened:
+    """A file with what it is of; its network is built when it is needed."""
+    build = partial(load_network, file, config, len(class_names))
+    return Opened(file.path, file.sha256, preset_name, config, class_names, build, file.own, file.exported)
 
 
 def open_trunk(
@@ -132,7 +149,7 @@ def open_trunk(
     names = file.own.class_names if file.own and same and not there.is_file() else find_classes(config.data, places)
     weights = file.own.model if file.own else weights_of(file.tree)
     model, config, _ = build_trunk(config, weights, len(names), file.path)
-    return Opened(file.path, file.sha256, preset_name, config, names, model, file.own)
+    return Opened(file.path, file.sha256, preset_name, config, names, lambda: model, file.own)
 
 
 def build_trunk(
@@ -165,10 +182,15 @@ def read_weight_file(
 ) -> Generator[Any, None, ReadFile]:
     """Read the file that a path or a name of the zoo stands for; a published one must be what it is listed as.
 
+    An exported network has no weights that could be read, but the description beside it.
+
     Raises:
         UsageError: nothing in the zoo is named like this.
         WeightsError: it cannot be read or fetched, or it holds another network than it is listed as.
     """
+    if name.suffix in EXPORTED and name.is_file():
+        exported, without_weights, digest = read_exported(name)
+        return ReadFile(name, digest, {}, without_weights, preset, exported)
     row = None if name.is_file() else zoo.find_row(name)
     path, digest = name, ""
     if row:
@@ -186,6 +208,8 @@ def read_weight_file(
 
 def load_network(file: ReadFile, config: Config, num_classes: int) -> TSM:
     """The network of a configuration with the weights of a file, in evaluation mode; see `load_weights`."""
+    if file.exported:
+        raise WeightsError(f"{file.path} is an exported network", "take the checkpoint that it was made from")
     model = build_model(config, num_classes)
     weights = file.own.model if file.own else weights_of(file.tree)
     try:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.find_videos import find_videos
+from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.shards import eval_shard
-from tsmcli.data.sliding import Sliding, read_windows
-from tsmcli.engine.device import choose_device, for_inference
+from tsmcli.data.sliding import Sliding, WindowViews, read_windows
+from tsmcli.engine.device import choose_device
+from tsmcli.engine.inference import Choice, Engine, score_in_order, torch_engine
 from tsmcli.engine.processes import ALONE, World
-from tsmcli.engine.scores import Average, VideoScored, average_views, averaging, score_videos, view_logits
+from tsmcli.engine.scores import VideoScored, average_views, averaging, score_videos
 from tsmcli.errors import DataError
 from tsmcli.presets import Preset
+from tsmcli.recipes.engines import open_engine
 from tsmcli.recipes.events import Scoring, Stage
 from tsmcli.recipes.network import choose_protocol, open_network
 
@@ -74,14 +77,16 @@ def predict(model: TSM, config: Config, videos: Sequence[Path | str] | Path | st
     split = find_videos([videos] if isinstance(videos, str | Path) else videos)
     dataset = VideoDataset(split, config, config.test)
     views = (dataset.load(record, np.random.default_rng(0))[0] for record in split.records)
-    scores = [_score(model.eval(), pixels, averaging(config, config.test)) for pixels in views]
+    engine = torch_engine(model.eval(), next(model.parameters()).device)
+    how = averaging(config, config.test)
+    scores = [average_views(engine.run(_as_views(pixels)), how).numpy() for pixels in views]
     return np.stack(scores) if scores else np.empty((0, model.fc.out_features), np.float32)
 
 
 def predict_videos(
     checkpoint: Path, preset: Preset | None, sources: Sequence[str],
     *, overrides: Sequence[str] = (), protocol: str | None = None, sliding: Sliding | None = None,
-    device_name: str = "auto", classes: Path | None = None, world: World = ALONE,
+    device_name: str = "auto", engine: Choice | None = None, classes: Path | None = None, world: World = ALONE,
 ) -> Generator[Stage | Scoring | VideoScored | BadVideo, None, Predictions]:  # fmt: skip
     """Probabilities of every video that the sources name; what cannot be read is counted and named.
 
@@ -90,21 +95,24 @@ def predict_videos(
         sources: as `find_videos` takes them.
         protocol: as in `choose_protocol`.
         sliding: predict windows instead of whole videos.
+        engine: what scores; default `auto` in fp32.
         world: this process among those that share the videos; each returns all predictions.
     """
     opened = yield from open_network(checkpoint, preset, overrides, classes)
     config = opened.config
     views, device = choose_protocol(config, protocol), choose_device(device_name)
     check_decoder(config.data)
-    model = for_inference(opened.model, device)
     split = find_videos(sources)
-    facts = (f"protocol {views.name}, device {device}", *split.notes)
+    network = yield from open_engine(
+        opened, engine or Choice(), device, views, len(split.records), windows=sliding is not None
+    )
+    facts = (f"protocol {views.name}, device {device}, {network.choice}", *split.notes)
     yield Stage(f"predicting with {opened.path}, videos: {len(split.records)}", facts)
     mine = eval_shard(len(split.records), rank=world.rank, world_size=world.size)
     if sliding:
-        found = yield from _windows_of_all(model, config, views, split, mine, sliding)
+        found = yield from _windows_of_all(network, config, views, split, mine, sliding)
     else:
-        found = yield from _whole_videos(model, config, views, split, mine, device)
+        found = yield from _whole_videos(network, config, views, split, mine)
     found = {number: video for part in world.gather(found) for number, video in part.items()}
     everything = [video for _, video in sorted(found.items(), key=lambda pair: pair[0])]
     return Predictions(
@@ -119,13 +127,13 @@ _Found = dict[int, VideoPrediction | BadVideo]
 
 
 def _whole_videos(
-    model: TSM, config: Config, views: Views, split: Split, mine: Sequence[int], device: torch.device
+    engine: Engine, config: Config, views: Views, split: Split, mine: Sequence[int]
 ) -> Generator[Scoring | VideoScored | BadVideo, None, _Found]:
     """One prediction a video; yields an event a video."""
     found: _Found = {}
     yield Scoring("predicting", len(mine))
-    with Loader(VideoDataset(split, config, views), pin=device.type == "cuda") as loader:
-        for event in score_videos(model, loader.videos(mine), device, averaging(config, views)):
+    with Loader(VideoDataset(split, config, views), pin=engine.pin) as loader:
+        for event in score_videos(engine, loader.videos(mine), averaging(config, views)):
             if isinstance(event, BadVideo):
                 found[event.number] = event
             else:
@@ -136,17 +144,22 @@ def _whole_videos(
 
 
 def _windows_of_all(
-    model: TSM, config: Config, views: Views, split: Split, mine: Sequence[int], sliding: Sliding
+    engine: Engine, config: Config, views: Views, split: Split, mine: Sequence[int], sliding: Sliding
 ) -> Generator[Scoring | VideoScored | BadVideo, None, _Found]:
     """One prediction a window of every video; yields an event a window."""
     found: _Found = {}
     for number in mine:
         record, windows = split.records[number], list[Window]()
-        try:
+
+        def parts(record: VideoRecord = record) -> Iterator[tuple[WindowViews, Tensor]]:
             for part in read_windows(split, record, config, views, sliding):
+                yield part, _as_views(part.views)
+
+        try:
+            for part, logits in score_in_order(engine, parts()):
                 if not windows:
                     yield Scoring(Path(record.path).name, part.total)
-                scores = _score(model, part.views, averaging(config, views))
+                scores: NDArray[np.float32] = average_views(logits, averaging(config, views)).numpy()
                 probabilities = _to_probabilities(scores, config, views)
                 windows.append(Window(probabilities, part.start_sec, part.end_sec))
                 yield VideoScored(len(windows) - 1, torch.from_numpy(probabilities))
@@ -158,12 +171,9 @@ def _windows_of_all(
     return found
 
 
-@torch.inference_mode()
-def _score(model: TSM, pixels: Any, average: Average) -> NDArray[np.float32]:
-    device = next(model.parameters()).device
-    logits = view_logits(model, torch.from_numpy(pixels).movedim(-1, 2), device)
-    scores: NDArray[np.float32] = average_views(logits, average).numpy()
-    return scores
+def _as_views(pixels: NDArray[np.uint8]) -> Tensor:
+    """[V, T, h, w, 3] -> [V, T, 3, h, w]."""
+    return torch.from_numpy(pixels).movedim(-1, 2)
 
 
 def _to_probabilities(scores: NDArray[np.float32], config: Config, views: Views) -> NDArray[np.float32]:

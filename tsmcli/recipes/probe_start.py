@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tsmcli.config import Config, Views
-from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.data.location import Split
 from tsmcli.engine.device import for_inference
+from tsmcli.engine.inference import Engine, torch_engine
 from tsmcli.engine.processes import StopSignals
 from tsmcli.engine.scores import VideoScored, pool_videos
 from tsmcli.engine.weight_file import read_weights
@@ -68,11 +67,11 @@ def _probe(
     plan: TrainPlan, val: Split, source: str, signals: StopSignals
 ) -> Generator[ScoreEvent | Probed, None, Probed | None]:
     model, config, imagenet = build_trunk(plan.config, read_weights(source), len(plan.classes), source)
-    model = for_inference(model, plan.device)
+    engine = torch_engine(for_inference(model, plan.device), plan.device, features=True)
     views = config.val.model_copy(update={"clips": 1, "crop": "center"})
     yield Scoring("probing the starting features", len(plan.train.records) + len(val.records))
-    x, labels = yield from _features(model, plan.train, config, views, plan.device, signals)
-    others, truth = yield from _features(model, val, config, views, plan.device, signals)
+    x, labels = yield from _features(engine, plan.train, config, views, signals)
+    others, truth = yield from _features(engine, val, config, views, signals)
     if signals.number:
         return None
     for split, read in ((plan.train, labels), (val, truth)):
@@ -89,7 +88,7 @@ def _probe(
 
 
 def _features(
-    model: TSM, split: Split, config: Config, views: Views, device: torch.device, signals: StopSignals
+    engine: Engine, split: Split, config: Config, views: Views, signals: StopSignals
 ) -> Generator[ScoreEvent, None, _Found]:
     rows: list[NDArray[np.float32]] = []
     labels: list[int] = []
@@ -97,8 +96,8 @@ def _features(
     def stop() -> bool:
         return signals.number > 0
 
-    with Loader(VideoDataset(split, config, views), stop=stop, pin=device.type == "cuda") as loader:
-        for event in pool_videos(model, loader.videos(range(len(split.records))), device, "video"):
+    with Loader(VideoDataset(split, config, views), stop=stop, pin=engine.pin) as loader:
+        for event in pool_videos(engine, loader.videos(range(len(split.records))), "video"):
             if isinstance(event, VideoScored):
                 rows.append(event.scores.numpy())
                 labels.append(split.records[event.number].label)

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from tsmcli.config import Config, Views
-from tsmcli.core.tsm import TSM
 from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
 from tsmcli.data.listfile import labels_of
 from tsmcli.data.location import Split
 from tsmcli.data.shards import eval_shard
+from tsmcli.engine.inference import Engine
 from tsmcli.engine.processes import ALONE, StopSignals, World, interrupted
 from tsmcli.engine.scores import VideoScored, averaging, score_videos
 from tsmcli.errors import DataError, TsmError
@@ -33,11 +33,10 @@ ScoreEvent = Scoring | VideoScored | BadVideo
 
 
 def score_split(
-    model: TSM,
+    engine: Engine,
     split: Split,
     config: Config,
     views: Views,
-    device: torch.device,
     meta: dict[str, Any],
     *,
     world: World = ALONE,
@@ -62,8 +61,8 @@ def score_split(
     def stop() -> bool:
         return signals is not None and signals.number > 0
 
-    with Loader(VideoDataset(split, config, views), stop=stop, pin=device.type == "cuda") as loader:
-        for event in score_videos(model, loader.videos(shard), device, averaging(config, views)):
+    with Loader(VideoDataset(split, config, views), stop=stop, pin=engine.pin) as loader:
+        for event in score_videos(engine, loader.videos(shard), averaging(config, views)):
             if stop():
                 break
             mine.append(event)

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from tsmcli.config import Config, Views
-from tsmcli.core.streaming import Stream, StreamingTSM
-from tsmcli.core.tsm import normalize
+from tsmcli.core.streaming import Step, Stream
 from tsmcli.data.decode import open_reader
 from tsmcli.data.find_videos import find_videos
 from tsmcli.data.listfile import VideoRecord
@@ -23,11 +22,13 @@ from tsmcli.data.live import InOrder, Newest, Shot, at_their_time, from_reader, 
 from tsmcli.data.location import Split
 from tsmcli.data.spatial import Frame, eval_views
 from tsmcli.data.video_writer import annotated_video
-from tsmcli.engine.device import choose_device, for_inference
+from tsmcli.engine.device import choose_device
+from tsmcli.engine.inference import Choice
 from tsmcli.engine.processes import StopSignals, interrupted
 from tsmcli.engine.scores import average_views, averaging
 from tsmcli.errors import DataError
 from tsmcli.presets import Preset
+from tsmcli.recipes.engines import open_step
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.network import Opened, open_network
 
@@ -109,7 +110,8 @@ class Streamed:
 
 def stream(
     checkpoint: Path, preset: Preset | None, source: str, settings: Settings,
-    *, overrides: Sequence[str] = (), device_name: str = "auto", classes: Path | None = None,
+    *, overrides: Sequence[str] = (), device_name: str = "auto", engine: Choice | None = None,
+    classes: Path | None = None,
 ) -> Generator[Any, None, Streamed]:  # fmt: skip
     """Let a unidirectional network look at a camera, an address, or videos one after the other.
 
@@ -123,9 +125,9 @@ def stream(
     """
     opened = yield from open_network(checkpoint, preset, overrides, classes)
     device = choose_device(device_name)
-    network = for_inference(StreamingTSM(opened.model), device)
+    step, choice = yield from open_step(opened, engine or Choice(), device)
     live = settings.live or is_live(source)
-    yield Stage(f"streaming {source} through {opened.path} ({opened.name}), device {device}")
+    yield Stage(f"streaming {source} through {opened.path} ({opened.name}), device {device}, {choice}")
     yield StreamStarted(opened.class_names, live)
     shots = (shot for shot in _open(source, opened.config, settings.fps) if shot.number % settings.every == 0)
     if live and not is_live(source):
@@ -138,7 +140,7 @@ def stream(
 
         with closing(Newest(shots, settings.queue, stop) if live else InOrder(shots, stop)) as frames:
             try:
-                done = yield from _look(frames, network, opened, settings, device)
+                done = yield from _look(frames, step, opened, settings)
             except DataError:
                 if not signals.number:  # FFmpeg ends what it waits for when a signal comes
                     raise
@@ -174,19 +176,19 @@ def _frames_of(split: Split, record: VideoRecord, config: Config, fps: float) ->
 
 
 def _look(
-    frames: Newest | InOrder, network: StreamingTSM, opened: Opened, settings: Settings, device: torch.device
+    frames: Newest | InOrder, step: Step, opened: Opened, settings: Settings
 ) -> Generator[Seen | Streamed, None, Streamed]:
     test, names = opened.config.test, opened.class_names
     views = Views(crop_px=test.crop_px, resize_px=test.resize_px)
     how = averaging(opened.config, views)
-    memory = Stream(network, smooth=settings.smooth)
+    memory = Stream(step, smooth=settings.smooth)
     latencies: deque[float] = deque(maxlen=_REMEMBERED)
     start, count, seen = time.perf_counter(), 0, None
     failures: list[DataError] = []
     with annotated_video(settings.video) if settings.video else nullcontext() as video:
         for shot in _until_failure(frames, failures):
-            logits = memory.push(_prepare(shot.frame, views, device))[0]
-            probabilities = average_views(logits[None].float(), how).cpu().numpy()
+            logits = memory.push(_prepare(shot.frame, views))[0]
+            probabilities = average_views(logits[None], how).cpu().numpy()
             now, count = time.perf_counter(), count + 1
             latencies.append(now - shot.arrived)
             seen = _seen(shot, probabilities, latencies, count / (now - start), frames.dropped, memory.cache_bytes)
@@ -211,10 +213,9 @@ def _until_failure(frames: Iterable[Shot], failures: list[DataError]) -> Iterato
         failures.append(error)
 
 
-def _prepare(frame: Frame, views: Views, device: torch.device) -> torch.Tensor:
-    """A frame as the test protocol cuts it, the middle crop only: normalised [1, 3, H, W]."""
-    pixels = torch.from_numpy(eval_views([frame], 1, views)[0]).movedim(-1, 1)
-    return normalize(pixels.to(device))
+def _prepare(frame: Frame, views: Views) -> torch.Tensor:
+    """A frame as the test protocol cuts it, the middle crop only: uint8 [1, 3, H, W]."""
+    return torch.from_numpy(eval_views([frame], 1, views)[0]).movedim(-1, 1)
 
 
 def _seen(

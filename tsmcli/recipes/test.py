@@ -13,11 +13,13 @@ import torch
 from tsmcli.config import Config, Views
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.location import Places, Split, find_split
-from tsmcli.engine.device import choose_device, environment, for_inference
+from tsmcli.engine.device import choose_device, environment
+from tsmcli.engine.inference import Choice
 from tsmcli.engine.processes import ALONE, StopSignals, World
 from tsmcli.errors import Interrupted
 from tsmcli.files import write_text
 from tsmcli.presets import Preset
+from tsmcli.recipes.engines import open_engine
 from tsmcli.recipes.evaluate import LATEST, check_topk, choose_metrics
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.network import Opened, choose_protocol, open_network
@@ -36,8 +38,8 @@ class Tested:
 def test(
     checkpoint: Path, preset: Preset | None, places: Places,
     *, overrides: Sequence[str] = (), protocol: str | None = None, device_name: str = "auto",
-    out: Path | None = None, average: Literal["prob", "score"] | None = None, topk: Sequence[int] = (),
-    metrics: Sequence[str] | None = None, world: World = ALONE,
+    out: Path | None = None, average: Literal["prob", "score"] | None = None, engine: Choice | None = None,
+    topk: Sequence[int] = (), metrics: Sequence[str] | None = None, world: World = ALONE,
 ) -> Generator[Stage | ScoreEvent, None, Tested]:  # fmt: skip
     """Score every video of the validation list and save the scores.
 
@@ -48,6 +50,7 @@ def test(
         protocol: as in `choose_protocol`.
         out: an extra copy of the scores, `.npz`, `.json` or `.csv`.
         average: of views, instead of the protocol's own.
+        engine: what scores; default `auto` in fp32.
         topk, metrics: will be asked of the scores; checked before there are any.
         world: this process among those that share the test.
 
@@ -65,23 +68,27 @@ def test(
     check_topk(topk, len(classes))
     choose_metrics(metrics, multi_label=config.data.multi_label)
     split = find_split(config.data, places, "val", classes)
-    model = for_inference(opened.model, device)
-    facts = (describe(config, views, split, device), *(opened.own.notes if opened.own else ()))
+    network = yield from open_engine(opened, engine or Choice(), device, views, len(split.records))
+    facts = (
+        f"{describe(config, views, split, device)}, {network.choice}",
+        *(opened.own.notes if opened.own else ()),
+    )
     yield Stage(f"testing {opened.path} on {split.list_file}", facts)
     machine = {key: value for key, value in environment(device).items() if key not in ("command", "threads")}
     videos = {"list": str(split.list_file), "media": str(split.media)}
     meta = {**opened.describe(), "environment": machine, **videos, "class_names": classes}
-    first = results_file(opened, views, videos, places.val_list)
+    first = results_file(opened, views, videos, places.val_list, network.choice)
     files = (first, *([out] if out else []))
     of = {**meta, "config": config.model_dump(), "views": views.model_dump(), "videos": split.records,
-          "media": split.media.resolve()}  # fmt: skip
+          "media": split.media.resolve(), **network.choice.identity()}  # fmt: skip
+    meta["engine"] = network.choice.describe()
     partial = PartialScores(files[0], of, world)
     if partial.kept:
         yield Stage(f"{len(partial.kept)} of {len(split.records)} videos were scored before; going on from there")
     with StopSignals() as signals:
         try:
             results = yield from score_split(
-                model, split, config, views, device, meta, world=world, signals=signals, partial=partial
+                network, split, config, views, meta, world=world, signals=signals, partial=partial
             )
         except Interrupted as stop:
             hint = "the scores so far are kept: the same command goes on from there"
@@ -103,17 +110,21 @@ def describe(config: Config, views: Views, split: Split, device: torch.device) -
     )
 
 
-def results_file(opened: Opened, views: Views, data: Mapping[str, str], list_file: Path | None) -> Path:
+def results_file(
+    opened: Opened, views: Views, data: Mapping[str, str], list_file: Path | None, choice: Choice
+) -> Path:
     """Beside a checkpoint of a run, else in a folder of the weights' own; never in place of scores of other data.
 
     Args:
         data: what saved scores say of their videos.
         list_file: the list that was named, if one was.
+        choice: of the engine.
     """
     folder = opened.path.parent
     if not (folder / "config.yaml").exists():
         folder = Path("runs") / opened.name / f"test-{opened.sha256[:12]}"
     of_list = f"-{list_file.stem}" if list_file else ""
+    of_list += "".join(f"-{word}" for word in choice.identity().values())
     path = folder / f"scores-{opened.path.stem}-{views.name}{of_list}.npz"
     there = read_meta(path)
     if there is None or all(_absolute(there.get(key, data[key])) == _absolute(data[key]) for key in data):

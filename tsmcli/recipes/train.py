@@ -13,6 +13,7 @@ from tsmcli.core.weights import load_state
 from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.engine.checkpoint import Checkpoint, Progress, copy_checkpoint, load_weights
 from tsmcli.engine.device import seed_everything, set_determinism, use_channels_last
+from tsmcli.engine.inference import torch_engine
 from tsmcli.engine.learner import Learner, make_learner, take_step
 from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
 from tsmcli.engine.processes import ALONE, StopSignals
@@ -219,9 +220,8 @@ def _validate(
     assert plan.val is not None
     config, world, model = plan.config, plan.world, learner.trained
     world.share(list(model.buffers()))
-    results = yield from score_split(
-        model, plan.val, config, config.val, plan.device, {}, world=world, signals=signals
-    )
+    engine = torch_engine(model.eval(), plan.device)
+    results = yield from score_split(engine, plan.val, config, config.val, {}, world=world, signals=signals)
     scores, labels = results.scores, results.labels
     if results.multi_label:
         cuts = tuple(best_thresholds(to_probabilities(results).scores, labels))

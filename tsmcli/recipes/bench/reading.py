@@ -21,7 +21,7 @@ from tsmcli.data.decode import check_decoder
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Places, find_split
 from tsmcli.engine.device import choose_device, environment, for_inference
-from tsmcli.engine.scores import view_logits
+from tsmcli.engine.inference import view_logits
 from tsmcli.errors import DataError
 from tsmcli.recipes.bench.case import Case
 from tsmcli.recipes.bench.network import num_classes

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tsmcli.config import Config, Views
 from tsmcli.core.exportable import ClipNetwork, Signature, StreamNetwork, example_input
-from tsmcli.core.tsm import normalize
 from tsmcli.data.dataset import VideoDataset
 from tsmcli.data.location import Places, Split, find_split
 from tsmcli.engine.exported_file import Runner
+from tsmcli.engine.inference import as_input
 from tsmcli.errors import DataError
 
 BATCHES = (1, 2, 5)
@@ -24,26 +24,29 @@ VIDEOS = 3
 
 
 @torch.no_grad()
-def compare_clips(plain: ClipNetwork, run: Runner, size_px: int, real: Sequence[Tensor]) -> float:
-    """Largest difference of scores: of random clips, 1, 2 and 5 at a time, and of real ones.
+def compare_clips(
+    plain: ClipNetwork, run: Runner, size_px: int, real: Sequence[Tensor] = (), batches: Sequence[int] = BATCHES
+) -> float:
+    """Largest difference of scores: of random clips, so many at a time, and of real ones.
 
     Args:
         real: the views of videos, uint8 [V, T, 3, h, w].
     """
     lead = plain.model.num_segments
-    tries = [example_input([batch, lead], size_px, pixels=plain.pixels, seed=batch) for batch in BATCHES]
+    tries = [example_input([batch, lead], size_px, pixels=plain.pixels, seed=batch) for batch in batches]
     tries += [as_input(views, pixels=plain.pixels) for views in real]
     return max(relative(plain(clips), run([clips.contiguous()])[0]) for clips in tries)
 
 
 @torch.no_grad()
 def compare_streams(
-    plain: StreamNetwork, run: Runner, signature: Signature, size_px: int, real: Sequence[Tensor]
-) -> float:
+    plain: StreamNetwork, run: Runner, signature: Signature, size_px: int, real: Sequence[Tensor] = (),
+    batches: Sequence[int] = BATCHES,
+) -> float:  # fmt: skip
     """Largest difference of scores and of what is kept, frame after frame; each side goes on from its own cache."""
     sources = [
         [example_input([batch], size_px, pixels=plain.pixels, seed=step) for step in range(STEPS)]
-        for batch in BATCHES
+        for batch in batches
     ]
     for views in real:
         clip = as_input(views[:1], pixels=plain.pixels)
@@ -89,8 +92,3 @@ def real_clips(split: Split, config: Config) -> list[Tensor]:
                 views, _ = dataset.load(record, np.random.default_rng(0))
                 clips.append(torch.from_numpy(views).movedim(-1, 2))
     return clips
-
-
-def as_input(views: Tensor, *, pixels: bool) -> Tensor:
-    """Views, uint8 [V, T, 3, h, w], as a network of clips takes them; see `ClipNetwork`."""
-    return (views.movedim(2, -1) if pixels else normalize(views)).contiguous()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import tempfile
 from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,21 +18,22 @@ import torch
 from tsmcli import __version__
 from tsmcli.config import Config
 from tsmcli.core.exportable import ClipNetwork, Signature, StreamNetwork, example_input
-from tsmcli.core.inference import fold_batch_norms
+from tsmcli.core.inference import fold_batch_norms, for_single_clips
 from tsmcli.core.tsm import MEAN, STD, TSM
 from tsmcli.data.location import Places, Split, find_split
 from tsmcli.engine.checkpoint import Checkpoint, Progress, safetensors_facts
-from tsmcli.engine.exported_file import need, trace, write_onnx, write_program
+from tsmcli.engine.exported_file import Runner, need, open_file, trace, write_onnx, write_openvino, write_program
+from tsmcli.engine.sidecar import sidecar_of
 from tsmcli.engine.weight_file import write_safetensors
 from tsmcli.errors import EnvironmentProblem, UsageError
 from tsmcli.files import replacing, sha256, write_text
 from tsmcli.presets import Preset
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.export.check import compare_clips, compare_streams, find_videos_to_try, real_clips
+from tsmcli.recipes.export.check import BATCHES, compare_clips, compare_streams, find_videos_to_try, real_clips
 from tsmcli.recipes.export.quantise import Quantised, quantise
 from tsmcli.recipes.network import Opened, load_checkpoint, open_network
 
-Format = Literal["onnx", "torch-export", "safetensors"]
+Format = Literal["onnx", "openvino", "torch-export", "safetensors"]
 SAMPLING_RULES = {
     "uniform": "frame int(i * n / T + n / T / 2) of n, for i = 0 ... T - 1; a second clip: int(i * n / T)",
     "dense": "frame (start + i * (64 // T)) % n of n, for i = 0 ... T - 1; the clips' starts are the whole parts "
@@ -93,6 +96,8 @@ def export(
     check_target(target, wanted, force=force)
     if wanted.format == "onnx":
         need("onnx", "onnxscript", "onnxruntime")
+    elif wanted.format == "openvino":
+        need("openvino")
     opened = yield from open_network(checkpoint, preset, overrides, classes)
     config, names, model = opened.config, opened.class_names, opened.model
     if config.data.multi_label and (wanted.softmax or wanted.int8):
@@ -104,13 +109,13 @@ def export(
     split = find_videos_to_try(config, places)
     lists = [find_split(config.data, places, name, names) for name in ("train", "val") if wanted.int8]
     yield Stage(f"writing {opened.name} as {wanted.format} and comparing it with PyTorch")
-    quantised, sidecar = None, sidecar_of(target)
-    with replacing(target) as draft:
+    quantised, sidecar, beside = None, sidecar_of(target), weights_of(target, wanted)
+    with replacing(target) as draft, replacing(beside) if beside else nullcontext(draft) as weights:
         if wanted.format == "safetensors":
             difference, videos, signature = 0.0, 0, None
-            _write_weights(draft, opened.own or Checkpoint(opened.name, config, names, Progress(), {}), model)
+            _write_weights(draft, _as_checkpoint(opened), model)
         else:
-            difference, videos, signature = _write_network(draft, model, config, wanted, split)
+            difference, videos, signature = _write_network(draft, weights, model, config, wanted, split)
         if wanted.int8:
             yield Stage(f"quantising with {wanted.int8} training videos and testing on the validation list")
             quantised = yield from quantise(
@@ -120,7 +125,9 @@ def export(
         facts |= {"sha256": sha256(draft), "largest_difference": difference, "tolerance": wanted.tolerance,
                   "largest_difference_of": "the float32 network, before quantising" if quantised else "this file",
                   "compared_on_videos": videos, "int8": quantised and asdict(quantised)}  # fmt: skip
-        size = draft.stat().st_size
+        if beside:
+            facts["weights"] = {"file": beside.name, "sha256": sha256(weights)}
+        size = draft.stat().st_size + (weights.stat().st_size if beside else 0)
         write_text(sidecar, json.dumps(facts, indent=2) + "\n")
     listed = videos if split and signature else None
     return Exported(target, sidecar, wanted.format, size, difference, wanted.tolerance, listed, quantised)
@@ -128,7 +135,7 @@ def export(
 
 def check_target(target: Path, wanted: Wanted, *, force: bool) -> None:
     """Raise UsageError where the target exists or has no folder, or the wishes do not fit the format."""
-    for path in (target, sidecar_of(target)):
+    for path in filter(None, (target, sidecar_of(target), weights_of(target, wanted))):
         if path.is_dir() or (path.exists() and not force):
             raise UsageError(f"{path} already exists", hint="--force overwrites a file")
     if not target.parent.is_dir():
@@ -139,9 +146,9 @@ def check_target(target: Path, wanted: Wanted, *, force: bool) -> None:
         raise UsageError("--int8 is of ONNX files for clips")
 
 
-def sidecar_of(target: Path) -> Path:
-    """The description beside a file."""
-    return target.with_name(target.name + ".json")
+def weights_of(target: Path, wanted: Wanted) -> Path | None:
+    """The second file of a format that has two: OpenVINO's weights."""
+    return target.with_suffix(".bin") if wanted.format == "openvino" else None
 
 
 def check_space(target: Path, model: TSM) -> None:
@@ -149,6 +156,10 @@ def check_space(target: Path, model: TSM) -> None:
     needed, free = 3 * sum(p.nbytes for p in model.parameters()), shutil.disk_usage(target.parent).free
     if free < needed:
         raise EnvironmentProblem(f"{target.parent}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB may be needed")
+
+
+def _as_checkpoint(opened: Opened) -> Checkpoint:
+    return opened.own or Checkpoint(opened.name, opened.config, opened.class_names, Progress(), {})
 
 
 def _write_weights(draft: Path, checkpoint: Checkpoint, model: TSM) -> None:
@@ -164,26 +175,45 @@ def _write_weights(draft: Path, checkpoint: Checkpoint, model: TSM) -> None:
 
 
 def _write_network(
-    draft: Path, model: TSM, config: Config, wanted: Wanted, split: Split | None
+    draft: Path, weights: Path, model: TSM, config: Config, wanted: Wanted, split: Split | None
 ) -> tuple[float, int, Signature]:
-    """Write the network and compare it: (largest difference, number of videos, its tensors)."""
+    """Write the network and compare it: (largest difference, number of videos, its tensors).
+
+    OpenVINO's files take one clip, or one stream: so its convolutions keep their memory layout.
+    """
+    one = wanted.format == "openvino"
     kind = StreamNetwork if wanted.stream else ClipNetwork
     plain = kind(model, pixels=wanted.pixels, softmax=wanted.softmax)
-    folded = kind(fold_batch_norms(copy.deepcopy(model)), pixels=wanted.pixels, softmax=wanted.softmax)
+    ready = fold_batch_norms(copy.deepcopy(model))
+    if one and not wanted.stream:
+        for_single_clips(ready)
+    folded = kind(ready, pixels=wanted.pixels, softmax=wanted.softmax)
     size = config.test.crop_px
-    signature = folded.signature(size)
-    program = trace(folded, signature)
-    run = write_onnx(draft, program, signature) if wanted.format == "onnx" else write_program(draft, program)
+    signature, batches = folded.signature(size, 1 if one else 2), (1,) if one else BATCHES
+    if one:
+        run = _write_openvino(draft, weights, folded, signature)
+    else:
+        program = trace(folded, signature)
+        run = write_onnx(draft, program, signature) if wanted.format == "onnx" else write_program(draft, program)
     clips = real_clips(split, config) if split else []
     if isinstance(plain, StreamNetwork):
-        difference = compare_streams(plain, run, signature, size, clips)
+        difference = compare_streams(plain, run, signature, size, clips, batches)
     else:
-        difference = compare_clips(plain, run, size, clips)
+        difference = compare_clips(plain, run, size, clips, batches)
     if not difference <= wanted.tolerance:
         wrong = f"the {wanted.format} file differs from PyTorch by {difference:.2g}, more than {wanted.tolerance:g}"
         hint = "nothing was written; another version of torch or onnxruntime may help, or --tolerance"
         raise EnvironmentProblem(wrong, hint)
     return difference, len(clips), signature
+
+
+def _write_openvino(draft: Path, weights: Path, network: torch.nn.Module, signature: Signature) -> Runner:
+    with tempfile.TemporaryDirectory(dir=draft.parent, prefix=".tsm-openvino-") as folder:
+        file = write_openvino(Path(folder), network, signature)
+        run = open_file(file, "openvino")
+        file.with_suffix(".bin").replace(weights)
+        file.replace(draft)
+    return run
 
 
 def describe(opened: Opened, wanted: Wanted, signature: Signature | None) -> dict[str, Any]:
@@ -194,7 +224,11 @@ def describe(opened: Opened, wanted: Wanted, signature: Signature | None) -> dic
         "format": 1,
         "written_by": f"tsmcli {__version__}",
         "kind": f"{wanted.format}{of}",
-        "checkpoint": {"file": opened.path.name, "sha256": opened.sha256},
+        "checkpoint": {
+            "file": opened.path.name,
+            "sha256": opened.sha256,
+            "tsm": json.loads(safetensors_facts(_as_checkpoint(opened))["tsm"]),
+        },
         "preset": opened.name,
         "network": config.model.identity(),
         "class_names": names,
@@ -211,18 +245,21 @@ def describe(opened: Opened, wanted: Wanted, signature: Signature | None) -> dic
         },
         "test_protocol": None if wanted.stream else {"name": test.name, **test.model_dump()},
         "normalisation": {"inside": wanted.pixels, "mean": MEAN, "std": STD, "of": "pixels from 0 to 255"},
-        "versions": {package: version(package) for package in ("torch", "onnx", "onnxruntime") if _has(package)},
+        "versions": {
+            package: version(package) for package in ("torch", "onnx", "onnxruntime", "openvino") if _has(package)
+        },
     }
     if signature:
         layout = "[batch, T, H, W, 3]" if wanted.pixels else "[batch, T, 3, H, W]"
         facts["layout"] = layout.replace(" T,", "") if wanted.stream else layout
+        batch = 1 if wanted.format == "openvino" else "batch"
         facts["inputs"] = [
-            {"name": key, "type": str(value.dtype).removeprefix("torch."), "shape": ["batch", *value.shape[1:]]}
+            {"name": key, "type": str(value.dtype).removeprefix("torch."), "shape": [batch, *value.shape[1:]]}
             for key, value in signature.inputs.items()
         ]
         shapes = [[len(names)], *(value.shape[1:] for name, value in signature.inputs.items() if name != "frames")]
         facts["outputs"] = [
-            {"name": name, "type": "float32", "shape": ["batch", *shape]}
+            {"name": name, "type": "float32", "shape": [batch, *shape]}
             for name, shape in zip(signature.outputs, shapes if wanted.stream else shapes[:1], strict=True)
         ]
         if wanted.stream:

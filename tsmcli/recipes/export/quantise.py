@@ -16,11 +16,11 @@ from tsmcli.config import Config
 from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.data.location import Split
 from tsmcli.engine.exported_file import Runner, open_onnx
+from tsmcli.engine.inference import as_input
 from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import DataError
 from tsmcli.metrics import interval
 from tsmcli.recipes.events import Scoring
-from tsmcli.recipes.export.check import as_input
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tsmcli.data.location import Places, Split, find_split
 from tsmcli.errors import DataError, WeightsError
 from tsmcli.presets import preset_names, resolve
 from tsmcli.recipes.events import result_of
-from tsmcli.recipes.network import ReadFile, choose_config, read_weight_file
+from tsmcli.recipes.network import Opened, choose_config, opened_as, read_weight_file
 from tsmcli.results import Results
 
 
@@ -24,11 +24,19 @@ class Reopened:
         split: its records are the videos of the results, in their order.
     """
 
-    file: ReadFile
-    config: Config
+    opened: Opened
     views: Views
     split: Split
-    class_names: list[str]
+
+    @property
+    def config(self) -> Config:
+        """Of the test."""
+        return self.opened.config
+
+    @property
+    def class_names(self) -> list[str]:
+        """K names in index order."""
+        return self.opened.class_names
 
 
 def reopen(results: Results, run: Path, places: Places, overrides: Sequence[str] = ()) -> Reopened:
@@ -56,14 +64,15 @@ def reopen(results: Results, run: Path, places: Places, overrides: Sequence[str]
         if meta["preset"] not in preset_names():
             raise WeightsError(f"{checkpoint} says no network, and there is no preset {meta['preset']}")
         file = replace(file, preset=resolve(meta["preset"], overrides))
-    config, _ = choose_config(file, overrides if file.own else ())
+    config, name = choose_config(file, overrides if file.own else ())
     check_decoder(config.data)
     split = find_split(config.data, _places(places, Path(meta.get("list", ""))), "val", meta["class_names"])
     records = {record.path: record for record in split.records}
     if missing := [path for path in results.paths if path not in records]:
         raise DataError(f"{split.list_file} is not the list of the test: {missing[0]} is not in it")
     split = replace(split, records=[records[path] for path in results.paths])
-    return Reopened(file, config, Views.model_validate(meta["protocol"]), split, meta["class_names"])
+    opened = opened_as(file, config, name, meta["class_names"])
+    return Reopened(opened, Views.model_validate(meta["protocol"]), split)
 
 
 def _places(places: Places, list_file: Path) -> Places:

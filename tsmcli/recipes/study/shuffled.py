@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
-from tsmcli.engine.device import for_inference
-from tsmcli.engine.scores import VideoScored, average_views, view_logits
+from tsmcli.engine.inference import Choice, score_in_order
+from tsmcli.engine.scores import VideoScored, average_views
 from tsmcli.errors import DataError
 from tsmcli.metrics import confusion, mean_class, per_class, top_k
-from tsmcli.recipes.events import Scoring
-from tsmcli.recipes.network import load_network
+from tsmcli.recipes.engines import open_engine
+from tsmcli.recipes.events import Scoring, Stage
 from tsmcli.recipes.study.reopen import Reopened
 from tsmcli.results import Results
 
@@ -40,8 +40,8 @@ class OrderStudy:
 
 
 def study_order(
-    results: Results, test: Reopened, device: torch.device, *, max_videos: int = 0, seed: int = 0
-) -> Generator[Scoring | VideoScored | BadVideo, None, OrderStudy]:
+    results: Results, test: Reopened, wanted: Choice, device: torch.device, *, max_videos: int = 0, seed: int = 0
+) -> Generator[Stage | Scoring | VideoScored | BadVideo, None, OrderStudy]:
     """Score the videos of a test with their frames shuffled and reversed; yields an event a video.
 
     Frames are reordered within each clip; all views of a video have the same random order, drawn from (seed,
@@ -59,19 +59,17 @@ def study_order(
     if 0 < max_videos < count:
         rows = np.sort(np.random.default_rng(seed).choice(count, max_videos, replace=False))
     split = replace(test.split, records=[test.split.records[row] for row in rows])
-    model = for_inference(load_network(test.file, test.config, len(test.class_names)), device)
+    engine = yield from open_engine(test.opened, wanted, device, test.views, 2 * len(rows))
     yield Scoring("shuffled, reversed", len(rows))
     scored: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-    with Loader(VideoDataset(split, test.config, test.views)) as loader:
+    with Loader(VideoDataset(split, test.config, test.views), pin=engine.pin) as loader:
         for batch in loader.videos(range(len(rows))):
             yield from batch.bad
             for number, video in zip(batch.numbers.tolist(), batch.views, strict=True):  # video [V, T, 3, h, w]
                 frames = np.arange(video.shape[1])
                 shuffled = np.random.default_rng([seed, int(rows[number])]).permutation(frames)
-                both = [
-                    average_views(view_logits(model, video[:, torch.from_numpy(order)], device), test.views.average)
-                    for order in (shuffled, frames[::-1].copy())
-                ]
+                orders = ((order, video[:, torch.from_numpy(order)]) for order in (shuffled, frames[::-1].copy()))
+                both = [average_views(logits, test.views.average) for _, logits in score_in_order(engine, orders)]
                 scored[number] = (both[0].numpy(), both[1].numpy())
                 yield VideoScored(number, both[1])
     if not scored:

@@ -13,6 +13,7 @@ from tsmcli.config import Config
 from tsmcli.data.dataset import BadVideo
 from tsmcli.data.location import Places
 from tsmcli.engine.device import choose_device
+from tsmcli.engine.inference import Choice
 from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import DataError, WeightsError
 from tsmcli.files import sha256
@@ -89,6 +90,7 @@ def study(
     max_videos: int = 0,
     compare_log: Path | None = None,
     device_name: str = "auto",
+    engine: Choice | None = None,
     seed: int = 0,
 ) -> Generator[StudyEvent, None, Study]:
     """Look into the newest test of a run; where there is none, its best checkpoint is tested first.
@@ -113,7 +115,9 @@ def study(
     file = scores or next(iter(_score_files(run)), None)
     if file is None:
         places = replace(places, val_list=places.val_list or list_of_fold(run))
-        tested = yield from test(_checkpoints(run)[0], None, places, overrides=overrides, device_name=device_name)
+        tested = yield from test(
+            _checkpoints(run)[0], None, places, overrides=overrides, device_name=device_name, engine=engine
+        )
         file = tested.files[0]
     found = replace(read_study(run, file), other=other)
     if scores:
@@ -126,7 +130,10 @@ def study(
         found.worst.extend(worst_classes(found.results, found.classes, reopened))
         found.confused.extend(confused_pairs(found.results, found.matrix, reopened, found.worst))
         if order:
-            studied = yield from study_order(found.results, reopened, device, max_videos=max_videos, seed=seed)
+            wanted = engine or Choice()
+            studied = yield from study_order(
+                found.results, reopened, wanted, device, max_videos=max_videos, seed=seed
+            )
             found = replace(found, order=studied)
     except (DataError, WeightsError) as error:
         what = "Clips and the order" if not found.worst and not found.confused else "The order"

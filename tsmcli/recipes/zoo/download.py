@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from tsmcli.engine import fetch as fetching
 from tsmcli.engine.fetch import Fetched, FetchEvent, Remote, Waiting, is_whole
 from tsmcli.errors import EnvironmentProblem, UsageError, WeightsError
+from tsmcli.files import cache_home
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.zoo.unpack import unpack
 from tsmcli.zoo import Extra, Model
@@ -40,11 +41,10 @@ class Supply:
 
 
 def cache_folder() -> Path:
-    """$TSM_ZOO, else `tsm/zoo` in $XDG_CACHE_HOME, else in `~/.cache`."""
+    """$TSM_ZOO, else `zoo` in `cache_home()`."""
     if told := os.environ.get("TSM_ZOO"):
         return Path(told).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tsm" / "zoo"
+    return cache_home() / "zoo"
 
 
 def mirror_url(word: str) -> str:

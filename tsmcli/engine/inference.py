@@ -1,0 +1,187 @@
+"""Networks made ready to score views: by PyTorch, OpenVINO or onnxruntime, in one of four number formats."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from tsmcli.core.tsm import TSM, normalize
+from tsmcli.engine.device import choose_precision
+from tsmcli.engine.exported_file import Runner, need
+from tsmcli.errors import EnvironmentProblem, is_out_of_memory
+
+EngineName = Literal["auto", "torch", "openvino", "onnxruntime"]
+Numbers = Literal["fp32", "bf16", "fp16", "int8"]
+Tag = TypeVar("Tag")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine, and the number format that it computes in; `auto` while it is not chosen."""
+
+    engine: EngineName = "auto"
+    precision: Numbers = "fp32"
+
+    def describe(self) -> dict[str, str]:
+        """What is stored with scores."""
+        return {"name": self.engine, "version": version(self.engine), "precision": self.precision}
+
+    def identity(self) -> dict[str, str]:
+        """What scores depend on: the number format; all engines give the same in fp32."""
+        return {} if self.precision == "fp32" else {"precision": self.precision}
+
+    def __str__(self) -> str:
+        """`openvino 2026.4.1, fp32`."""
+        return f"{self.engine} {version(self.engine).partition('-')[0]}, {self.precision}"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A network made ready.
+
+    Attributes:
+        run: uint8 views [V, T, 3, h, w] -> float32 [V, ...] on the CPU: logits, or features.
+        at_once: how many calls at a time keep the device busy, each of one view.
+        pin: whether views should lie in memory that a GPU reads directly.
+    """
+
+    choice: Choice
+    run: Callable[[Tensor], Tensor]
+    at_once: int = 1
+    pin: bool = False
+
+
+def torch_engine(
+    model: TSM, device: torch.device, precision: Numbers = "fp32", *, features: bool = False
+) -> Engine:
+    """PyTorch with a network as it is; `for_inference` makes it fast.
+
+    Args:
+        features: give what the classifier gets, [V, T, C], instead of logits [V, K].
+    """
+    network, dtype = model.frame_features if features else model, next(model.parameters()).dtype
+    choice, pin = Choice("torch", precision), device.type == "cuda"
+
+    def score(views: Tensor) -> Tensor:
+        return view_logits(network, views, device, dtype, all_at_once=device.type != "cpu")
+
+    return Engine(choice, score, pin=pin)
+
+
+def file_engine(run: Runner, choice: Choice, *, pixels: bool = True, probabilities: bool = False) -> Engine:
+    """An opened file of a network of clips; its probabilities become logits, of which they are the softmax."""
+
+    def score(views: Tensor) -> Tensor:
+        outputs = [run([as_input(view, pixels=pixels)])[0] for view in views.split(1)]
+        return torch.cat([scores.log() if probabilities else scores for scores in outputs]).float()
+
+    return Engine(choice, score, run.at_once)
+
+
+def as_input(views: Tensor, *, pixels: bool) -> Tensor:
+    """Views, uint8 [V, T, 3, h, w], as an exported network of clips takes them; see `ClipNetwork`."""
+    return (views.movedim(2, -1) if pixels else normalize(views)).contiguous()
+
+
+def score_in_order(engine: Engine, items: Iterable[tuple[Tag, Tensor]]) -> Iterator[tuple[Tag, Tensor]]:
+    """What an engine says of views [V, T, 3, h, w], several at a time where that keeps the device busy.
+
+    The next views are taken from `items` while the engine works; the results come in the order of the items.
+    """
+    if engine.at_once == 1:
+        for tag, views in items:
+            yield tag, engine.run(views)
+        return
+    pool = ThreadPoolExecutor(engine.at_once)
+    waiting: deque[tuple[Tag, list[Future[Tensor]]]] = deque()
+    try:
+        for tag, views in items:
+            waiting.append((tag, [pool.submit(engine.run, view) for view in views.split(1)]))
+            while len(waiting) > engine.at_once:
+                first, parts = waiting.popleft()
+                yield first, torch.cat([part.result() for part in parts])
+        for first, parts in waiting:
+            yield first, torch.cat([part.result() for part in parts])
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@torch.inference_mode()
+def view_logits(
+    model: Callable[[Tensor], Tensor],
+    views: Tensor,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    *,
+    all_at_once: bool = False,
+) -> Tensor:
+    """Logits [V, K] on the CPU of uint8 views [V, T, 3, h, w], by PyTorch with weights of a number format.
+
+    One by one, or all together where that is faster, as on a GPU; then as many as fit into its memory.
+    """
+    at_once = len(views) if all_at_once else 1
+    while True:
+        try:
+            chunks = (normalize(chunk.to(device, non_blocking=True)).to(dtype) for chunk in views.split(at_once))
+            return torch.cat([model(chunk).float().cpu() for chunk in chunks])
+        except RuntimeError as error:
+            if at_once == 1 or not is_out_of_memory(error):
+                raise
+            at_once = -(-at_once // 2)
+
+
+ABLE: dict[Numbers, tuple[EngineName, ...]] = {
+    "fp32": ("torch", "openvino", "onnxruntime"), "bf16": ("torch", "openvino"), "int8": ("onnxruntime",),
+}  # fmt: skip
+"""What computes in a number format on a CPU."""
+
+
+def choose_engine(wanted: Choice, device: torch.device) -> Choice:
+    """What computes in a number format on a device; `auto` stays in fp32 on a CPU: the work decides.
+
+    Raises:
+        EnvironmentProblem: nothing does, or not the engine that is asked for, or it is not installed.
+    """
+    engine, precision = wanted.engine, wanted.precision
+    if device.type != "cpu" and (precision == "int8" or engine not in ("auto", "torch")):
+        what = "int8" if precision == "int8" else engine
+        raise EnvironmentProblem(f"{what} runs on a CPU, not on {device}", hint="--device cpu")
+    if precision != "int8":
+        choose_precision(precision, device)
+    if device.type != "cpu":
+        return Choice("torch", precision)
+    if engine == "auto" and precision == "bf16":
+        engine = "openvino" if installed("openvino") and openvino_has_bf16() else "torch"
+    elif engine == "auto" and precision == "int8":
+        engine = "onnxruntime"
+    if engine != "auto" and engine not in ABLE[precision]:
+        hint = f"--engine {' or '.join(ABLE[precision])}"
+        raise EnvironmentProblem(f"{engine} does not compute in {precision} here", hint)
+    if engine == "onnxruntime":
+        need("onnx", "onnxscript", "onnxruntime")
+    elif engine == "openvino":
+        need("openvino")
+        if precision == "bf16" and not openvino_has_bf16():
+            hint = "--engine torch, or --precision fp32"
+            raise EnvironmentProblem("OpenVINO has no bf16 on this processor", hint)
+    return Choice(engine, precision)
+
+
+def installed(package: str) -> bool:
+    """Whether a package is there, without loading it."""
+    return find_spec(package) is not None
+
+
+def openvino_has_bf16() -> bool:
+    """Whether OpenVINO multiplies in bf16 on this processor; it would take fp32 instead without a word."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
