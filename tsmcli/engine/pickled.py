@@ -85,7 +85,7 @@ def _from_zip(file: BinaryIO, path: Path) -> tuple[Any, set[str]]:
     """Since torch 1.6: a pickle, and the numbers of each storage as a record of their own."""
     with zipfile.ZipFile(path) as archive:
         records = {record.filename: record for record in archive.infolist()}
-    root = min(records).split("/")[0]
+    root = next(name for name in records if name.endswith("/data.pkl")).removesuffix("/data.pkl")
     if f"{root}/constants.pkl" in records:
         raise WeightsError(f"{path}: a program of TorchScript, not weights", hint="torch.jit.load runs it")
     if sum(record.file_size for record in records.values()) > path.stat().st_size:
@@ -130,7 +130,7 @@ def _from_old(file: BinaryIO, path: Path) -> tuple[Any, set[str]]:
 
 def _read_numbers(file: BinaryIO, flat: Tensor) -> None:
     if flat.numel() and file.readinto(flat.view(torch.uint8).numpy().data) != flat.nbytes:  # type: ignore[attr-defined]
-        raise EOFError("it is cut off")
+        raise OSError("it is cut off, nothing was loaded")
 
 
 class _Reader(pickle._Unpickler):

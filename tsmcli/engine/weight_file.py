@@ -47,10 +47,10 @@ def read_file(path: Path | str) -> dict[str, Any]:
         tree = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
     except WeightsError:
         raise
-    except Exception as error:  # torch's unpickler raises nearly anything on bytes that are no checkpoint
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if isinstance(error, pickle.UnpicklingError | LookupError):
-            reason = "no file of weights"
+    except Exception as error:  # reading a pickle raises nearly anything on bytes that are no checkpoint
+        reason = "no file of weights"
+        if isinstance(error, OSError | RuntimeError | zipfile.BadZipFile | safetensors.SafetensorError):
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(tree, dict):
         kind = tree.name if isinstance(tree, Inert) else type(tree).__name__
