@@ -83,8 +83,8 @@ def write(path: Path, meta: bytes, *, new: bool) -> None:
             ):
                 file.writestr(f"archive/{name}", data)
     else:
-        start = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {})]
-        path.write_bytes(b"".join([*start, body, pickle.dumps(["0"], 2), struct.pack("<q", 7), numbers]))
+        start = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
+        path.write_bytes(b"".join([start, body, pickle.dumps(["0"], 2), struct.pack("<q", 7), numbers]))
 
 
 TRAP = """
@@ -172,6 +172,10 @@ HARMLESS = {
     "runstring": call("numpy.testing._private.utils", "runstring", CODE, b"}"),
     "methodcaller": call("operator", "methodcaller", text("system"), TOUCH) + group(TRAPPED) + CALL,
     "copyreg": call("copyreg", "_reconstructor", TRAPPED, named("__builtin__", "object"), b"N"),
+    "tensor of its own size": call("torch", "FloatTensor", whole(1 << 36)),
+    "sparse tensor": call("torch._utils", "_rebuild_sparse_tensor", TRAPPED, group(TRAPPED, TRAPPED, TRAPPED)),
+    "tensor of a later form": call("torch._utils", "_rebuild_tensor_v3", stored(), whole(0), group(whole(1 << 33)),
+                                   group(whole(1)), b"\x89", b"N", named("torch", "float32")),
     "tensor of a trap": call("torch._tensor", "_rebuild_from_type_v2", TRAPPED, TRAPPED, b")", b"}"),
     "numbers of a trap": tensor(stored(kind=TRAPPED)),
     "layer with its source": group(text("module"), TRAPPED, text("/trap.py"), text("source")) + b"Q",
@@ -280,6 +284,12 @@ def test_a_training_checkpoint_of_mmengine() -> None:
     assert log.name == "mmengine.logging.history_buffer.HistoryBuffer"
 
 
+def test_constants_of_mmaction_are_no_weights(tmp_path: Path) -> None:
+    mean = {"data_preprocessor.mean": torch.zeros(3, 1, 1), "data_preprocessor.std": torch.ones(3, 1, 1)}
+    torch.save({"state_dict": {**mean, "w": NUMBERS}}, tmp_path / "x.pth")
+    assert [*read_weights(tmp_path / "x.pth")] == ["w"]
+
+
 @pytest.mark.parametrize("new", [True, False])
 def test_a_whole_network_is_refused_with_what_to_do(tmp_path: Path, new: bool) -> None:
     path, network = tmp_path / "x.pth", nn.Sequential(nn.Linear(2, 3))
@@ -291,7 +301,7 @@ def test_a_whole_network_is_refused_with_what_to_do(tmp_path: Path, new: bool) -
             read_weights(path)
         assert "torch.save(model.state_dict()" in caught.value.hint
     torch.save({"state_dict": network.state_dict(), "ema": network}, path, _use_new_zipfile_serialization=new)
-    assert torch.equal(read_weights(path)["0.weight"], network[0].weight)
+    assert torch.equal(read_weights(path)["0.weight"], network.state_dict()["0.weight"])
 
 
 def test_a_program_of_torchscript_is_refused(tmp_path: Path) -> None:

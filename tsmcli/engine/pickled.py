@@ -42,7 +42,7 @@ _KINDS = {
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
     "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128,
 }  # fmt: skip
-_TOO_MANY = "damaged, nothing was loaded: it claims more numbers than it holds, or others"
+TOO_MANY = "damaged, nothing was loaded: it claims more numbers than it holds, or others"
 _MAGIC = 0x1950A86A20F9469CFC6C
 """The first value in a file of torch before 1.6, which is no ZIP."""
 
@@ -65,8 +65,8 @@ class Inert:
         """Drop them."""
 
 
-def read_pickled(path: Path) -> tuple[Any, set[str]]:
-    """What was saved, and the names in it that became inert.
+def read_pickled(path: Path) -> Any:
+    """What was saved; a tensor of a rare kind, such as a sparse one, is there without its numbers.
 
     Raises:
         WeightsError: it wants to run code, claims what it does not hold, or is a program of TorchScript.
@@ -81,15 +81,13 @@ def read_pickled(path: Path) -> tuple[Any, set[str]]:
         return _from_old(file, path)
 
 
-def _from_zip(file: BinaryIO, path: Path) -> tuple[Any, set[str]]:
+def _from_zip(file: BinaryIO, path: Path) -> Any:
     """Since torch 1.6: a pickle, and the numbers of each storage as a record of their own."""
     with zipfile.ZipFile(path) as archive:
         records = {record.filename: record for record in archive.infolist()}
     root = next(name for name in records if name.endswith("/data.pkl")).removesuffix("/data.pkl")
     if f"{root}/constants.pkl" in records:
         raise WeightsError(f"{path}: a program of TorchScript, not weights", hint="torch.jit.load runs it")
-    if sum(record.file_size for record in records.values()) > path.stat().st_size:
-        raise WeightsError(f"{path}: {_TOO_MANY}")  # compressed, or one inside the other; torch writes neither
 
     def find(name: str) -> int:
         record = records[f"{root}/{name}"]
@@ -99,18 +97,17 @@ def _from_zip(file: BinaryIO, path: Path) -> tuple[Any, set[str]]:
 
     def fill(key: str, flat: Tensor) -> None:
         if find(f"data/{key}") != flat.nbytes:
-            raise WeightsError(f"{path}: {_TOO_MANY}")
+            raise WeightsError(f"{path}: {TOO_MANY}")
         _read_numbers(file, flat)
         if swapped:
             numbers = flat.view(torch.uint8).view(-1, flat.itemsize)
             numbers.copy_(numbers.flip(1))
 
     swapped = f"{root}/byteorder" in records and file.read(find("byteorder")).decode() != sys.byteorder
-    reader = _Reader(io.BytesIO(file.read(find("data.pkl"))), path, fill)
-    return reader.load(), reader.inert
+    return _Reader(io.BytesIO(file.read(find("data.pkl"))), path, fill).load()
 
 
-def _from_old(file: BinaryIO, path: Path) -> tuple[Any, set[str]]:
+def _from_old(file: BinaryIO, path: Path) -> Any:
     """Before torch 1.6: pickles of a mark, a version, the machine, the object and the names of the storages."""
     if _Reader(file, path).load() != _MAGIC:
         raise pickle.UnpicklingError("no file of torch")
@@ -119,13 +116,13 @@ def _from_old(file: BinaryIO, path: Path) -> tuple[Any, set[str]]:
     reader = _Reader(file, path)
     tree, names = reader.load(), _Reader(file, path).load()
     if not all(isinstance(name, str) for name in names) or sorted(names) != sorted(reader.storages):
-        raise WeightsError(f"{path}: {_TOO_MANY}")
+        raise WeightsError(f"{path}: {TOO_MANY}")
     for name in names:
         flat = reader.storages[name]
         if int.from_bytes(file.read(8), "little") != flat.numel():
-            raise WeightsError(f"{path}: {_TOO_MANY}")
+            raise WeightsError(f"{path}: {TOO_MANY}")
         _read_numbers(file, flat)
-    return tree, reader.inert
+    return tree
 
 
 def _read_numbers(file: BinaryIO, flat: Tensor) -> None:
@@ -142,7 +139,7 @@ class _Reader(pickle._Unpickler):
 
     def __init__(self, file: Any, path: Path, fill: Callable[[str, Tensor], None] = lambda *_: None) -> None:
         super().__init__(file, encoding="utf-8")
-        self.path, self.fill, self.inert = path, fill, set[str]()
+        self.path, self.fill = path, fill
         self.left = path.stat().st_size
         self.storages: dict[str, Tensor] = {}
         self.known: dict[str, Any] = {
@@ -171,7 +168,6 @@ class _Reader(pickle._Unpickler):
                 "nothing was loaded",
                 hint="get the file from its publisher: tsm zoo download fetches and verifies published ones",
             )
-        self.inert.add(whole)
         return Inert(whole)
 
     def call(self) -> None:
@@ -179,7 +175,8 @@ class _Reader(pickle._Unpickler):
         arguments = self.stack.pop()
         function = self.stack[-1]
         if isinstance(function, Inert):
-            self.stack[-1] = Inert(function.name)
+            rare = function.name.startswith(("torch._utils._rebuild", "torch._tensor._rebuild"))
+            self.stack[-1] = _rare() if rare else Inert(function.name)
         elif any(function is ours for ours in self.known.values()):
             self.stack[-1] = function(*arguments)
         else:
@@ -218,7 +215,7 @@ class _Reader(pickle._Unpickler):
             if key not in self.storages:
                 self.left -= count * dtype.itemsize
                 if count < 0 or self.left < 0:
-                    raise WeightsError(f"{self.path}: {_TOO_MANY}")
+                    raise WeightsError(f"{self.path}: {TOO_MANY}")
                 self.storages[key] = torch.empty(count, dtype=dtype)
                 self.fill(key, self.storages[key])
             start = view[0][1] if view and view[0] else 0  # torch before 0.4 stored parts of a storage
@@ -229,12 +226,11 @@ class _Reader(pickle._Unpickler):
     def tensor(self, flat: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *more: Any) -> Any:
         """`_rebuild_tensor_v2`: a view into the numbers of a storage; gradients and hooks are dropped."""
         if not isinstance(flat, Tensor) or any(more[2:]):  # of a rare kind, or of a complex number conjugated
-            self.inert.add("torch.Tensor")
-            return Inert("torch.Tensor")
+            return _rare()
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         inside = math.prod(size) == 0 or last < flat.numel()
         if min((offset, *size, *stride)) < 0 or not inside or math.prod(size) > 1 << 40 or len(size) > 8:
-            raise WeightsError(f"{self.path}: {_TOO_MANY}")
+            raise WeightsError(f"{self.path}: {TOO_MANY}")
         return flat.as_strided(size, stride, flat.storage_offset() + offset)
 
     dispatch: ClassVar[dict[int, Any]] = {op[0]: pickle._Unpickler.dispatch[op[0]] for op in (
@@ -247,6 +243,11 @@ class _Reader(pickle._Unpickler):
         pickle.REDUCE[0]: call, pickle.NEWOBJ[0]: call, pickle.BUILD[0]: build, pickle.SETITEM[0]: set_item,
         pickle.SETITEMS[0]: set_items, pickle.BINPERSID[0]: storage,
     }  # fmt: skip
+
+
+def _rare() -> Tensor:
+    """Stands for a tensor that is no weight, so that it is refused by its name and not missed."""
+    return torch.empty(0, device="meta")
 
 
 def _put(target: Any, items: Iterable[tuple[Any, Any]]) -> None:

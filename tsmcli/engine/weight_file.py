@@ -6,11 +6,8 @@ if `write_safetensors` wrote them. In others, a changed number is noticed only i
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import pickle
-import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -22,13 +19,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tsmcli.engine.pickled import Inert, read_pickled
+from tsmcli.engine.pickled import TOO_MANY, Inert, read_pickled
 from tsmcli.errors import WeightsError
 from tsmcli.files import replacing, write_bytes
 
 _DAMAGED = "damaged, nothing was loaded"
 _AGAIN = "copy or fetch the file again"
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_CONSTANTS = "data_preprocessor."
+"""MMAction2 1.x may keep the mean and deviation of its normalisation among the weights."""
 _COUNTS = {*_FLOATS, torch.int32, torch.int64}
 
 
@@ -68,7 +67,11 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
 def weights_of(tree: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict in a saved dictionary: below `state_dict` or `model`, or the dictionary itself."""
     state = next((tree[key] for key in ("state_dict", "model") if isinstance(tree.get(key), Mapping)), tree)
-    return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    return {
+        key: value
+        for key, value in state.items()
+        if isinstance(key, str) and isinstance(value, Tensor) and not key.startswith(_CONSTANTS)
+    }
 
 
 def check_weights(state: Mapping[str, Any], where: Path | str) -> None:
@@ -82,7 +85,9 @@ def check_weights(state: Mapping[str, Any], where: Path | str) -> None:
             raise WeightsError(f"{where}: {name} is of type {kind}; weights are floating-point numbers")
         ordinary = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_nested)
         if not ordinary or tensor.nbytes > max(1 << 31, tensor.untyped_storage().nbytes()):  # a lie
-            raise WeightsError(f"{where}: {name} is no ordinary tensor: sparse, nested or without its numbers")
+            raise WeightsError(
+                f"{where}: {name} is no ordinary tensor: sparse, quantised, nested or without its numbers"
+            )
         if not torch.isfinite(tensor).all():
             raise WeightsError(
                 f"{where}: {name} holds NaN or infinity; scores would mean nothing",
@@ -149,11 +154,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 def _read_torch(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         _check_records(path)
-    tree, inert = read_pickled(path)
-    if any(name.startswith("torch.") for name in inert):  # sparse tensors and such, to be refused by what they are
-        with contextlib.suppress(pickle.UnpicklingError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about forms of pickle, of which an error follows
-            return torch.load(path, map_location="cpu", weights_only=True)
+    tree = read_pickled(path)
     found = tree.values() if isinstance(tree, dict) else [tree]
     whole = next((thing for thing in found if isinstance(thing, Inert) and thing.network), None)
     if whole and not (isinstance(tree, dict) and weights_of(tree)):
@@ -167,6 +168,8 @@ def _read_torch(path: Path) -> Any:
 def _check_records(path: Path) -> None:
     """Compare the checksums in a file of torch, which torch does not; takes about 0.3 s for 1 GB."""
     with zipfile.ZipFile(path) as file:
+        if sum(record.file_size for record in file.infolist()) > path.stat().st_size:
+            raise WeightsError(f"{path}: {TOO_MANY}")  # compressed, or one inside another; torch writes neither
         summed = any(record.CRC for record in file.infolist())  # torch can write a file without them
         if summed and (record := file.testzip()):
             raise WeightsError(f"{path}: {_DAMAGED}: its record {record} is not as it was written", hint=_AGAIN)
