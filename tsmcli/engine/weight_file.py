@@ -166,7 +166,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def _check_records(path: Path) -> None:
-    """Compare the checksums in a file of torch, which torch does not; takes about 0.3 s for 1 GB."""
+    """Compare the checksums in a file of torch; takes about 0.3 s for 1 GB."""
     with zipfile.ZipFile(path) as file:
         if sum(record.file_size for record in file.infolist()) > path.stat().st_size:
             raise WeightsError(f"{path}: {TOO_MANY}")  # compressed, or one inside another; torch writes neither
