@@ -12,7 +12,7 @@ from torch import Tensor
 from tsmcli.catalog import CATALOG
 from tsmcli.config import ModelConfig
 from tsmcli.core.layouts import LAYOUTS, Layout, layout_names
-from tsmcli.core.recognise import recognise
+from tsmcli.core.recognise import recognise, strip_prefix
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import export_state, load_state, match_state, mit_class_order
 from tsmcli.errors import WeightsError
@@ -47,12 +47,33 @@ def test_round_trip_is_bit_identical(name: str, layout: Layout) -> None:
         assert report.layout == layout
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
-def test_prefixes_of_data_parallel_and_compiled_networks_are_dropped(prefix: str) -> None:
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+        "model.",
+        "model._orig_mod.",
+        "module.model.module.",
+    ],
+)
+def test_prefixes_of_data_parallel_compiled_and_lightning_networks_are_dropped(prefix: str) -> None:
     model = fresh("r18")
     state = {f"{prefix}{key}": value for key, value in export_state(model, "mit").items()}
     assert load_state(build_model(CONFIGS["r18"], 6), state).complete
     assert str(recognise(state)) == "a ResNet-18, 6 classes"
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_no_layout_has_names_that_look_like_prefixes(name: str) -> None:
+    with torch.device("meta"):
+        model = TSM(CONFIGS[name], 6)
+    for layout in LAYOUTS:
+        state = export_state(model, layout)
+        assert [*strip_prefix(state)] == [*state]
+        assert not any(word in f".{key}" for key in state for word in (".module.", "._orig_mod.", ".model."))
 
 
 def test_authors_extra_bias_is_folded_exactly() -> None:

@@ -68,8 +68,11 @@ class Recognised:
 
 
 def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the prefixes that data-parallel training (`module.`) and torch.compile (`_orig_mod.`) add to names."""
-    for prefix in ("module.", "_orig_mod."):
+    """Drop what data-parallel training (`module.`), torch.compile (`_orig_mod.`) and Lightning (`model.`) prepend.
+
+    It is dropped only where all names begin with it, in any order and number.
+    """
+    for prefix in ("module.", "_orig_mod.", "model."):
         if state and all(key.startswith(prefix) for key in state):
             return strip_prefix({key.removeprefix(prefix): value for key, value in state.items()})
     return dict(state)

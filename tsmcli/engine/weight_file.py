@@ -1,4 +1,4 @@
-"""Read and write files of weights: PyTorch's, whose code is never run, and safetensors.
+"""Read and write files of weights: PyTorch's, whose code is never run (see `pickled`), and safetensors.
 
 Damage is found by checksums: PyTorch's files hold one for each record since torch 1.6, safetensors files one in all
 if `write_safetensors` wrote them. In others, a changed number is noticed only if it is infinite or NaN.
@@ -6,31 +6,28 @@ if `write_safetensors` wrote them. In others, a changed number is noticed only i
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import pickle
-import re
-import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from tsmcli.engine.pickled import TOO_MANY, Inert, read_pickled
 from tsmcli.errors import WeightsError
 from tsmcli.files import replacing, write_bytes
 
-_FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")
 _DAMAGED = "damaged, nothing was loaded"
 _AGAIN = "copy or fetch the file again"
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_CONSTANTS = "data_preprocessor."
+"""MMAction2 1.x may keep the mean and deviation of its normalisation among the weights."""
 _COUNTS = {*_FLOATS, torch.int32, torch.int64}
 
 
@@ -49,20 +46,14 @@ def read_file(path: Path | str) -> dict[str, Any]:
         tree = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
     except WeightsError:
         raise
-    except Exception as error:  # torch's unpickler raises nearly anything on bytes that are no checkpoint
-        if isinstance(error, pickle.UnpicklingError) and (named := _FORBIDDEN.search(str(error))):
-            raise WeightsError(
-                f"{path}: wants {named[1]}, which weights do not need and which could run code; nothing was loaded",
-                hint="get the file from its publisher: tsm zoo download fetches and verifies published ones",
-            ) from None
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if isinstance(error, pickle.UnpicklingError | LookupError):  # torch's message advises to run the file
-            reason = "no file of weights"
-        elif "PytorchStreamReader" in reason:
-            reason = _DAMAGED
+    except Exception as error:  # reading a pickle raises nearly anything on bytes that are no checkpoint
+        reason = "no file of weights"
+        if isinstance(error, OSError | RuntimeError | zipfile.BadZipFile | safetensors.SafetensorError):
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(tree, dict):
-        raise WeightsError(f"{path}: holds a {type(tree).__name__}, not a checkpoint")
+        kind = tree.name if isinstance(tree, Inert) else type(tree).__name__
+        raise WeightsError(f"{path}: holds a {kind}, not a checkpoint")
     return tree
 
 
@@ -76,7 +67,11 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
 def weights_of(tree: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict in a saved dictionary: below `state_dict` or `model`, or the dictionary itself."""
     state = next((tree[key] for key in ("state_dict", "model") if isinstance(tree.get(key), Mapping)), tree)
-    return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    return {
+        key: value
+        for key, value in state.items()
+        if isinstance(key, str) and isinstance(value, Tensor) and not key.startswith(_CONSTANTS)
+    }
 
 
 def check_weights(state: Mapping[str, Any], where: Path | str) -> None:
@@ -90,7 +85,9 @@ def check_weights(state: Mapping[str, Any], where: Path | str) -> None:
             raise WeightsError(f"{where}: {name} is of type {kind}; weights are floating-point numbers")
         ordinary = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_nested)
         if not ordinary or tensor.nbytes > max(1 << 31, tensor.untyped_storage().nbytes()):  # a lie
-            raise WeightsError(f"{where}: {name} is no ordinary tensor: sparse, nested or without its numbers")
+            raise WeightsError(
+                f"{where}: {name} is no ordinary tensor: sparse, quantised, nested or without its numbers"
+            )
         if not torch.isfinite(tensor).all():
             raise WeightsError(
                 f"{where}: {name} holds NaN or infinity; scores would mean nothing",
@@ -157,45 +154,22 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 def _read_torch(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         _check_records(path)
-    allow = getattr(torch.serialization, "safe_globals", None)  # torch 2.4 has none: numbers of numpy are refused
-    with allow(_NUMPY) if allow else contextlib.nullcontext(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about forms of pickle, of which an error follows
-        return torch.load(path, map_location="cpu", weights_only=True)
+    tree = read_pickled(path)
+    found = tree.values() if isinstance(tree, dict) else [tree]
+    whole = next((thing for thing in found if isinstance(thing, Inert) and thing.network), None)
+    if whole and not (isinstance(tree, dict) and weights_of(tree)):
+        raise WeightsError(
+            f"{path}: a whole network, pickled with its code ({whole.name}); code in files is never run",
+            hint="where its code is installed, save its weights: torch.save(model.state_dict(), 'weights.pth')",
+        )
+    return tree
 
 
 def _check_records(path: Path) -> None:
-    """Compare the checksums in a file of torch, which torch does not; takes about 0.3 s for 1 GB."""
+    """Compare the checksums in a file of torch; takes about 0.3 s for 1 GB."""
     with zipfile.ZipFile(path) as file:
+        if sum(record.file_size for record in file.infolist()) > path.stat().st_size:
+            raise WeightsError(f"{path}: {TOO_MANY}")  # compressed, or one inside another; torch writes neither
         summed = any(record.CRC for record in file.infolist())  # torch can write a file without them
         if summed and (record := file.testzip()):
             raise WeightsError(f"{path}: {_DAMAGED}: its record {record} is not as it was written", hint=_AGAIN)
-
-
-class _NumpyType:
-    """Stands in for numpy.dtype while a checkpoint is read: plain numbers only."""
-
-    def __init__(self, code: str, *_: object) -> None:
-        if not re.fullmatch(r"[fiub]\d", code):
-            raise ValueError(f"a number of type {code}")
-        self.type = np.dtype(code)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.type = self.type.newbyteorder(state[1])
-
-
-def _named(thing: Any, module: str, name: str) -> Any:
-    thing.__module__, thing.__name__, thing.__qualname__ = module, name, name
-    return thing
-
-
-def _number(module: str) -> Any:
-    def scalar(kind: _NumpyType, data: bytes) -> Any:
-        return np.frombuffer(data, kind.type)[0].item()
-
-    return _named(scalar, module, "scalar")
-
-
-_NUMPY = [
-    _named(_NumpyType, "numpy", "dtype"), _number("numpy.core.multiarray"), _number("numpy._core.multiarray")
-]  # fmt: skip
-"""MMAction2's files may hold the best accuracy as a number of numpy; these read it, never numpy's own code."""
