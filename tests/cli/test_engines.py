@@ -6,6 +6,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from support import tsm
 
 from tsmcli.core.tsm import build_model
-from tsmcli.engine import exported_file, inference
+from tsmcli.engine import exported_file, inference, packages
 from tsmcli.engine.checkpoint import Checkpoint, Progress, save_checkpoint
 from tsmcli.errors import EnvironmentProblem
 from tsmcli.files import cache_home
@@ -47,11 +48,10 @@ def scores(*args: object) -> np.ndarray:
     return load_results(Path("out.npz")).scores
 
 
-def hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+def hide(monkeypatch: pytest.MonkeyPatch, *hidden: str) -> None:
     """Make packages look as if they were not installed."""
-    real = inference.installed
-    monkeypatch.setattr(inference, "installed", lambda name: name not in packages and real(name))
-    monkeypatch.setattr(engines, "installed", inference.installed)
+    for module in (packages, inference, engines):
+        monkeypatch.setattr(module, "installed", lambda name: name not in hidden and find_spec(name) is not None)
 
 
 def kept() -> list[Path]:
@@ -77,6 +77,9 @@ def test_all_engines_give_the_same_scores(here: Path) -> None:
     files = {path.name.rpartition("-")[2] for path in here.glob("runs/**/scores*.npz")}
     assert "bf16.npz" in files
     assert len(files) == 2
+    both = [str(path) for path in here.glob("runs/**/scores*.npz")]
+    refused = tsm("eval", *both)
+    assert (refused.code, "scores in bf16 and fp32 are not averaged" in refused.err) == (2, True)
 
 
 def test_auto_takes_openvino_where_it_pays(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +114,9 @@ def test_without_engines_torch_does_everything(here: Path, monkeypatch: pytest.M
     assert tsm("predict", "bid.pt", clip).code == 0
     assert tsm("stream", "uni.pt", "--source", clip, "--json").code == 0
     assert tsm("features", "bid.pt").code == 0
+    assert "pip install openvino" in tsm("doctor").out
+    refused = tsm("test", "--checkpoint", "bid.pt", "--engine", "openvino")
+    assert (refused.code, "not installed: openvino" in refused.err) == (5, True)
 
 
 def test_what_cannot_compute_like_this_says_so(here: Path) -> None:

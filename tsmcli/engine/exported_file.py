@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import logging
 import os
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tsmcli.core.exportable import Signature
-from tsmcli.errors import EnvironmentProblem
+from tsmcli.engine.packages import need
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,6 @@ class Runner:
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         return self.call(inputs)
-
-
-def need(*packages: str) -> None:
-    """Raise EnvironmentProblem unless these are installed."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        extra = missing[0] if missing == ["openvino"] else "'tsmcli[export]'"
-        raise EnvironmentProblem(f"not installed: {', '.join(missing)}", hint=f"pip install {extra}")
 
 
 def trace(network: nn.Module, signature: Signature) -> torch.export.ExportedProgram:

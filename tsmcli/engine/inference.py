@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Literal, TypeVar
 
 import torch
@@ -15,7 +13,8 @@ from torch import Tensor
 
 from tsmcli.core.tsm import TSM, normalize
 from tsmcli.engine.device import choose_precision
-from tsmcli.engine.exported_file import Runner, need
+from tsmcli.engine.exported_file import Runner
+from tsmcli.engine.packages import installed, need, version_of
 from tsmcli.errors import EnvironmentProblem, is_out_of_memory
 
 EngineName = Literal["auto", "torch", "openvino", "onnxruntime"]
@@ -32,7 +31,7 @@ class Choice:
 
     def describe(self) -> dict[str, str]:
         """What is stored with scores."""
-        return {"name": self.engine, "version": version(self.engine), "precision": self.precision}
+        return {"name": self.engine, "version": version_of(self.engine), "precision": self.precision}
 
     def identity(self) -> dict[str, str]:
         """What scores depend on: the number format; all engines give the same in fp32."""
@@ -40,7 +39,7 @@ class Choice:
 
     def __str__(self) -> str:
         """`openvino 2026.4.1, fp32`."""
-        return f"{self.engine} {version(self.engine).partition('-')[0]}, {self.precision}"
+        return f"{self.engine} {version_of(self.engine).partition('-')[0]}, {self.precision}"
 
 
 @dataclass(frozen=True)
@@ -173,11 +172,6 @@ def choose_engine(wanted: Choice, device: torch.device) -> Choice:
             hint = "--engine torch, or --precision fp32"
             raise EnvironmentProblem("OpenVINO has no bf16 on this processor", hint)
     return Choice(engine, precision)
-
-
-def installed(package: str) -> bool:
-    """Whether a package is there, without loading it."""
-    return find_spec(package) is not None
 
 
 def openvino_has_bf16() -> bool:

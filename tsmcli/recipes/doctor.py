@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsmcli.catalog import CATALOG
+from tsmcli.engine.packages import installed, version_of
 from tsmcli.recipes.zoo.download import cache_folder
 from tsmcli.zoo import models
 
@@ -38,7 +39,12 @@ def examine(data_root: Path) -> list[Finding]:
     """All findings, in a fixed order."""
     findings = [Finding("python", True, f"{platform.python_version()} on {platform.platform()}")]
     findings += [_package(name) for name in PACKAGES]
-    findings += [_devices(), _decoder("PyAV", _av_codecs), _decoder("decord", _decord_version, needed=False)]
+    findings += [
+        _devices(),
+        _engines(),
+        _decoder("PyAV", _av_codecs),
+        _decoder("decord", _decord_version, needed=False),
+    ]
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     enough = free > MIN_FREE_GB
     findings.append(Finding("free disk", enough, f"{free:.0f} GB here", "" if enough else "free some space"))
@@ -74,6 +80,15 @@ def _devices() -> Finding:
     if torch.backends.mps.is_available():
         names.append("mps")
     return Finding("devices", True, ", ".join([*names, f"cpu with {torch.get_num_threads()} threads"]))
+
+
+def _engines() -> Finding:
+    """What can run networks faster than PyTorch on a CPU."""
+    there = {name: installed(name) for name in ("openvino", "onnxruntime")}
+    names = ", ".join(f"{name} {version_of(name)}" for name, found in there.items() if found)
+    if there["openvino"]:
+        return Finding("engines", True, names)
+    return Finding("engines", None, names or "PyTorch alone", "pip install openvino: a CPU is faster with it")
 
 
 def _decoder(name: str, version: Callable[[], str], *, needed: bool = True) -> Finding:

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +23,8 @@ from tsmcli.core.streaming import Step, StreamingTSM
 from tsmcli.core.tsm import TSM, normalize
 from tsmcli.engine.device import dtype_of, for_inference
 from tsmcli.engine.exported_file import Runner, open_file, trace, write_onnx, write_openvino
-from tsmcli.engine.inference import Choice, Engine, as_input, choose_engine, file_engine, installed, torch_engine
+from tsmcli.engine.inference import Choice, Engine, as_input, choose_engine, file_engine, torch_engine
+from tsmcli.engine.packages import installed, version_of
 from tsmcli.engine.sidecar import Exported
 from tsmcli.errors import EnvironmentProblem, UsageError
 from tsmcli.files import cache_home, remove, replacing
@@ -171,7 +171,7 @@ def _of_file(file: Exported, wanted: Choice, kind: Kind, crop_px: int) -> Choice
 def _folder(opened: Opened, engine: str, kind: Kind, crop_px: int) -> Path:
     """Where a converted network is kept: named by everything that decides what is in it."""
     facts = [
-        __version__, engine, version(engine), version("torch"), kind, crop_px, opened.sha256,
+        __version__, engine, version_of(engine), version_of("torch"), kind, crop_px, opened.sha256,
         opened.config.model.identity(), len(opened.class_names),
     ]  # fmt: skip
     return cache_home() / "engines" / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]

@@ -77,7 +77,8 @@ def average(parts: Sequence[Results], sources: Sequence[Path], weights: Sequence
 
     Raises:
         DataError: the files are not of the same videos and classes.
-        UsageError: not one weight a file, weights that sum to nothing, or raw scores beside probabilities.
+        UsageError: not one weight a file, weights that sum to nothing, raw scores beside probabilities, or several
+            number formats.
     """
     weights = weights or [1.0] * len(parts)
     if len(weights) != len(parts):
@@ -92,6 +93,10 @@ def average(parts: Sequence[Results], sources: Sequence[Path], weights: Sequence
     if len({is_probability(part) for part in parts}) > 1:
         hint = "--softmax turns raw scores into probabilities"
         raise UsageError("some files hold probabilities and some raw scores, which have no common mean", hint)
+    numbers = {part.meta.get("engine", {}).get("precision", "fp32") for part in parts}
+    if len(numbers) > 1:
+        hint = "test all of them with the same --precision"
+        raise UsageError(f"scores in {' and '.join(sorted(numbers))} are not averaged", hint)
     scores = np.zeros(first.scores.shape, np.float32)
     for part, weight in zip(parts, weights, strict=True):
         scores += np.float32(weight / sum(weights)) * part.scores

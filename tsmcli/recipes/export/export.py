@@ -22,7 +22,8 @@ from tsmcli.core.inference import fold_batch_norms, for_single_clips
 from tsmcli.core.tsm import MEAN, STD, TSM
 from tsmcli.data.location import Places, Split, find_split
 from tsmcli.engine.checkpoint import Checkpoint, Progress, safetensors_facts
-from tsmcli.engine.exported_file import Runner, need, open_file, trace, write_onnx, write_openvino, write_program
+from tsmcli.engine.exported_file import Runner, open_file, trace, write_onnx, write_openvino, write_program
+from tsmcli.engine.packages import need
 from tsmcli.engine.sidecar import sidecar_of
 from tsmcli.engine.weight_file import write_safetensors
 from tsmcli.errors import EnvironmentProblem, UsageError
