@@ -191,11 +191,11 @@ def _convert(model: TSM, engine: str, kind: Kind, crop_px: int, folder: Path) ->
         draft.mkdir()
         if kind == "stream":
             steps = [StreamNetwork(one, pixels=True) for one in (model, ready)]
-            run, signature = _write(draft, steps[1], engine, crop_px)
+            run, signature = write_for(engine, draft, steps[1], crop_px)
             difference = compare_streams(steps[0], run, signature, crop_px, batches=[1])
         else:
             clips = [ClipNetwork(one, pixels=True, features=kind == "features") for one in (model, ready)]
-            run, _ = _write(draft, clips[1], engine, crop_px)
+            run, _ = write_for(engine, draft, clips[1], crop_px)
             difference = compare_clips(clips[0], run, crop_px, batches=[1])
         if not difference <= TOLERANCE:
             raise EnvironmentProblem(f"{engine} differs from PyTorch by {difference:.1e}", hint="--engine torch")
@@ -204,12 +204,12 @@ def _convert(model: TSM, engine: str, kind: Kind, crop_px: int, folder: Path) ->
         remove(old)
 
 
-def _write(
-    draft: Path, network: ClipNetwork | StreamNetwork, engine: str, crop_px: int
+def write_for(
+    engine: str, folder: Path, network: ClipNetwork | StreamNetwork, crop_px: int
 ) -> tuple[Runner, Signature]:
+    """Write a network into a folder for OpenVINO, or as ONNX for onnxruntime, and open it."""
     if engine == "openvino":
         signature = network.signature(crop_px, 1)
-        write_openvino(draft, network, signature)
-        return open_file(draft / "model.xml", engine), signature
+        return open_file(write_openvino(folder, network, signature), engine), signature
     signature = network.signature(crop_px)
-    return write_onnx(draft / "model.onnx", trace(network, signature), signature), signature
+    return write_onnx(folder / "model.onnx", trace(network, signature), signature), signature
