@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from tsmcli import __version__
@@ -38,6 +39,9 @@ TOLERANCE = 1e-5
 """The largest difference of a converted network from PyTorch, over the largest score but at least 1."""
 KEPT = 8
 """Converted networks that are kept; those not used for longest go."""
+
+_PATIENCE_SEC = 300
+"""How long to wait for another process that converts a network."""
 
 Kind = Literal["clips", "features", "stream"]
 
@@ -135,7 +139,10 @@ def _open(
                 return open_file(file, choice.engine, choice.precision, threads, many=many), choice
             remove(folder)
         yield Stage(f"converting {opened.name} for {choice.engine}, once")
-        _convert(opened.model, choice.engine, kind, crop_px, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / ".lock", timeout=_PATIENCE_SEC):
+            if not folder.is_dir():  # by a process that was faster
+                _convert(opened.model, choice.engine, kind, crop_px, folder)
         return open_file(file, choice.engine, choice.precision, threads, many=many), choice
     except (EnvironmentProblem, OSError, RuntimeError) as error:
         if not automatic:
@@ -186,7 +193,6 @@ def _convert(model: TSM, engine: str, kind: Kind, crop_px: int, folder: Path) ->
     ready = fold_batch_norms(copy.deepcopy(model))
     if engine == "openvino" and kind != "stream":
         for_single_clips(ready)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder) as draft:
         draft.mkdir()
         if kind == "stream":
@@ -199,7 +205,7 @@ def _convert(model: TSM, engine: str, kind: Kind, crop_px: int, folder: Path) ->
             difference = compare_clips(clips[0], run, crop_px, batches=[1])
         if not difference <= TOLERANCE:
             raise EnvironmentProblem(f"{engine} differs from PyTorch by {difference:.1e}", hint="--engine torch")
-    kept = [path for path in folder.parent.iterdir() if ".part-" not in path.name]
+    kept = [path for path in folder.parent.iterdir() if "." not in path.name]
     for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-KEPT]:
         remove(old)
 
