@@ -122,12 +122,17 @@ def test_eight_bits_and_what_they_cost(here: Path) -> None:
     done = tsm("export", "bid.pt", "q.onnx", "--int8", "--calibrate", "4", "--preprocess")
     assert done.code == 0, done.err
     assert "int8: top-1" in done.out
+    assert "(McNemar)" in done.out
+    assert "in floating point: no layer; relative error of the logits" in done.out
     assert "before quantising, it differs from PyTorch by" in done.out
     facts = json.loads(Path("q.onnx.json").read_text())["int8"]
     assert (facts["calibrated_on"], facts["tested_on"], facts["bad"]) == (4, 16, 0)
-    assert 0 <= facts["low"] <= facts["top1"] <= facts["high"] <= 1
+    assert 0 <= facts["low"] <= facts["after"] <= facts["high"] <= 1
+    assert (facts["metric"], facts["layers"]["kept_float"]) == ("top1", [])
+    assert 0 <= facts["layers"]["error"] == facts["layers"]["error_all"] < 0.05
+    assert 0 < facts["p"] <= 1
     before = tsm("test", "--checkpoint", "bid.pt", "--json").json()["top1"]
-    assert facts["top1_before"] == before
+    assert facts["before"] == before
     assert Path("q.onnx").stat().st_size < 0.6 * facts["bytes_before"]
     session = onnxruntime.InferenceSession("q.onnx")
     assert session.get_inputs()[0].type == "tensor(uint8)"
@@ -185,7 +190,7 @@ REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "no folder": (["bid.pt", "none/m.onnx"], 2, "there is no folder none"),
     "stream of the future": (["bid.pt", "m.onnx", "--stream"], 2, "a stream has no future"),
     "weights are no network": (["bid.pt", "m.safetensors", "--softmax"], 2, "safetensors holds weights"),
-    "eight bits": (["bid.pt", "m.pt2", "--int8"], 2, "--int8 is of ONNX files for clips"),
+    "eight bits": (["bid.pt", "m.pt2", "--int8"], 2, "--int8 is of ONNX files"),
     "no list": (["bid.pt", "m.onnx", "--list", "none.txt"], 3, "no list file none.txt"),
     "no checkpoint": (["none.pt", "m.onnx"], 4, "none.pt"),
 }
