@@ -142,6 +142,30 @@ def test_eight_bits_and_what_they_cost(here: Path) -> None:
     ]
 
 
+def test_a_stream_in_eight_bits(here: Path) -> None:
+    """Its videos are fed frame by frame; the mean over frames is what the network of clips says."""
+    done = tsm("export", "uni.pt", "q.onnx", "--stream", "--int8", "--calibrate", "2", "--softmax", "--json")
+    assert done.code == 0, done.err
+    cost = done.json()["quantised"]
+    assert (cost["calibrated_on"], cost["tested_on"]) == (2, 16)
+    assert cost["before"] == tsm("test", "--checkpoint", "uni.pt", "--json").json()["top1"]
+    assert cost["layers"]["error"] < 0.1
+    assert cost["agreement"] > 0.8
+    session = onnxruntime.InferenceSession("q.onnx")
+    feed = {i.name: np.zeros([1, *i.shape[1:]], np.float32) for i in session.get_inputs()}
+    probabilities, *kept = session.run(None, feed)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert [one.shape for one in kept] == [feed[name].shape for name in list(feed)[1:]]
+
+
+def test_eight_bits_need_videos_to_calibrate_with(here: Path) -> None:
+    Path("gone.txt").write_text("none.mp4 0\n")
+    refused = tsm("export", "bid.pt", "q.onnx", "--int8", "--train-list", "gone.txt")
+    assert refused.code == 3, refused.err
+    assert "none of the training videos to calibrate with could be read" in refused.err
+    assert not list(here.glob("*q.onnx*"))
+
+
 def test_a_file_that_differs_is_not_kept(here: Path) -> None:
     refused = tsm("export", "bid.pt", "m.onnx", "--tolerance", "0")
     assert refused.code == 5

@@ -140,7 +140,7 @@ def _with_float(after: Any, before: Any, names: Sequence[str]) -> Any:
                 scale, zero = (onnx.numpy_helper.to_array(constants[name]) for name in source.input[1:3])
                 clipped = f"{node.name}_input"
                 for end, number in (("low", 0), ("high", 255)):
-                    value = np.float32((number - np.float32(zero)) * scale)
+                    value = np.asarray((number - np.float32(zero)) * scale, np.float32)
                     graph.initializer.append(onnx.numpy_helper.from_array(value, f"{clipped}_{end}"))
                 inputs = [node.input[0], f"{clipped}_low", f"{clipped}_high"]
                 nodes.append(onnx.helper.make_node("Clip", inputs, [clipped], clipped))

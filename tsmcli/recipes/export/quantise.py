@@ -77,7 +77,7 @@ def quantise(
     second = open_onnx(path)
     yield Scoring("testing both", len(val.records))
     labels, one, other = list[Tensor](), list[Tensor](), list[Tensor]()
-    average = averaging(config, config.test)
+    average = averaging(config, config.test) if thresholds is None else "sigmoid"
     for clips, label in _clips(config, val, signature, len(val.records)):
         labels.append(label)
         for run, scores in ((first, one), (second, other)):
@@ -91,15 +91,19 @@ def quantise(
     if thresholds is not None:
         shown, limits = truth > 0, np.asarray(thresholds)
         agreement = float(((before >= limits) == (after >= limits)).all(axis=1).mean())
-        values = [mean_average_precision(scores, shown) for scores in (after, before)]
-        ends = map_interval(after, shown)
-        return Quantised(layers, len(read), tested, bad, "mAP", *values, *ends, None, agreement, bytes_before)
+        value, value_before = (mean_average_precision(scores, shown) for scores in (after, before))
+        low, high = map_interval(after, shown)
+        return Quantised(
+            layers, len(read), tested, bad, "mAP", value, value_before, low, high, None, agreement, bytes_before
+        )
     right, right_before = (scores.argmax(axis=1) == truth for scores in (after, before))
     top1, top1_before = float(right.mean()), float(right_before.mean())
     agreement = float((before.argmax(axis=1) == after.argmax(axis=1)).mean())
     p = mcnemar(int((right_before & ~right).sum()), int((right & ~right_before).sum()))
-    ends = interval(top1, tested)
-    return Quantised(layers, len(read), tested, bad, "top1", top1, top1_before, *ends, p, agreement, bytes_before)
+    low, high = interval(top1, tested)
+    return Quantised(
+        layers, len(read), tested, bad, "top1", top1, top1_before, low, high, p, agreement, bytes_before
+    )
 
 
 def _clips(config: Config, split: Split, signature: Signature, count: int) -> Iterator[tuple[Tensor, Tensor]]:
