@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,14 @@ def colours(count: int = 12) -> list[Feeds]:
     return [{"frames": np.ascontiguousarray(np.broadcast_to(one, (1, 3, 8, 8)))} for one in drawn]
 
 
+def as_run(path: Path) -> list[str]:
+    """The operations that onnxruntime makes of a file."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(path) + ".run", 3
+    onnxruntime.InferenceSession(path, options)
+    return [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+
+
 @pytest.mark.parametrize("softmax", [False, True])
 def test_the_layer_that_loses_too_much_stays_in_floating_point(tmp_path: Path, softmax: bool) -> None:
     plain, small = write(tmp_path / "plain.onnx", 200, softmax), tmp_path / "small.onnx"
@@ -56,6 +65,11 @@ def test_the_layer_that_loses_too_much_stays_in_floating_point(tmp_path: Path, s
     frames = [torch.from_numpy(feed["frames"]) for feed in colours()]
     one, other = (torch.cat([run([frame])[0] for frame in frames]) for run in map(open_onnx, (plain, small)))
     assert (one - other).abs().max() < 0.05 * one.abs().max()
+    assert sorted(kind for kind in as_run(small) if "Conv" in kind or "Gemm" in kind) == [
+        "Conv",
+        "QGemm",
+        "QLinearConv",
+    ]
     kinds = {value.name: value.data_type for value in onnx.load(small).graph.initializer}
     of = {name: kind for name, kind in kinds.items() if name.endswith(("weight", "weight_quantized"))}
     assert {name.partition(".weight")[0].rpartition(".")[2]: kind for name, kind in of.items()} == {

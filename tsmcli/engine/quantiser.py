@@ -119,42 +119,26 @@ def _layers(after: Any, before: Any) -> list[str]:
 def _with_float(after: Any, before: Any, names: Sequence[str]) -> Any:
     """The quantised network, in which some nodes have their weights in floating point.
 
-    onnxruntime would quantise them again when it opens the file, as they stand between a DequantizeLinear and a
-    QuantizeLinear, and not even per channel. It does not if a Clip comes between; its limits are those that the
-    numbers of 8 bits have anyway.
+    Their biases stay whole numbers, of 32 bits. If both were floats, onnxruntime would quantise them again when it
+    opens the file, and not even per channel.
     """
     import onnx
 
     model = onnx.ModelProto()
     model.CopyFrom(after)
     graph = model.graph
-    constants = {value.name: value for value in graph.initializer}
-    weights = {value.name: value for value in before.graph.initializer}
     weight_of = {node.name: node.input[1] for node in before.graph.node if node.name in names}
-    maker = {output: node for node in graph.node for output in node.output}
-    nodes = []
     for node in graph.node:
         if node.name in weight_of:
-            source = maker.get(node.input[0])
-            if source is not None and source.op_type == "DequantizeLinear":
-                scale, zero = (onnx.numpy_helper.to_array(constants[name]) for name in source.input[1:3])
-                clipped = f"{node.name}_input"
-                for end, number in (("low", 0), ("high", 255)):
-                    value = np.asarray((number - np.float32(zero)) * scale, np.float32)
-                    graph.initializer.append(onnx.numpy_helper.from_array(value, f"{clipped}_{end}"))
-                inputs = [node.input[0], f"{clipped}_low", f"{clipped}_high"]
-                nodes.append(onnx.helper.make_node("Clip", inputs, [clipped], clipped))
-                node.input[0] = clipped
-            graph.initializer.append(weights[weight_of[node.name]])
             node.input[1] = weight_of[node.name]
-        nodes.append(node)
-    used = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
-    nodes = [node for node in nodes if used.intersection(node.output)]
+    graph.initializer.extend(value for value in before.graph.initializer if value.name in weight_of.values())
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    nodes = [node for node in graph.node if used.intersection(node.output)]
     used = {name for node in nodes for name in node.input}
-    kept = [value for value in graph.initializer if value.name in used]
+    constants = [value for value in graph.initializer if value.name in used]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
-    graph.initializer.extend(kept)
+    graph.initializer.extend(constants)
     return model
 
 
