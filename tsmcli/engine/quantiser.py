@@ -157,20 +157,19 @@ class _Reader:
     """Samples as onnxruntime's calibration asks for them.
 
     Attributes:
-        some: at least TRIES of them and fewer than twice as many, evenly spread over those so far; else all.
+        some: TRIES of them, drawn from all; every n-th one would be the first frame of a clip in a stream.
     """
 
     def __init__(self, samples: Iterable[Feeds]) -> None:
         self.samples: Iterator[Feeds] = iter(samples)
         self.some: list[Feeds] = []
-        self.count, self.stride = 0, 1
+        self.count, self.rng = 0, np.random.default_rng(0)
 
     def get_next(self) -> Feeds | None:
         feed = next(self.samples, None)
         if feed is not None:
-            if self.count % self.stride == 0:
-                self.some.append(feed)
-            if len(self.some) == 2 * TRIES:
-                self.some, self.stride = self.some[::2], 2 * self.stride
             self.count += 1
+            place = len(self.some) if self.count <= TRIES else int(self.rng.integers(self.count))
+            if place < TRIES:
+                self.some[place : place + 1] = [feed]
         return feed
