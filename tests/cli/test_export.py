@@ -122,12 +122,17 @@ def test_eight_bits_and_what_they_cost(here: Path) -> None:
     done = tsm("export", "bid.pt", "q.onnx", "--int8", "--calibrate", "4", "--preprocess")
     assert done.code == 0, done.err
     assert "int8: top-1" in done.out
+    assert "(McNemar)" in done.out
+    assert "in floating point: no layer; relative error of the logits" in done.out
     assert "before quantising, it differs from PyTorch by" in done.out
     facts = json.loads(Path("q.onnx.json").read_text())["int8"]
     assert (facts["calibrated_on"], facts["tested_on"], facts["bad"]) == (4, 16, 0)
-    assert 0 <= facts["low"] <= facts["top1"] <= facts["high"] <= 1
+    assert 0 <= facts["low"] <= facts["after"] <= facts["high"] <= 1
+    assert (facts["metric"], facts["layers"]["kept_float"]) == ("top1", [])
+    assert 0 <= facts["layers"]["error"] == facts["layers"]["error_all"] < 0.05
+    assert 0 < facts["p"] <= 1
     before = tsm("test", "--checkpoint", "bid.pt", "--json").json()["top1"]
-    assert facts["top1_before"] == before
+    assert facts["before"] == before
     assert Path("q.onnx").stat().st_size < 0.6 * facts["bytes_before"]
     session = onnxruntime.InferenceSession("q.onnx")
     assert session.get_inputs()[0].type == "tensor(uint8)"
@@ -135,6 +140,30 @@ def test_eight_bits_and_what_they_cost(here: Path) -> None:
         "q.onnx",
         "q.onnx.json",
     ]
+
+
+def test_a_stream_in_eight_bits(here: Path) -> None:
+    """Its videos are fed frame by frame; the mean over frames is what the network of clips says."""
+    done = tsm("export", "uni.pt", "q.onnx", "--stream", "--int8", "--calibrate", "2", "--softmax", "--json")
+    assert done.code == 0, done.err
+    cost = done.json()["quantised"]
+    assert (cost["calibrated_on"], cost["tested_on"]) == (2, 16)
+    assert cost["before"] == tsm("test", "--checkpoint", "uni.pt", "--json").json()["top1"]
+    assert cost["layers"]["error"] < 0.1
+    assert cost["agreement"] > 0.8
+    session = onnxruntime.InferenceSession("q.onnx")
+    feed = {i.name: np.zeros([1, *i.shape[1:]], np.float32) for i in session.get_inputs()}
+    probabilities, *kept = session.run(None, feed)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert [one.shape for one in kept] == [feed[name].shape for name in list(feed)[1:]]
+
+
+def test_eight_bits_need_videos_to_calibrate_with(here: Path) -> None:
+    Path("gone.txt").write_text("none.mp4 0\n")
+    refused = tsm("export", "bid.pt", "q.onnx", "--int8", "--train-list", "gone.txt")
+    assert refused.code == 3, refused.err
+    assert "none of the training videos to calibrate with could be read" in refused.err
+    assert not list(here.glob("*q.onnx*"))
 
 
 def test_a_file_that_differs_is_not_kept(here: Path) -> None:
@@ -179,7 +208,7 @@ REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "no folder": (["bid.pt", "none/m.onnx"], 2, "there is no folder none"),
     "stream of the future": (["bid.pt", "m.onnx", "--stream"], 2, "a stream has no future"),
     "weights are no network": (["bid.pt", "m.safetensors", "--softmax"], 2, "safetensors holds weights"),
-    "eight bits": (["bid.pt", "m.pt2", "--int8"], 2, "--int8 is of ONNX files for clips"),
+    "eight bits": (["bid.pt", "m.pt2", "--int8"], 2, "--int8 is of ONNX files"),
     "no list": (["bid.pt", "m.onnx", "--list", "none.txt"], 3, "no list file none.txt"),
     "no checkpoint": (["none.pt", "m.onnx"], 4, "none.pt"),
 }

@@ -195,3 +195,15 @@ def test_a_preset_does_not_make_one_label_of_several(here: Path) -> None:
 def test_reading_is_measured(here: Path) -> None:
     done = tsm("bench", "run/config.yaml", "--data", "data", "--videos", 2, "--seconds", 0)
     assert done.code == 0, done.err
+
+
+def test_eight_bits_are_measured_by_mean_average_precision(here: Path) -> None:
+    done = tsm("export", "run/best.pt", "small.onnx", "--int8", "--data", "data")
+    assert done.code == 0, done.err
+    assert "int8: mAP" in done.out
+    cost = json.loads(Path("small.onnx.json").read_text())["int8"]
+    tested = tsm("test", "--checkpoint", "run/best.pt", "--data", "data", "--json")
+    assert (cost["metric"], cost["p"]) == ("mAP", None)
+    assert cost["before"] == pytest.approx(tested.json()["map"])
+    assert cost["low"] <= cost["after"] <= cost["high"]
+    assert 0 <= cost["agreement"] <= 1

@@ -98,5 +98,10 @@ def export(
     print_line(f"  {before}differs from PyTorch by {done.difference:.1e} at most, on random pixels and {real}")
     if q := done.quantised:
         of = f"{q.tested_on} of {q.tested_on + q.bad} videos (95 % interval {percent(q.low)} to {percent(q.high)})"
-        top1 = f"top-1 {percent(q.top1)} after, {percent(q.top1_before)} before, on {of}"
-        print_line(f"  int8: {top1}; both say the same of {percent(q.agreement)}")
+        metric = "mAP" if q.p is None else "top-1"
+        print_line(f"  int8: {metric} {percent(q.after)} after, {percent(q.before)} before, on {of}")
+        chance = "" if q.p is None else f"; p = {q.p:.2g} (McNemar), the probability of such a difference by chance"
+        print_line(f"  both say the same of {percent(q.agreement)}{chance}")
+        kept = ", ".join(q.layers.kept_float) or "no layer"
+        error = f"{q.layers.error:.2g}, with all layers in 8 bits {q.layers.error_all:.2g}"
+        print_line(f"  in floating point: {kept}; relative error of the logits {error}")

@@ -19,7 +19,7 @@ Engine = Annotated[
 ]
 Precision = Annotated[
     Literal["fp32", "bf16", "fp16", "int8"],
-    Option(help="Number format: bf16 and fp16 where the machine has it, int8 on a CPU."),
+    Option(help="Number format: bf16 and fp16 where the machine has it, int8 of files of tsm export --int8."),
 ]
 Gpus = Annotated[int, Option(min=1, help="Processes on this machine, one per GPU.")]
 Set = Annotated[

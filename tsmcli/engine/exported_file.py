@@ -81,15 +81,21 @@ def write_onnx(path: Path, program: torch.export.ExportedProgram, signature: Sig
     return open_onnx(path)
 
 
-def open_onnx(path: Path, threads: int = 0, *, many: bool = False) -> Runner:
-    """An ONNX file in onnxruntime, on the CPU; see `open_openvino`."""
+def open_session(model: Path | bytes, threads: int = 0) -> Any:
+    """An ONNX file, or what would be in one, in onnxruntime, on the CPU; 0 threads: its own choice."""
     need("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1 if many else threads
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    given = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+
+
+def open_onnx(path: Path, threads: int = 0, *, many: bool = False) -> Runner:
+    """An ONNX file as a function; see `open_openvino`."""
+    session = open_session(path, 1 if many else threads)
     names = [value.name for value in session.get_inputs()]
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:

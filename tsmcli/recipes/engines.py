@@ -124,6 +124,9 @@ def _open(
     if opened.exported:
         choice = choose_engine(_of_file(opened.exported, wanted, kind, crop_px), device)
         return open_file(opened.path, choice.engine, choice.precision, threads, many=many), choice
+    if wanted.precision == "int8":
+        hint = "tsm export CHECKPOINT model.onnx --int8 calibrates a file to use instead"
+        raise UsageError(f"{opened.path} has no 8-bit numbers", hint)
     choice = choose_engine(wanted, device)
     automatic = choice.engine == "auto"
     if automatic:

@@ -101,9 +101,9 @@ def export(
         need("openvino")
     opened = yield from open_network(checkpoint, preset, overrides, classes)
     config, names, model = opened.config, opened.class_names, opened.model
-    if config.data.multi_label and (wanted.softmax or wanted.int8):
+    if config.data.multi_label and wanted.softmax:
         hint = "export logits: the sigmoid of each is the probability of its class"
-        raise UsageError("--softmax and --int8 are of networks that give one label a video", hint)
+        raise UsageError("--softmax is of networks that give one label a video", hint)
     if target.resolve() == opened.path.resolve():
         raise UsageError(f"{target} is the checkpoint itself", hint="choose another name for OUT")
     check_space(target, model)
@@ -117,11 +117,9 @@ def export(
             _write_weights(draft, _as_checkpoint(opened), model)
         else:
             difference, videos, signature = _write_network(draft, weights, model, config, wanted, split)
-        if wanted.int8:
+        if wanted.int8 and signature:
             yield Stage(f"quantising with {wanted.int8} training videos and testing on the validation list")
-            quantised = yield from quantise(
-                draft, config, lists, wanted.int8, pixels=wanted.pixels, softmax=wanted.softmax
-            )
+            quantised = yield from quantise(draft, config, lists, wanted.int8, signature, opened.thresholds)
         facts = describe(opened, wanted, signature)
         facts |= {"sha256": sha256(draft), "largest_difference": difference, "tolerance": wanted.tolerance,
                   "largest_difference_of": "the float32 network, before quantising" if quantised else "this file",
@@ -143,8 +141,8 @@ def check_target(target: Path, wanted: Wanted, *, force: bool) -> None:
         raise UsageError(f"{target}: there is no folder {target.parent}")
     if wanted.format == "safetensors" and (wanted.stream or wanted.pixels or wanted.softmax):
         raise UsageError("safetensors holds weights; --stream, --preprocess and --softmax are of networks")
-    if wanted.int8 and (wanted.format != "onnx" or wanted.stream):
-        raise UsageError("--int8 is of ONNX files for clips")
+    if wanted.int8 and wanted.format != "onnx":
+        raise UsageError("--int8 is of ONNX files")
 
 
 def weights_of(target: Path, wanted: Wanted) -> Path | None:
