@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tsmcli.core.exportable import Signature
+from tsmcli.engine import packages
 from tsmcli.engine.exported_file import open_onnx, trace, write_onnx
 from tsmcli.engine.quantiser import Feeds, write_int8
 from tsmcli.errors import EnvironmentProblem
@@ -88,7 +87,6 @@ def test_all_layers_in_8_bits_where_that_costs_little(tmp_path: Path) -> None:
 
 
 def test_without_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: Any = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
+    monkeypatch.setattr(packages, "installed", lambda name: name != "onnxruntime")
     with pytest.raises(EnvironmentProblem, match="not installed: onnxruntime"):
         write_int8(tmp_path / "a.onnx", tmp_path / "b.onnx", [])
