@@ -129,7 +129,7 @@ def test_what_cannot_compute_like_this_says_so(here: Path) -> None:
         assert (refused.code, wrong in refused.err) == (code, True), refused.err
 
 
-@pytest.mark.parametrize("name", ["m.onnx", "m.xml", "m.pt2"])
+@pytest.mark.parametrize("name", ["m.onnx", "m.xml", pytest.param("m.pt2", marks=pytest.mark.slow)])
 def test_an_exported_file_is_a_checkpoint(here: Path, name: str) -> None:
     plain = scores("--checkpoint", "bid.pt")
     assert tsm("export", "bid.pt", name, "--preprocess", "--softmax").code == 0

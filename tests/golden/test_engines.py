@@ -17,10 +17,7 @@ from tsmcli.recipes.engines import write_for
 from tsmcli.recipes.export.check import compare_streams
 
 PX = 64
-DIFFERENT = {
-    "r50_8f_k400", "nl_embedded_gaussian_r50_8f_k400", "nl_gaussian_r50_8f_k400", "nl_dot_product_r50_8f_k400",
-    "mobilenetv2_8f_k400", "temporal_pool_r50_8f_k400",
-}  # fmt: skip
+DIFFERENT = {"nl_embedded_gaussian_r50_8f_k400", "mobilenetv2_8f_k400", "temporal_pool_r50_8f_k400"}
 CASES = [
     pytest.param(name, engine, marks=() if name in DIFFERENT and engine == "openvino" else pytest.mark.slow)
     for name in NAMES
