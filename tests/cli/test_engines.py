@@ -15,31 +15,17 @@ import pytest
 import torch
 from support import tsm
 
-from tsmcli.core.tsm import build_model
 from tsmcli.engine import exported_file, inference, packages
-from tsmcli.engine.checkpoint import Checkpoint, Progress, save_checkpoint
 from tsmcli.errors import EnvironmentProblem
 from tsmcli.files import cache_home
-from tsmcli.presets import load_preset
 from tsmcli.recipes import engines
 from tsmcli.results import load_results
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_data: Path) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/demo").symlink_to(demo_data)
-    names = (demo_data / "classes.txt").read_text().splitlines()
-    for shift in ("unidirectional", "bidirectional"):
-        config = load_preset("demo", ["model.width=0.125", f"model.shift={shift}", "train.workers=0"])
-        model = build_model(config, 8, seed=0)
-        torch.nn.init.normal_(model.fc.weight, std=0.02, generator=torch.Generator().manual_seed(1))
-        save_checkpoint(
-            tmp_path / f"{shift[:3]}.pt", Checkpoint("demo", config, names, Progress(1), model.state_dict())
-        )
-    return tmp_path
+def here(untrained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(untrained / "cache"))
+    return untrained
 
 
 def scores(*args: object) -> np.ndarray:
@@ -203,7 +189,7 @@ def test_a_gpu_scores_as_many_views_as_fit() -> None:
 
     views = torch.randint(0, 256, (10, 2, 3, 4, 4), dtype=torch.uint8)
     meta = torch.device("cpu")
-    every = inference.view_logits(network, views, meta, all_at_once=True)
+    every = inference.view_logits(network, views, meta, at_once=10)
     assert sizes == [10, 5, 3, 3, 3, 1]
     assert torch.allclose(every, inference.view_logits(network, views, meta))
 

@@ -12,27 +12,13 @@ import pytest
 import torch
 from support import tsm
 
-from tsmcli.core.tsm import build_model
 from tsmcli.data.pyav_reader import PyAVReader
-from tsmcli.engine.checkpoint import Checkpoint, Progress, save_checkpoint
-from tsmcli.presets import load_preset
 from tsmcli.recipes.network import load_checkpoint
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_data: Path) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/demo").symlink_to(demo_data)
-    names = (demo_data / "classes.txt").read_text().splitlines()
-    for shift in ("unidirectional", "bidirectional"):
-        config = load_preset("demo", ["model.width=0.125", f"model.shift={shift}", "train.workers=0"])
-        model = build_model(config, 8, seed=0)
-        torch.nn.init.normal_(model.fc.weight, std=0.5, generator=torch.Generator().manual_seed(1))
-        save_checkpoint(
-            tmp_path / f"{shift[:3]}.pt", Checkpoint("demo", config, names, Progress(1), model.state_dict())
-        )
-    return tmp_path
+def here(untrained: Path) -> Path:
+    return untrained
 
 
 def frames_for(facts: dict[str, Any], path: Path) -> np.ndarray:

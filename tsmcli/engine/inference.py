@@ -70,7 +70,7 @@ def torch_engine(
     choice, pin = Choice("torch", precision), device.type == "cuda"
 
     def score(views: Tensor) -> Tensor:
-        return view_logits(network, views, device, dtype, all_at_once=device.type != "cpu")
+        return view_logits(network, views, device, dtype, at_once=1 if device.type == "cpu" else 16)
 
     return Engine(choice, score, pin=pin)
 
@@ -120,13 +120,12 @@ def view_logits(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     *,
-    all_at_once: bool = False,
+    at_once: int = 1,
 ) -> Tensor:
     """Logits [V, K] on the CPU of uint8 views [V, T, 3, h, w], by PyTorch with weights of a number format.
 
-    One by one, or all together where that is faster, as on a GPU; then as many as fit into its memory.
+    Several at once are faster on a GPU, not on a CPU; half as many where they do not fit into its memory.
     """
-    at_once = len(views) if all_at_once else 1
     while True:
         try:
             chunks = (normalize(chunk.to(device, non_blocking=True)).to(dtype) for chunk in views.split(at_once))

@@ -36,7 +36,7 @@ from tsmcli.recipes.network import Opened
 PAYS = {True: 4, False: 32}
 """From how many views on OpenVINO saves more time than opening a kept network takes (True), or converting one."""
 TOLERANCE = 1e-5
-"""The largest difference of a converted network from PyTorch, over the largest score but at least 1."""
+"""The largest difference of scores from PyTorch's, over the largest score but at least 1."""
 KEPT = 8
 """Converted networks that are kept; those not used for longest go."""
 
@@ -148,9 +148,14 @@ def _open(
                 _convert(opened.model, choice.engine, kind, crop_px, folder)
         return open_file(file, choice.engine, choice.precision, threads, many=many), choice
     except (EnvironmentProblem, OSError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if not automatic and isinstance(error, RuntimeError):
+            raise EnvironmentProblem(
+                f"{choice.engine} cannot run this network: {reason}", "--engine torch"
+            ) from error
         if not automatic:
             raise
-        yield Stage(f"OpenVINO cannot be used, so PyTorch is: {str(error).strip().splitlines()[0]}")
+        yield Stage(f"OpenVINO cannot be used, so PyTorch is: {reason}")
         return None, replace(choice, engine="torch")
 
 
@@ -201,7 +206,7 @@ def _convert(model: TSM, engine: str, kind: Kind, crop_px: int, folder: Path) ->
         if kind == "stream":
             steps = [StreamNetwork(one, pixels=True) for one in (model, ready)]
             run, signature = write_for(engine, draft, steps[1], crop_px)
-            difference = compare_streams(steps[0], run, signature, crop_px, batches=[1])
+            difference = compare_streams(steps[0], run, signature, crop_px, batches=[1], cache=False)
         else:
             clips = [ClipNetwork(one, pixels=True, features=kind == "features") for one in (model, ready)]
             run, _ = write_for(engine, draft, clips[1], crop_px)
