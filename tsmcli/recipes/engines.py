@@ -118,7 +118,7 @@ def _open(
     """
     threads = torch.get_num_threads()
     if opened.exported:
-        choice = choose_engine(_of_file(opened.exported, wanted, kind, crop_px), device)
+        choice = choose_engine(of_file(opened.exported, wanted, kind, crop_px), device)
         return open_file(opened.path, choice.engine, choice.precision, threads, many=many), choice
     choice = choose_engine(wanted, device)
     automatic = choice.engine == "auto"
@@ -144,7 +144,7 @@ def _open(
         return None, replace(choice, engine="torch")
 
 
-def _of_file(file: Exported, wanted: Choice, kind: Kind, crop_px: int) -> Choice:
+def of_file(file: Exported, wanted: Choice, kind: Kind, crop_px: int) -> Choice:
     """What can run an exported file; UsageError where the file is of something else than is asked of it."""
     if file.stream != (kind == "stream") or kind == "features":
         of = "frames of a stream" if file.stream else "clips"
@@ -183,19 +183,17 @@ def _convert(model: TSM, engine: str, kind: Kind, crop_px: int, folder: Path) ->
     Raises:
         EnvironmentProblem: it does not say what PyTorch says.
     """
-    ready = fold_batch_norms(copy.deepcopy(model))
-    if engine == "openvino" and kind != "stream":
-        for_single_clips(ready)
+    ready = ready_for(model, engine, kind)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder) as draft:
         draft.mkdir()
         if kind == "stream":
             steps = [StreamNetwork(one, pixels=True) for one in (model, ready)]
-            run, signature = _write(draft, steps[1], engine, crop_px)
+            run, signature = write_for(draft, steps[1], engine, crop_px)
             difference = compare_streams(steps[0], run, signature, crop_px, batches=[1])
         else:
             clips = [ClipNetwork(one, pixels=True, features=kind == "features") for one in (model, ready)]
-            run, _ = _write(draft, clips[1], engine, crop_px)
+            run, _ = write_for(draft, clips[1], engine, crop_px)
             difference = compare_clips(clips[0], run, crop_px, batches=[1])
         if not difference <= TOLERANCE:
             raise EnvironmentProblem(f"{engine} differs from PyTorch by {difference:.1e}", hint="--engine torch")
@@ -204,9 +202,16 @@ def _convert(model: TSM, engine: str, kind: Kind, crop_px: int, folder: Path) ->
         remove(old)
 
 
-def _write(
+def ready_for(model: TSM, engine: str, kind: Kind) -> TSM:
+    """A copy of a network as it is converted for an engine: the same function, up to rounding."""
+    ready = fold_batch_norms(copy.deepcopy(model))
+    return for_single_clips(ready) if engine == "openvino" and kind != "stream" else ready
+
+
+def write_for(
     draft: Path, network: ClipNetwork | StreamNetwork, engine: str, crop_px: int
 ) -> tuple[Runner, Signature]:
+    """Write `model.xml` or `model.onnx` into a folder, and open it."""
     if engine == "openvino":
         signature = network.signature(crop_px, 1)
         write_openvino(draft, network, signature)
