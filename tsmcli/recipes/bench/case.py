@@ -162,7 +162,8 @@ def in_engines(case: Case, engine: str | None, precision: str, file: Exported | 
         except (EnvironmentProblem, UsageError) as problem:
             problems.append(problem)
         else:
-            found.append(replace(case, engine=choice.engine, precision=choice.precision, file=file and file.path))
+            path = file.path if file else None
+            found.append(replace(case, engine=choice.engine, precision=choice.precision, file=path))
     if problems and (len(found) == bool(file) or "all" not in (engine, precision)):
         raise problems[0]
     found = [one for number, one in enumerate(found) if one not in found[:number]]
