@@ -183,17 +183,19 @@ def _convert(model: TSM, engine: str, kind: Kind, crop_px: int, folder: Path) ->
     Raises:
         EnvironmentProblem: it does not say what PyTorch says.
     """
-    ready = ready_for(model, engine, kind)
+    ready = fold_batch_norms(copy.deepcopy(model))
+    if engine == "openvino" and kind != "stream":
+        for_single_clips(ready)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replacing(folder) as draft:
         draft.mkdir()
         if kind == "stream":
             steps = [StreamNetwork(one, pixels=True) for one in (model, ready)]
-            run, signature = write_for(draft, steps[1], engine, crop_px)
+            run, signature = write_for(engine, draft, steps[1], crop_px)
             difference = compare_streams(steps[0], run, signature, crop_px, batches=[1])
         else:
             clips = [ClipNetwork(one, pixels=True, features=kind == "features") for one in (model, ready)]
-            run, _ = write_for(draft, clips[1], engine, crop_px)
+            run, _ = write_for(engine, draft, clips[1], crop_px)
             difference = compare_clips(clips[0], run, crop_px, batches=[1])
         if not difference <= TOLERANCE:
             raise EnvironmentProblem(f"{engine} differs from PyTorch by {difference:.1e}", hint="--engine torch")
@@ -202,19 +204,12 @@ def _convert(model: TSM, engine: str, kind: Kind, crop_px: int, folder: Path) ->
         remove(old)
 
 
-def ready_for(model: TSM, engine: str, kind: Kind) -> TSM:
-    """A copy of a network as it is converted for an engine: the same function, up to rounding."""
-    ready = fold_batch_norms(copy.deepcopy(model))
-    return for_single_clips(ready) if engine == "openvino" and kind != "stream" else ready
-
-
 def write_for(
-    draft: Path, network: ClipNetwork | StreamNetwork, engine: str, crop_px: int
+    engine: str, folder: Path, network: ClipNetwork | StreamNetwork, crop_px: int
 ) -> tuple[Runner, Signature]:
-    """Write `model.xml` or `model.onnx` into a folder, and open it."""
+    """Write a network into a folder for OpenVINO, or as ONNX for onnxruntime, and open it."""
     if engine == "openvino":
         signature = network.signature(crop_px, 1)
-        write_openvino(draft, network, signature)
-        return open_file(draft / "model.xml", engine), signature
+        return open_file(write_openvino(folder, network, signature), engine), signature
     signature = network.signature(crop_px)
-    return write_onnx(draft / "model.onnx", trace(network, signature), signature), signature
+    return write_onnx(folder / "model.onnx", trace(network, signature), signature), signature

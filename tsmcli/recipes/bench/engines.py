@@ -13,6 +13,7 @@ from torch import nn
 
 from tsmcli.config import Config
 from tsmcli.core.exportable import ClipNetwork, Signature, example_input
+from tsmcli.core.inference import fold_batch_norms, for_single_clips
 from tsmcli.core.tsm import TSM
 from tsmcli.engine.device import dtype_of
 from tsmcli.engine.exported_file import open_file, open_openvino, write_openvino
@@ -21,7 +22,7 @@ from tsmcli.engine.sidecar import Exported
 from tsmcli.errors import UsageError
 from tsmcli.presets import override
 from tsmcli.recipes.bench.case import Case
-from tsmcli.recipes.engines import open_engine, ready_for, write_for
+from tsmcli.recipes.engines import open_engine, write_for
 from tsmcli.recipes.events import result_of
 from tsmcli.recipes.network import open_network
 
@@ -47,7 +48,10 @@ def open_for(case: Case, model: TSM, device: torch.device) -> Engine:
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_for(folder, ClipNetwork(ready_for(model.eval(), case.engine, "clips"), pixels=True), case.engine, px)
+        ready = fold_batch_norms(model.eval())
+        if case.engine == "openvino":
+            for_single_clips(ready)
+        write_for(case.engine, folder, ClipNetwork(ready, pixels=True), px)
         file = next(folder.glob("model.[xo]*"))
         if case.precision == "int8":
             lead = [1, model.num_segments]
