@@ -17,6 +17,8 @@ import pytest
 import torch
 from support import tsm
 
+from tsmcli.core.tsm import build_model
+from tsmcli.engine.checkpoint import Checkpoint, Progress, save_checkpoint
 from tsmcli.engine.launch import Killed, in_child
 from tsmcli.errors import ConfigError
 from tsmcli.presets import load_preset, resolve
@@ -52,6 +54,69 @@ def test_every_key_is_documented_and_has_a_number(measured: Any) -> None:
     assert low <= found["shift_cost"] <= high
     assert found["environment"]["threads"] == 1
     assert found["error"] is None
+
+
+def test_the_processor_has_a_limit(measured: Any) -> None:
+    (found,) = measured["measurements"]
+    per_sec = found["macs"] / found["p50_sec"]
+    assert found["limit_share"] == pytest.approx(per_sec / found["limit_macs_per_sec"])
+    assert 0 < found["limit_share"] < 1.5
+    assert (found["engine"], found["ratio"], found["limit_by"][:8]) == ("torch", None, "torch's ")
+
+
+def test_engines_stand_beside_one_another(tmp_path: Path) -> None:
+    args = ("bench", "demo", "--set", "model.width=0.125", *QUICK, "--engine", "all")
+    done = tsm(*args, "--precision", "fp32,int8", "--batch", "1", "--json")
+    assert "scales are of random pixels" in done.err
+    found = done.json()["measurements"]
+    told = [(m["engine"], m["precision"]) for m in found]
+    assert told == [
+        ("torch", "float32"),
+        ("openvino", "float32"),
+        ("onnxruntime", "float32"),
+        ("onnxruntime", "int8"),
+    ]
+    assert found[0]["ratio"] == 1.0
+    assert all(m["ratio"] > 0 and m["memory"] is None and m["shift_cost"] is None for m in found)
+    assert len({m["runs"] for m in found}) == 1, "in turn"
+    limits = {m["precision"]: m["limit_macs_per_sec"] for m in found}
+    assert limits["int8"] != limits["float32"]
+    assert found[1]["environment"]["openvino"]
+    (tmp_path / "old.json").write_text(done.out)
+    few = (
+        "bench",
+        "demo",
+        "--set",
+        "model.width=0.125",
+        *QUICK,
+        "--precision",
+        "fp32,bf16",
+        "--format",
+        "markdown",
+    )
+    table = tsm(*few, "--plot", tmp_path / "p.png", "--baseline", tmp_path / "old.json").out.splitlines()
+    assert table[0].startswith("| preset | protocol | batch | engine | p50 |")
+    assert [row.split(" | ")[3] for row in table[2:]] == ["torch, float32", "torch, bfloat16"]
+    assert [row.split(" | ")[-1].startswith("not in") for row in table[2:]] == [False, True]
+
+
+def test_an_exported_file_beside_its_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_preset("demo", ["model.width=0.125", "model.shift=unidirectional"])
+    model = build_model(config, 8, seed=0)
+    save_checkpoint(Path("m.pt"), Checkpoint("demo", config, list("abcdefgh"), Progress(1), model.state_dict()))
+    assert tsm("export", "m.pt", "m.onnx").code == 0
+    found = tsm("bench", "--checkpoint", "m.onnx", *QUICK, "--json").json()["measurements"]
+    told = [(m["engine"], m["file"], m["network"]["num_classes"]) for m in found]
+    assert told == [("torch", None, 8), ("onnxruntime", "m.onnx", 8)]
+    assert tsm("export", "m.pt", "s.xml", "--stream").code == 0
+    for words, code, wrong in (
+        (["m.pt"], 2, "m.pt is no exported network"), (["s.xml"], 2, "s.xml takes frames of a stream"),
+        (["m.onnx", "--engine", "torch"], 5, "torch does not read m.onnx"),
+        (["m.onnx", "--protocol", "efficient"], 2, "frames of 56 px, not 224"), (["gone.onnx"], 4, "no checkpoint gone.onnx"),
+    ):  # fmt: skip
+        refused = tsm("bench", *QUICK, "--checkpoint", *words)
+        assert (refused.code, refused.out, wrong in refused.err) == (code, "", True), refused.err
 
 
 def test_several_in_one_table_in_every_form() -> None:
@@ -163,7 +228,10 @@ def test_a_reading_that_fails_loses_no_numbers(demo_data: Path, monkeypatch: pyt
 
 def test_baseline(measured: Any, tmp_path: Path) -> None:
     def run(p50: Any, **changes: Any) -> Any:
-        old = {**measured["measurements"][0], "p50_sec": p50, **changes}
+        old = {**measured["measurements"][0], "p50_sec": p50}
+        old = {
+            key: value for key, value in old.items() if key not in ("engine", "file")
+        } | changes  # as it was once
         (tmp_path / "old.json").write_text(json.dumps({"format": 1, "measurements": [old]}))
         return tsm("bench", "demo", *QUICK, "--baseline", tmp_path / "old.json", "--fail-if-slower", "5%", "--json")
 
@@ -177,7 +245,7 @@ def test_baseline(measured: Any, tmp_path: Path) -> None:
     elsewhere = {**measured["measurements"][0]["environment"], "processor": "another one"}
     (differs,) = run(1000.0, environment=elsewhere).json()["measurements"][0]["baseline"]["differs"]
     assert differs.startswith("processor another one, now ")
-    for other in ({"batch": 2}, {"network": {}}, {"precision": "bfloat16"}):
+    for other in ({"batch": 2}, {"network": {}}, {"precision": "bfloat16"}, {"engine": "openvino"}):
         unlike = run(1000.0, **other)
         assert unlike.code == 3
         assert "has none of these measurements" in unlike.err
@@ -243,6 +311,9 @@ REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "no list": (["--data", "README.md"], 3, "README.md:3: "),
     "plot": (["--plot", "x.bmp"], 2, "plots are written as"),
     "fp16": (["--precision", "fp16", "--device", "cpu"], 5, "fp16 needs a GPU"),
+    "number format": (["--precision", "fp8"], 2, "no number format 'fp8'"),
+    "engine": (["--engine", "openvino", "--precision", "int8"], 5, "openvino does not compute in int8 here"),
+    "training elsewhere": (["--engine", "all", "--train"], 2, "are of --engine torch alone"),
     "twice": (["demo"], 2, "two presets have the same name"),
     "device": (["--device", "cuda:7"], 5, "torch sees"),
 }

@@ -29,7 +29,16 @@ def bench(
     ] = None,
     train: Annotated[bool, Option("--train", help="Measure steps of training.")] = False,
     protocol: Annotated[str | None, Option(help="Test protocol.", show_default="the preset's")] = None,
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Option(help="Number format.")] = "fp32",
+    checkpoint: Annotated[
+        Path | None, Option(help="Measure an exported file, beside its network in PyTorch.")
+    ] = None,
+    engine: Annotated[
+        Literal["torch", "openvino", "onnxruntime", "all"] | None,
+        Option(help="What computes. all: those installed, in turn.", show_default="torch; the file's"),
+    ] = None,
+    precision: Annotated[
+        str, Option(metavar="NAME,NAME", help="Number formats: fp32, bf16, fp16, int8, auto, or all.")
+    ] = "fp32",
     compiled: Annotated[bool, Option("--compile", help="torch.compile the network.")] = False,
     channels_last: Annotated[
         bool, Option("--channels-last/--no-channels-last", help="Memory format; all commands use it.")
@@ -64,6 +73,8 @@ def bench(
 
     tsm bench --train --precision bf16
 
+    tsm bench --engine all --precision all --threads 1
+
     tsm bench --json > old.json; tsm bench --baseline old.json --fail-if-slower 5%
     """
     from tsmcli.presets import resolve
@@ -77,35 +88,52 @@ def bench(
         raise UsageError("--fail-if-slower needs --baseline FILE")
     if train and protocol:
         raise UsageError("--protocol is of testing, not of --train")
+    if checkpoint and presets:
+        raise UsageError("--checkpoint says which network it is; leave out PRESET")
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise UsageError(f"{plot}: plots are written as .png, .svg or .pdf")
     batches = [int(number) for number in batch.split(",")] if batch else []
-    resolved = [resolve(name, sets or ()) for name in presets or ["r50-k400-8f"]]
-    if len({preset.name for preset in resolved}) < len(resolved):
+    resolved = [] if checkpoint else [resolve(name, sets or ()) for name in presets or ["r50-k400-8f"]]
+    networks = [(preset.name, preset.config) for preset in resolved]
+    if len({name for name, _ in networks}) < len(networks):
         raise UsageError("two presets have the same name", hint="give one of the files another name")
     several = len(resolved) * max(1, len(batches)) > 1
 
-    from tsmcli.data.location import Places
-    from tsmcli.recipes.bench.case import Case
+    from tsmcli.recipes.bench.case import Case, in_engines
+    from tsmcli.recipes.bench.engines import exported_network
     from tsmcli.recipes.network import choose_protocol
 
+    file = None
+    if checkpoint:
+        name, config, file = exported_network(checkpoint, sets or ())
+        networks = [(name, config)]
     cases = [
-        Case(
-            preset.name, preset.config, choose_protocol(preset.config, protocol), size,
-            "training" if train else "inference", device, precision, compiled, channels_last, threads,
-            seconds, twin,
-            profile.with_stem(f"{profile.stem}-{preset.name}-{size}") if profile and several else profile,
+        case
+        for name, config in networks
+        for size in batches or [config.train.batch if train else 1]
+        for case in in_engines(
+            Case(
+                name, config, choose_protocol(config, protocol), size, "training" if train else "inference", device,
+                "fp32", compiled, channels_last, threads, seconds, twin,
+                profile.with_stem(f"{profile.stem}-{name}-{size}") if profile and several else profile,
+            ),
+            engine, precision, file,
         )
-        for preset in resolved
-        for size in batches or [preset.config.train.batch if train else 1]
     ]  # fmt: skip
-    if data and not data.exists():
-        raise DataError(f"no list file and no folder {data}")
-    lists = Places(folder=data, media=media) if data else None
-    if data and data.is_file():
-        lists = Places(train_list=data, val_list=data, media=media)
+    lists = places_of(data, media) if data else None
     limit = float(percent[1]) / 100 if fail_if_slower else None
     run(cases, lists, videos, baseline, limit, plot, "json" if as_json else form)
+
+
+def places_of(data: Path, media: Path | None) -> Places:
+    """A list file, or a folder with lists."""
+    from tsmcli.data.location import Places
+
+    if not data.exists():
+        raise DataError(f"no list file and no folder {data}")
+    if data.is_file():
+        return Places(train_list=data, val_list=data, media=media)
+    return Places(folder=data, media=media)
 
 
 def run(
@@ -136,6 +164,8 @@ def run(
     if plot and any(m.runs for m in measured):
         draw(plot, measured)
         print_note(f"plot: {plot}")
+    if any(m.precision == "int8" and not m.file for m in measured):
+        print_note("int8: the scales are of random pixels; such a network is good for timing only")
     for case, m in zip(cases, measured, strict=True):
         if case.trace and m.runs:
             print_note(f"trace: {case.trace}")

@@ -122,7 +122,7 @@ def _open(
     """
     threads = torch.get_num_threads()
     if opened.exported:
-        choice = choose_engine(_of_file(opened.exported, wanted, kind, crop_px), device)
+        choice = choose_engine(of_file(opened.exported, wanted, kind, crop_px), device)
         return open_file(opened.path, choice.engine, choice.precision, threads, many=many), choice
     if wanted.precision == "int8":
         hint = "tsm export CHECKPOINT model.onnx --int8 calibrates a file to use instead"
@@ -159,7 +159,7 @@ def _open(
         return None, replace(choice, engine="torch")
 
 
-def _of_file(file: Exported, wanted: Choice, kind: Kind, crop_px: int) -> Choice:
+def of_file(file: Exported, wanted: Choice, kind: Kind, crop_px: int) -> Choice:
     """What can run an exported file; UsageError where the file is of something else than is asked of it."""
     if file.stream != (kind == "stream") or kind == "features":
         of = "frames of a stream" if file.stream else "clips"

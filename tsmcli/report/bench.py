@@ -14,10 +14,10 @@ from tsmcli.recipes.bench.compare import FORMAT, Beside
 from tsmcli.recipes.bench.reading import DataMeasurement
 from tsmcli.report.tables import percent, print_csv, print_json, print_line, print_markdown, print_table
 
-_BRIEF = ("preset", "protocol", "batch", "p50", "p90", "p99", "videos/s", "frames/s", "peak memory", "GMACs",
-          "shift costs", "published", "over baseline")  # fmt: skip
+_BRIEF = ("preset", "protocol", "batch", "engine", "p50", "p90", "p99", "videos/s", "frames/s", "over first",
+          "of the limit", "peak memory", "GMACs", "shift costs", "published", "over baseline")  # fmt: skip
 """The facts that a table of several measurements has; in _CUT, without what stands in brackets."""
-_CUT = ("peak memory", "GMACs", "shift costs")
+_CUT = ("over first", "of the limit", "peak memory", "GMACs", "shift costs")
 
 
 def print_bench(
@@ -33,7 +33,8 @@ def print_bench(
         print_csv(keys, [[row.get(key, "") for key in keys] for row in flat])
         return
     facts = [_facts(m, b) for m, b in zip_longest(measured, beside)]
-    columns = [name for name in _BRIEF if any(name in row for row in facts)]
+    same = len({row["engine"] for row in facts}) == 1
+    columns = [name for name in _BRIEF if any(row.get(name) for row in facts) and not (same and name == "engine")]
     rows = [[_brief(name, row.get(name, "")) for name in columns] for row in facts]
     if form == "markdown":
         print_markdown(columns, rows)
@@ -42,7 +43,7 @@ def print_bench(
             print_markdown(("", found.preset), _reading_rows(found))
         return
     if len(measured) == 1 and not measured[0].error:
-        shown = [(name, words) for name, words in facts[0].items() if words and name not in _BRIEF[:3]]
+        shown = [(name, words) for name, words in facts[0].items() if words and name not in _BRIEF[:4]]
         print_table(("", measured[0].preset), shown, _what(measured[0]))
     else:
         print_table(columns, rows, _where(measured))
@@ -85,33 +86,37 @@ def _what(m: Measurement) -> str:
     return (
         f"{m.preset}: {of}; a video is {clips} of {m.num_segments} frames of {m.crop_px} px\n"
         f"{m.runs} calls with random weights and pixels, {m.precision}{', compiled' if m.compiled else ''}, "
-        f"on {_machine(m)}"
+        f"on {_machine([m])}"
     )
 
 
 def _where(measured: Sequence[Measurement]) -> str:
     """The machine, which is the same for all, or nothing."""
     done = [m for m in measured if m.environment]
-    return f"{done[0].precision} on {_machine(done[0])}; random weights and pixels" if done else ""
+    formats = ", ".join(dict.fromkeys(m.precision for m in done))
+    return f"{formats} on {_machine(done)}; random weights and pixels" if done else ""
 
 
-def _machine(m: Measurement) -> str:
-    e = m.environment
+def _machine(measured: Sequence[Measurement]) -> str:
+    m = measured[0]
+    e, engines = m.environment, dict.fromkeys(f"{m.engine} {m.environment[m.engine]}" for m in measured)
     threads = f"{e['threads']} thread{'s' if e['threads'] > 1 else ''}"
     device = e["gpu"] if m.device.startswith("cuda") else f"{e['processor']}, {threads}"
-    return f"{m.device} ({device}), torch {e['torch']}"
+    return f"{m.device} ({device}), {', '.join(engines)}"
 
 
 def _facts(m: Measurement, beside: Beside | None) -> dict[str, str]:
     """What is told of one measurement, by name."""
     facts = {"preset": m.preset, "protocol": m.protocol, "batch": str(m.batch)}
+    facts["engine"] = f"{m.engine}, {m.precision}" + (f", {m.file}" if m.file else "")
     if m.error:
         facts["p50"] = m.error.partition(":")[0]
     else:
         facts |= {
             "p50": _ms(m.p50_sec), "p90": _ms(m.p90_sec), "p99": _ms(m.p99_sec), "first call": _ms(m.first_sec),
             "videos/s": _number(m.videos_per_sec), "clips/s": _number(m.clips_per_sec),
-            "frames/s": _number(m.frames_per_sec), "peak memory": _memory(m),
+            "frames/s": _number(m.frames_per_sec), "over first": _over_first(m), "of the limit": _limit(m),
+            "peak memory": _memory(m) if m.memory else "",
             "activations kept": f"{m.kept_bytes / 2**20:.0f} MiB for the backward pass" if m.kept_bytes else "",
             "parameters": f"{m.parameters:,}",
             "GMACs": f"{(m.macs or 0) / 1e9:.2f} ({(m.flops or 0) / 1e9:.2f} GFLOPs) a clip",
@@ -135,6 +140,17 @@ def _reading_rows(found: DataMeasurement) -> list[tuple[str, str]]:
     if found.bad:
         rows.append(("unreadable", f"{found.bad} of {found.videos}"))
     return rows
+
+
+def _over_first(m: Measurement) -> str:
+    low, high = m.ratio_quartiles or (0, 0)
+    return "" if m.ratio is None else f"{m.ratio:.3f} (quartiles {low:.3f} to {high:.3f})"
+
+
+def _limit(m: Measurement) -> str:
+    if m.limit_share is None or m.limit_macs_per_sec is None:
+        return ""
+    return f"{percent(m.limit_share)} ({m.limit_macs_per_sec / 1e9:.1f} GMACs/s, by {m.limit_by})"
 
 
 def _shift(m: Measurement) -> str:
@@ -183,8 +199,10 @@ def draw(path: Path, measured: Sequence[Measurement]) -> None:
     with style():
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.subplots()
-        for number, name in enumerate(dict.fromkeys(m.preset for m in done)):
-            points = sorted((m.batch, m.frames_per_sec) for m in done if m.preset == name)
+        several = len({(m.engine, m.precision, m.file) for m in done}) > 1
+        names = [f"{m.preset}, {_facts(m, None)['engine']}" if several else m.preset for m in done]
+        for number, name in enumerate(dict.fromkeys(names)):
+            points = sorted((m.batch, m.frames_per_sec) for m, own in zip(done, names, strict=True) if own == name)
             axes.plot(*zip(*points, strict=True), marker="o", label=name, color=COLOURS[number % len(COLOURS)])
         axes.set(xlabel="videos at a time", ylabel="frames per second", ylim=(0, None), title=_where(measured))
         axes.set_xscale("log", base=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +22,31 @@ FORMAT = 1
 """Of what `tsm bench --json` prints; a key may be added within a number, none is renamed or dropped."""
 _SAME = (
     "preset", "mode", "protocol", "batch", "views", "crop_px", "num_segments", "device", "precision", "compiled",
-    "channels_last", "network",
+    "channels_last", "network", "engine", "file",
 )  # fmt: skip
-"""What a measurement and its baseline must agree in."""
+"""What a measurement and its baseline must agree in; `engine` and `file` came later."""
+_LATER: dict[str, Any] = {"engine": "torch", "file": None}
 _MACHINE = ("processor", "gpu", "threads", "torch")
 
 
 def bench(cases: Sequence[Case]) -> Generator[Stage, None, list[Measurement]]:
-    """Measure every case; one that runs out of memory does not end the others.
+    """Measure every case; cases that differ in the engine alone in one process, in turn.
+
+    One that runs out of memory does not end those in other processes.
 
     Raises:
         EnvironmentProblem: the device is missing, or does not compute in this format.
     """
     found = [blank(case, choose_device(case.device)) for case in cases]
-    for number, case in enumerate(cases):
+    for _, numbers in groupby(range(len(cases)), lambda i: replace(cases[i], **_LATER, precision="fp32")):
+        first, *others = numbers
+        case, part = cases[first], slice(first, first + 1 + len(others))
         what = "steps of training" if case.mode == "training" else f"protocol {case.views.name}"
         yield Stage(f"measuring {case.name}: {what}, batch {case.batch}")
         try:
-            found[number] = in_child(measure, case)
+            found[part] = in_child(measure, cases[part])
         except EnvironmentProblem as error:  # killed, or not to be compiled
-            found[number] = replace(found[number], error=str(error))
+            found[part] = [replace(m, error=str(error)) for m in found[part]]
     return found
 
 
@@ -90,7 +96,7 @@ def read_baseline(path: Path) -> dict[str, dict[str, Any]]:
 
 def _what(measurement: Mapping[str, Any]) -> str:
     """What a measurement is of, as a word to look it up by."""
-    return json.dumps([measurement[key] for key in _SAME], sort_keys=True)
+    return json.dumps([(_LATER | dict(measurement))[key] for key in _SAME], sort_keys=True)
 
 
 def compare_with(baseline: Mapping[str, dict[str, Any]], measurements: Sequence[Measurement]) -> list[Beside]:
@@ -102,7 +108,8 @@ def compare_with(baseline: Mapping[str, dict[str, Any]], measurements: Sequence[
             found.append(Beside(None))
             continue
         then, now = old["environment"], m.environment
-        differs = (f"{key} {then.get(key)}, now {now[key]}" for key in _MACHINE if then.get(key) != now[key])
+        keys = dict.fromkeys((*_MACHINE, m.engine))
+        differs = (f"{key} {then.get(key)}, now {now[key]}" for key in keys if then.get(key) != now[key])
         found.append(Beside(m.p50_sec / old["p50_sec"], tuple(differs)))
     return found
 
@@ -111,7 +118,7 @@ def judge(beside: Sequence[Beside], baseline: Path, limit: float | None) -> None
     """Raise DataError where the baseline lacks what it should have, SlowerError for a time over 1 + limit of it."""
     ratios = [b.ratio for b in beside if b.ratio is not None]
     if len(ratios) < len(beside) and (limit is not None or not ratios):
-        hint = "a baseline must be of the same network, protocol, batch, device and precision"
+        hint = "a baseline must be of the same network, protocol, batch, device, engine and precision"
         raise DataError(f"{baseline}: has {'not all' if ratios else 'none'} of these measurements", hint)
     if slower := [ratio for ratio in ratios if limit is not None and ratio > 1 + limit]:
         many = f"{len(slower)} of {len(beside)}"

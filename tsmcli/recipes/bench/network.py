@@ -1,4 +1,4 @@
-"""Speed and memory of one network at one batch size, on random pixels. `bench` runs it in a process of its own."""
+"""Speed and memory of a network at one batch size, on random pixels. `bench` runs it in a process of its own."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from tsmcli.config import Config
 from tsmcli.core.shift import TemporalShift
 from tsmcli.core.tsm import TSM, build_model, normalize
 from tsmcli.engine.device import choose_device, dtype_of, environment, for_inference, use_channels_last
+from tsmcli.engine.inference import Numbers, score_in_order
 from tsmcli.engine.learner import make_learner, take_step
 from tsmcli.engine.memory import activation_bytes, peak_memory
+from tsmcli.engine.packages import version_of
 from tsmcli.engine.processes import ALONE
 from tsmcli.errors import EnvironmentProblem, is_out_of_memory
 from tsmcli.files import replacing
 from tsmcli.recipes.bench.case import Case, Measurement, blank
 from tsmcli.recipes.bench.cost import count_cost
+from tsmcli.recipes.bench.engines import open_for, products
 
 _RUNS_BEFORE = 2
 """Calls before anything is timed: they load kernels and, with --compile, compile."""
@@ -33,8 +36,8 @@ _ROUNDS = (3, 1000)
 """Fewest and most."""
 
 
-def measure(case: Case) -> Measurement:
-    """Build the network, warm it up, and time it; in turn with its twin, if that is asked for.
+def measure(cases: Sequence[Case]) -> list[Measurement]:
+    """Build a network, warm it up, and time it: in turn in all engines, or with its twin, if that is asked for.
 
     Inference is MMAction2's `inference_time`: copy to the device, all views of the videos through the network,
     softmax, mean over views, copy back. Training is a whole step: copy, forward, backward, clipping, SGD. Weights
@@ -43,44 +46,67 @@ def measure(case: Case) -> Measurement:
     Raises:
         EnvironmentProblem: the device is missing, or cannot compute or compile like this.
     """
+    case = cases[0]
     if case.threads:
         torch.set_num_threads(case.threads)
     device = choose_device(case.device)
-    found = blank(case, device)
+    found = [blank(one, device) for one in cases]
     try:
-        return _measure(case, device, found)
+        return _measure(cases, device, found)
     except RuntimeError as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if is_out_of_memory(error):
-            return replace(found, error=f"out of memory: {reason}")
+            return [replace(m, error=f"out of memory: {reason}") for m in found]
         if not case.compile:
             raise
         hint = "it needs a C++ compiler; or leave out --compile"
         raise EnvironmentProblem(f"torch.compile failed: {reason}", hint) from error
 
 
-def _measure(case: Case, device: torch.device, found: Measurement) -> Measurement:
+def _measure(cases: Sequence[Case], device: torch.device, found: list[Measurement]) -> list[Measurement]:
+    case, alone = cases[0], len(cases) == 1
     classes = num_classes(case.config)
     prepare = _prepare_step if case.mode == "training" else _prepare_scoring
-    cost = count_cost(case.config.model, classes, found.crop_px)
+    cost = count_cost(case.config.model, classes, found[0].crop_px)
     before = peak_memory(device)
-    call = prepare(case, device, shifted=True)
-    start = time.perf_counter()
-    call()
-    first = time.perf_counter() - start
-    for _ in range(_RUNS_BEFORE - 1):
-        call()
-    memory = replace(peak_memory(device), before_bytes=before.peak_bytes)
-    calls = [call]
-    if case.twin and case.config.model.shift != "none":
+    calls = []
+    for number, one in enumerate(cases):
+        calls.append(prepare(one, device, shifted=True))
+        start = time.perf_counter()
+        calls[-1]()
+        found[number] = replace(found[number], first_sec=time.perf_counter() - start)
+        for _ in range(_RUNS_BEFORE - 1):
+            calls[-1]()
+    memory = replace(peak_memory(device), before_bytes=before.peak_bytes) if alone else None
+    if alone and case.twin and case.engine == "torch" and not case.file and case.config.model.shift != "none":
         calls += _twin(lambda: prepare(case, device, shifted=False))
     times = time_in_turn(calls, device, case.seconds)
     if case.trace:
-        _write_trace(case.trace, call, device)
+        _write_trace(case.trace, calls[0], device)
     kept = case.mode == "training" and not case.compile
     kept_bytes = activation_bytes(case.config, classes, case.batch) if kept else None
-    found = replace(_summarise(found, times), **asdict(cost), flops=cost.flops)
-    return replace(found, first_sec=first, memory=memory, kept_bytes=kept_bytes, environment=environment())
+    found = [_summarise(m, own, times, alone=alone) for m, own in zip(found, times, strict=False)]
+    shared = asdict(cost) | {"flops": cost.flops, "memory": memory, "kept_bytes": kept_bytes}
+    found = [replace(m, **shared, environment={m.engine: version_of(m.engine)} | environment()) for m in found]
+    if case.mode == "training" or device.type != "cpu":
+        return found
+    limits = {numbers: _limit(cases, numbers) for numbers in dict.fromkeys(one.precision for one in cases)}
+    return [_beside_limit(m, *limits[one.precision]) for m, one in zip(found, cases, strict=True)]
+
+
+@torch.inference_mode()
+def _limit(cases: Sequence[Case], numbers: Numbers) -> tuple[float, str]:
+    """Multiply-adds per second that the processor reaches in a number format, and with what."""
+    made = products(numbers, openvino=any(case.engine == "openvino" for case in cases))
+    for _, call in made.values():
+        call()
+    times = time_in_turn([call for _, call in made.values()], torch.device("cpu"), min(1.0, cases[0].seconds))
+    return max((macs / min(own), name) for (name, (macs, _)), own in zip(made.items(), times, strict=True))
+
+
+def _beside_limit(m: Measurement, limit: float, by: str) -> Measurement:
+    share = (m.macs or 0) * (m.clips_per_sec or 0) / limit
+    return replace(m, limit_macs_per_sec=limit, limit_by=by, limit_share=share)
 
 
 def _twin(prepare: Callable[[], Callable[[], object]]) -> list[Callable[[], object]]:
@@ -111,18 +137,21 @@ def num_classes(config: Config) -> int:
     return config.model.num_classes or CATALOG[config.data.dataset].num_classes or 400
 
 
-def _summarise(found: Measurement, times: list[list[float]]) -> Measurement:
-    own = np.array(times[0])
+def _summarise(found: Measurement, taken: list[float], times: list[list[float]], *, alone: bool) -> Measurement:
+    """A measurement with the times of its calls, and their ratio to its twin's, or to those of the first engine."""
+    own = np.array(taken)
     p50, p90, p99 = (float(x) for x in np.percentile(own, (50, 90, 99)))
     clips = found.batch * found.views / p50
-    cost, quartiles = None, None
     if len(times) > 1:
-        low, middle, high = (float(x) - 1 for x in np.percentile(own / np.array(times[1]), (25, 50, 75)))
-        cost, quartiles = middle, (low, high)
+        low, middle, high = (float(x) for x in np.percentile(own / np.array(times[alone]), (25, 50, 75)))
+        if alone:
+            found = replace(found, shift_cost=middle - 1, shift_cost_quartiles=(low - 1, high - 1))
+        else:
+            found = replace(found, ratio=middle, ratio_quartiles=(low, high))
     return replace(
         found, runs=len(own), p50_sec=p50, p90_sec=p90, p99_sec=p99, fastest_sec=float(own.min()),
         slowest_sec=float(own.max()), videos_per_sec=found.batch / p50, clips_per_sec=clips,
-        frames_per_sec=clips * found.num_segments, shift_cost=cost, shift_cost_quartiles=quartiles,
+        frames_per_sec=clips * found.num_segments,
     )  # fmt: skip
 
 
@@ -134,9 +163,13 @@ def _pixels(case: Case, clips: int, px: int) -> Tensor:
 
 def _prepare_scoring(case: Case, device: torch.device, *, shifted: bool) -> Callable[[], object]:
     """A call that scores a batch of videos."""
-    dtype = dtype_of(case.precision, device)
     pixels = _pixels(case, case.batch * case.views.views, case.views.crop_px)
     model = build(case.config, shifted=shifted)
+    if case.file or case.engine != "torch":
+        engine = open_for(case, model, device)
+        return lambda: _mean([logits for _, logits in score_in_order(engine, [(0, pixels)])], case.batch)
+    assert case.precision != "int8"
+    dtype = dtype_of(case.precision, device)
     network: Any = for_inference(model, device, dtype=dtype, channels_last=case.channels_last)
     if case.compile:
         network = torch.compile(network, options={"freezing": True} if device.type == "cpu" else None)
@@ -145,10 +178,15 @@ def _prepare_scoring(case: Case, device: torch.device, *, shifted: bool) -> Call
     @torch.inference_mode()
     def score() -> Tensor:
         logits = [network(normalize(clips.to(device)).to(dtype)) for clips in pixels.split(at_once)]
-        scores: Tensor = torch.cat(logits).float().softmax(-1).unflatten(0, (case.batch, -1)).mean(1)
-        return scores.cpu()
+        return _mean(logits, case.batch)
 
     return score
+
+
+def _mean(logits: list[Tensor], batch: int) -> Tensor:
+    """Logits of all views -> probabilities of each video."""
+    scores: Tensor = torch.cat(logits).float().softmax(-1).unflatten(0, (batch, -1)).mean(1)
+    return scores.cpu()
 
 
 def _prepare_step(case: Case, device: torch.device, *, shifted: bool) -> Callable[[], object]:
