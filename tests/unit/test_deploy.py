@@ -21,7 +21,10 @@ from tsmcli.engine.exported_file import need, trace, write_onnx, write_program
 from tsmcli.errors import EnvironmentProblem
 from tsmcli.recipes.export.check import compare_clips, compare_streams, relative
 
-NETWORKS = ("r50_8f_k400", "mobilenetv2_8f_k400", "nl_dot_product_r50_8f_k400")
+NETWORKS = (
+    pytest.param("r50_8f_k400", marks=pytest.mark.slow), "mobilenetv2_8f_k400", "nl_dot_product_r50_8f_k400",
+)  # fmt: skip
+"""The last one is the first with more."""
 
 
 def network(name: str, **changes: Any) -> TSM:
