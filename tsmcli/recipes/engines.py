@@ -130,9 +130,11 @@ def _open(
     choice = choose_engine(wanted, device)
     automatic = choice.engine == "auto"
     if automatic:
-        choice = replace(choice, engine="openvino" if installed("openvino") else "torch")
+        choice = replace(choice, engine="openvino" if pays(True) and installed("openvino") else "torch")
+    if choice.engine == "torch":
+        return None, choice
     folder = _folder(opened, choice.engine, kind, crop_px)
-    if choice.engine == "torch" or (automatic and not pays(folder.is_dir())):
+    if automatic and not pays(folder.is_dir()):
         return None, replace(choice, engine="torch")
     file = folder / ("model.xml" if choice.engine == "openvino" else "model.onnx")
     try:
