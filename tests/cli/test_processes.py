@@ -452,3 +452,18 @@ def test_a_worker_that_stops_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(EnvironmentProblem, match="a process for trying has done nothing for [45] s"):
             list(pool.run(["b"], lambda task, *_: task))
     assert not pool.workers
+
+
+def test_a_stop_while_a_network_is_converted_leaves_nothing_half_done(here: Path, mark: str) -> None:
+    cache = {"XDG_CACHE_HOME": str(here / "cache")}
+    args = [*TEST, "--engine", "openvino"]
+    for stop, code in (("2", 130), ("9", -9)):
+        broken = nth("compare_clips", 1, f"os.kill(os.getpid(), {stop})")
+        ended = end(start(args, "tsmcli.recipes.engines", broken, **cache), mark)
+        assert (ended.code, ended.seconds < LIMIT_SEC) == (code, True), ended.err
+        Path("fault").unlink()
+    engines = here / "cache/tsm/engines"
+    assert any(".part-" in path.name for path in engines.iterdir())  # a killed process cannot clear up
+    done = subprocess.run([sys.executable, "-m", "tsmcli", *args], env={**os.environ, **cache}, timeout=100)
+    assert done.returncode == 0
+    assert [path.suffix for path in sorted(engines.iterdir()) if path.name != ".lock"] == [""]
