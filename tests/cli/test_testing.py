@@ -18,6 +18,7 @@ from support import tsm
 
 from tsmcli.engine.processes import ALONE, World
 from tsmcli.engine.scores import VideoScored
+from tsmcli.errors import ConfigError
 from tsmcli.recipes.score import PartialScores
 
 VIDEOS = 101
@@ -143,9 +144,14 @@ def test_damaged_lines_of_a_stopped_test_are_scored_again(tmp_path: Path) -> Non
     lines[2] = "\0" * len(lines[2])
     lines[4] = lines[4][:-6] + '!!"]'
     partial.path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ConfigError, match=r"scores.npz is being written by another process"):
+        PartialScores(target, {"of": 1}, ALONE)
+    partial.close()
     again = PartialScores(target, {"of": 1}, ALONE)
     assert sorted(again.kept) == [0, 2]
     assert again.read(again.kept[2]).tolist() == [2, 2, 2]
+    again.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_scored(trained: Path, demo_data: Path) -> None:

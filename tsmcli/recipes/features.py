@@ -96,16 +96,16 @@ def extract(
         "media": str(split.media),
     }  # fmt: skip
     everything = {**meta, "config": config.model_dump(), "videos": split.records, "media": split.media.resolve()}
-    partial = PartialScores(out, everything | network.choice.identity(), world)
+    everything |= network.choice.identity()
     meta["engine"] = network.choice.describe()
-    left = [number for number in range(len(split.records)) if number not in partial.kept]
-    if len(left) < len(split.records):
-        done = f"{len(split.records) - len(left)} of {len(split.records)} videos"
-        yield Stage(f"{done} were done before; going on from there")
-    shard = [left[i] for i in eval_shard(len(left), rank=world.rank, world_size=world.size)]
-    yield Scoring("features", len(shard))
     bad: list[BadVideo] = []
-    with StopSignals() as signals:
+    with closing(PartialScores(out, everything, world)) as partial, StopSignals() as signals:
+        left = [number for number in range(len(split.records)) if number not in partial.kept]
+        if len(left) < len(split.records):
+            done = f"{len(split.records) - len(left)} of {len(split.records)} videos"
+            yield Stage(f"{done} were done before; going on from there")
+        shard = [left[i] for i in eval_shard(len(left), rank=world.rank, world_size=world.size)]
+        yield Scoring("features", len(shard))
         work = _Work(network, opened.model.fc.in_features, config, split, views, of, signals)
         with closing(_windows(work, sliding, shard) if sliding else _whole(work, shard)) as events:
             for event in events:
@@ -115,10 +115,10 @@ def extract(
                     partial.add(event)
                 yield event
         parts = world.gather((partial.kept, bad, signals.number))
-    if number := max(part[2] for part in parts):
-        stop, hint = interrupted(number), "the features so far are kept: the same command goes on from there"
-        raise Interrupted(str(stop), hint, exit_code=stop.exit_code)
-    return _write(out, meta, work, opened.class_names, parts, partial) if world.is_main else None
+        if number := max(part[2] for part in parts):
+            stop, hint = interrupted(number), "the features so far are kept: the same command goes on from there"
+            raise Interrupted(str(stop), hint, exit_code=stop.exit_code)
+        return _write(out, meta, work, opened.class_names, parts, partial) if world.is_main else None
 
 
 @dataclass(frozen=True)

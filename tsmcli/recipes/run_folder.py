@@ -32,16 +32,24 @@ RUNS = Path("runs")
 
 
 def lock_run(run: Path) -> FileLock | None:
-    """Keep other processes from training in a folder until the lock is released; None where there are no locks.
+    """Keep other processes from training in a folder; see `take_lock`."""
+    return take_lock(run / ".lock", f"{run} is being trained by another process")
+
+
+def take_lock(path: Path, busy: str) -> FileLock | None:
+    """Keep other processes from the same work until the lock is released; None where there are no locks.
+
+    Args:
+        busy: what to say if another process has it.
 
     Raises:
-        ConfigError: another process trains in it.
+        ConfigError: another process has it.
     """
-    lock = FileLock(run / ".lock")
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ConfigError(f"{run} is being trained by another process", hint="wait for it, or stop it") from None
+        raise ConfigError(busy, hint="wait for it, or stop it") from None
     except (OSError, NotImplementedError):  # some network file systems
         return None
     return lock

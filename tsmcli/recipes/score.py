@@ -27,6 +27,7 @@ from tsmcli.engine.scores import VideoScored, averaging, score_videos
 from tsmcli.errors import DataError, TsmError
 from tsmcli.files import append_text, write_text
 from tsmcli.recipes.events import Scoring
+from tsmcli.recipes.run_folder import take_lock
 from tsmcli.results import Results
 
 ScoreEvent = Scoring | VideoScored | BadVideo
@@ -113,11 +114,15 @@ class PartialScores:
     """Numbers of each video (scores, or features): one JSON line, in a file of each process beside the final file.
 
     The first line is a hash of what they are of (weights, protocol, list, configuration); lines of other work are
-    not taken. Unreadable videos are not kept: they are tried again. Only places are in memory.
+    not taken. Unreadable videos are not kept: they are tried again. Only places are in memory. Until `close`, no
+    other run can write these files.
 
     Args:
         target: the file to come.
         of: everything that decides the numbers.
+
+    Raises:
+        ConfigError: another run writes them.
 
     Attributes:
         kept: the videos that this process found when it began, and those that it added.
@@ -128,9 +133,11 @@ class PartialScores:
         self.folder, self.pattern = target.parent, f"{glob.escape(target.name)}.partial-*"
         self.path = self.folder / f"{target.name}.partial-{world.rank}"
         self.kept: dict[int, Kept] = {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        busy = f"{target} is being written by another process"
+        self.lock = take_lock(self.path.with_suffix(".partial-lock"), busy) if world.is_main else None
         ours = [path for path in sorted(self.folder.glob(self.pattern)) if self._find(path)]
         world.gather(None)  # every process has read before one writes
-        self.folder.mkdir(parents=True, exist_ok=True)
         if self.path in ours:
             append_text(self.path, "\n")  # the last line may be cut short
         else:
@@ -149,8 +156,14 @@ class PartialScores:
             file.seek(place.offset)
             return _numbers(file.readline())[1]
 
+    def close(self) -> None:
+        """Let others go on."""
+        if self.lock:
+            self.lock.release()
+
     def remove(self) -> None:
         """Forget everything: the work is done."""
+        self.close()
         for path in self.folder.glob(self.pattern):
             path.unlink()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -82,10 +83,11 @@ def test(
     of = {**meta, "config": config.model_dump(), "views": views.model_dump(), "videos": split.records,
           "media": split.media.resolve(), **network.choice.identity()}  # fmt: skip
     meta["engine"] = network.choice.describe()
-    partial = PartialScores(files[0], of, world)
-    if partial.kept:
-        yield Stage(f"{len(partial.kept)} of {len(split.records)} videos were scored before; going on from there")
-    with StopSignals() as signals:
+    with closing(PartialScores(first, of, world)) as partial, StopSignals() as signals:
+        if partial.kept:
+            yield Stage(
+                f"{len(partial.kept)} of {len(split.records)} videos were scored before; going on from there"
+            )
         try:
             results = yield from score_split(
                 network, split, config, views, meta, world=world, signals=signals, partial=partial
@@ -93,12 +95,12 @@ def test(
         except Interrupted as stop:
             hint = "the scores so far are kept: the same command goes on from there"
             raise Interrupted(str(stop), hint, exit_code=stop.exit_code) from None
-    if world.is_main:
-        for file in files:
-            save_results(file, results)
-        partial.remove()
-        Path("runs").mkdir(exist_ok=True)
-        write_text(Path("runs") / LATEST, f"{files[0].resolve()}\n")
+        if world.is_main:
+            for file in files:
+                save_results(file, results)
+            partial.remove()
+            Path("runs").mkdir(exist_ok=True)
+            write_text(Path("runs") / LATEST, f"{first.resolve()}\n")
     return Tested(results, files)
 
 
