@@ -121,7 +121,8 @@ def prepare_data(
     if source.suffix.lower() in ARCHIVES and source.is_file():
         if dry_run:
             raise UsageError(f"--dry-run writes nothing, but {source} is to be unpacked", "leave one of them out")
-        print_note(f"{source} is unpacked below {out / 'unpacked'}, unless it is there")
+        if not rank:
+            print_note(f"{source} is unpacked below {out / 'unpacked'}, unless it is there")
         source = unpack_source(source, out)
     plan = plan_media(
         dataset, source, out, annotations=annotations, store=store, size=_size(short_side, height, size),
