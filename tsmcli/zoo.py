@@ -27,6 +27,7 @@ COLUMNS = (
 NETWORKS = {
     **{f"resnet{depth}": f"ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},
     "mobilenet_v2": "MobileNetV2",
+    "mobileone_s4": "MobileOne-S4",
 }
 
 
@@ -221,7 +222,7 @@ def _network(name: str | None) -> str | None:
     if name is None:
         return None
     plain = re.sub(r"^r(?=\d)", "resnet", re.sub(r"[-_]", "", name.lower()))
-    return {"mobilenetv2": "mobilenet_v2", "mbv2": "mobilenet_v2"}.get(plain, plain)
+    return {"mobilenetv2": "mobilenet_v2", "mbv2": "mobilenet_v2", "mobileones4": "mobileone_s4"}.get(plain, plain)
 
 
 def _number(word: str) -> float | None:
