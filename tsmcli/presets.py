@@ -53,7 +53,7 @@ def load_preset(name: str, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a preset; see `resolve`.
 
     Args:
-        name: a preset name, the name of an MMAction2 0.x TSM config, or the path of a `.yaml` file.
+        name: a preset name, the name of an MMAction2 TSM config, or the path of a `.yaml` file.
         overrides: `key=value` strings such as `train.lr=0.005`.
 
     Raises:
