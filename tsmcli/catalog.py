@@ -25,7 +25,8 @@ class Dataset:
         split_media: whether every split has a folder of media of its own.
         flip_pairs: labels that a horizontal mirror image exchanges.
         authors_sort_classes: whether the classifier in files of the TSM authors is in alphabetical order.
-        videos: split -> number of videos of the official release.
+        splits: how many official divisions into train and val there are, each of them of all videos; 0: one.
+        videos: part -> number of videos of the official release.
         home: where people get it.
     """
 
@@ -38,16 +39,32 @@ class Dataset:
     split_media: bool = False
     flip_pairs: tuple[tuple[int, int], ...] = ()
     authors_sort_classes: bool = False
+    splits: int = 0
     videos: dict[str, int] = field(default_factory=dict)
     home: str = ""
+
+    def part(self, split: str, number: int = 1) -> str:
+        """Name of the train or val part of a division: `train`, or `train_split_2` where there are several."""
+        return f"{split}_split_{number}" if self.splits else split
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All parts, train before val."""
+        numbers = range(1, max(self.splits, 1) + 1)
+        return tuple(self.part(split, number) for number in numbers for split in ("train", "val"))
 
     def media(self, store: str, split: str) -> str:
         """Name of the folder, below `folder`, that holds the frames or videos of a split."""
         return f"{MEDIA_NAMES[store]}_{split}" if self.split_media else MEDIA_NAMES[store]
 
     def list_name(self, store: str, split: str) -> str:
-        """`<folder>_<split>_list_<rawframes|videos>.txt`, the file name that MMAction2 uses; `zips` is ours."""
-        return f"{self.folder}_{split}_list_{MEDIA_NAMES[store]}.txt"
+        """The file name that MMAction2 uses for the list of a part; `zips` is ours.
+
+        `<folder>_<part>_list_<rawframes|videos>.txt`, without `list` where there are several splits; `train` then
+        is that of the first.
+        """
+        part = split if split in self.parts else self.part(split)
+        return f"{self.folder}_{part}{'' if self.splits else '_list'}_{MEDIA_NAMES[store]}.txt"
 
     @property
     def flip_map(self) -> dict[int, int]:
@@ -86,6 +103,17 @@ _DATASETS = (
     Dataset(
         "diving48", "Diving48", "diving48", 48, videos={"train": 15027, "val": 1970},
         home="http://www.svcl.ucsd.edu/projects/resound/",
+    ),
+    Dataset(
+        "ucf101", "UCF101", "ucf101", 101, splits=3,
+        videos={"train_split_1": 9537, "val_split_1": 3783, "train_split_2": 9586, "val_split_2": 3734,
+                "train_split_3": 9624, "val_split_3": 3696},
+        home="https://www.crcv.ucf.edu/research/data-sets/ucf101/",
+    ),
+    Dataset(
+        "hmdb51", "HMDB51", "hmdb51", 51, splits=3,
+        videos={f"{part}_split_{n}": count for n in (1, 2, 3) for part, count in (("train", 3570), ("val", 1530))},
+        home="https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/",
     ),
     Dataset(
         "demo", "synthetic clips that differ only in temporal order", "demo", 8,

@@ -26,7 +26,7 @@ class Config(Section):
     """One experiment, complete."""
 
     about: str = Field("", description="one line for people")
-    source: str | None = Field(None, description="the MMAction2 0.x config this reproduces; accepted as an alias")
+    source: str | None = Field(None, description="the MMAction2 config this reproduces; accepted as an alias")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()

@@ -39,5 +39,8 @@ class AugmentConfig(Section):
         "clip",
         description="directions of shears, shifts and rotations: drawn per clip, or once per run as published",
     )
+    pytorchvideo: Literal["none", "rand_augment", "aug_mix"] = Field(
+        "none", description="pytorchvideo's augmentation of the whole clip, with its defaults"
+    )
     mix: Literal["none", "mixup", "cutmix"] = Field("none", description="blend the clips of a batch")
     mix_alpha: float = Field(0.2, gt=0, le=1000, description="both parameters of the Beta distribution of mix")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config.section import Section
@@ -17,8 +17,10 @@ class DataConfig(Section):
     """Which videos, and in which form they lie on disk."""
 
     dataset: str = Field(
-        "folder", description="a name of the catalog: k400, sthv1, sthv2, jester, diving48, demo, folder"
+        "folder",
+        description="a name of the catalog: k400, sthv1, sthv2, jester, diving48, ucf101, hmdb51, demo, folder",
     )
+    split: int = Field(1, ge=1, description="which of several official splits: 1, 2 or 3 of ucf101 and hmdb51")
     store: Store = Field("video", description="video files, folders of JPEG frames, or a ZIP of JPEG frames each")
     multi_label: bool = Field(False, description="a video may have several labels, or none: each is yes or no")
     first_label: Literal[0, 1] | None = Field(
@@ -43,6 +45,13 @@ class DataConfig(Section):
         if value not in CATALOG:
             raise ValueError(f"data.dataset must be one of {', '.join(CATALOG)}, not {value!r}")
         return value
+
+    @model_validator(mode="after")
+    def _has_split(self) -> DataConfig:
+        if self.split > max(1, splits := CATALOG[self.dataset].splits):
+            there = f"has splits 1 to {splits}" if splits else "has one split"
+            raise ValueError(f"data.split={self.split}: {self.dataset} {there}")
+        return self
 
 
 LIMITS = DataConfig()

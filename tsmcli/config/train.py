@@ -25,8 +25,9 @@ class TrainConfig(Section):
     lr_steps: tuple[int, ...] = Field((20, 40), description="step: epochs after which lr is multiplied by lr_gamma")
     lr_gamma: float = Field(0.1, gt=0, le=1)
     warmup_epochs: float = Field(
-        0.0, ge=0, description="rise linearly to lr over so many epochs; may be a fraction"
+        0.0, ge=0, description="rise linearly to lr over so many epochs, the last of them at lr; may be a fraction"
     )
+    warmup_by: Literal["step", "epoch"] = Field("step", description="how often the rate rises in the warm-up")
     warmup_from: float = Field(0.1, ge=0, le=1, description="the share of lr that the warm-up starts from")
     optimizer: Literal["sgd", "adamw"] = Field(
         "sgd", description="published: sgd; adamw suits small sets, at a learning rate of about 3e-4"

@@ -21,6 +21,7 @@ from tsmcli.data.decode import open_reader
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.messages import SHARED, SHM_HINT
+from tsmcli.data.ptv_augment import augment_clip
 from tsmcli.data.rand_augment import draw_signs, rand_augment
 from tsmcli.data.spatial import eval_views, train_view
 from tsmcli.data.workers import AHEAD, Begin, WorkerPool, start_worker
@@ -155,6 +156,8 @@ class VideoDataset:
             views, label = train_view(frames, label, augment, self.flip_map, rng)
             if augment.rand_augment:
                 rand_augment(views[0], rng, self.signs)
+            if augment.pytorchvideo != "none":
+                augment_clip(views[0], augment.pytorchvideo, rng)
             return views, label
         return eval_views(frames, segments, self.views), label
 

@@ -101,7 +101,7 @@ def train_epoch(
             continue
         rng = np.random.default_rng([seed, epoch, step, world.rank, 3])
         torch.manual_seed(int(rng.integers(2**63)))  # dropout
-        set_lr(learner.optimizer, lr_factor(config.train, epoch + step / order.steps))
+        set_lr(learner.optimizer, lr_factor(config.train, epoch, step, order.steps))
         done = take_step(learner, (prepare(batch, learner, config, rng) for batch in loaded), weight)
         if not done.finite:
             raise _not_finite(learner, done, loaded, epoch, step)

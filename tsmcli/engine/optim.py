@@ -74,15 +74,18 @@ def scaled_lr(config: TrainConfig, world_size: int = 1) -> float:
     return config.lr * total / config.lr_batch if config.scale_lr else config.lr
 
 
-def lr_factor(config: TrainConfig, epoch: float) -> float:
-    """What schedule and warm-up multiply the learning rate by after so many epochs, fractions included."""
+def lr_factor(config: TrainConfig, epoch: int, step: int = 0, steps: int = 1) -> float:
+    """What schedule and warm-up multiply the learning rate by at a step of an epoch of `steps`, counted from 0.
+
+    The last step (or epoch) of the warm-up has the full rate already, as mmengine's LinearLR.
+    """
     if config.schedule == "cosine":
-        factor = 0.5 * (1 + math.cos(math.pi * min(epoch / config.epochs, 1.0)))
+        factor = 0.5 * (1 + math.cos(math.pi * min((epoch + step / steps) / config.epochs, 1.0)))
     else:
-        factor = config.lr_gamma ** sum(step <= epoch for step in config.lr_steps)
-    if epoch < config.warmup_epochs:
-        factor *= config.warmup_from + (1 - config.warmup_from) * epoch / config.warmup_epochs
-    return factor
+        factor = config.lr_gamma ** sum(at <= epoch for at in config.lr_steps)
+    step, steps = (0, 1) if config.warmup_by == "epoch" else (step, steps)
+    done, last = epoch * steps + step, config.warmup_epochs * steps - 1
+    return factor * (config.warmup_from + (1 - config.warmup_from) * done / last) if done < last else factor
 
 
 def ordinary_lr(optimizer: torch.optim.Optimizer) -> float:

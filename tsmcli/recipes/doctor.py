@@ -50,7 +50,7 @@ def examine(data_root: Path) -> list[Finding]:
     findings.append(Finding("free disk", enough, f"{free:.0f} GB here", "" if enough else "free some space"))
     for name, dataset in CATALOG.items():
         folder = data_root / dataset.folder
-        found = folder.is_dir() and any(folder.glob("*_list_*.txt"))
+        found = folder.is_dir() and any(folder.glob(f"{dataset.folder}_*_*.txt"))
         make = "tsm prepare-data" if name == "demo" else f"tsm prepare-data {name} --source DIR"
         facts = (True, str(folder)) if found else (None, "not prepared", make)
         findings.append(Finding(f"data: {name}", *facts))

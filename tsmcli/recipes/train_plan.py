@@ -188,7 +188,9 @@ def dry_run(plan: TrainPlan, values: tuple[tuple[str, object, str], ...]) -> Dry
         (g.name, plan.lr * g.lr_mult, config.train.weight_decay * g.decay_mult, tuple(n for n, _ in g.params))
         for g in param_groups(model, fc_lr5=config.train.fc_lr5)
     )
-    rates = [(epoch, plan.lr * lr_factor(config.train, epoch)) for epoch in range(config.train.epochs)]
+    rates = [
+        (epoch, plan.lr * lr_factor(config.train, epoch, 0, order.steps)) for epoch in range(config.train.epochs)
+    ]
     changes = [rate for i, rate in enumerate(rates) if i == 0 or rate[1] != rates[i - 1][1]]
     splits = [split for split in (plan.train, plan.val) if split]
     return DryRun(
