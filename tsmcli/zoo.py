@@ -259,8 +259,7 @@ def _network(name: str | None) -> str | None:
     if name is None:
         return None
     plain = re.sub(r"^r(?=\d)", "resnet", re.sub(r"[-_]", "", name.lower()))
-    others = {"mobilenetv2": "mobilenet_v2", "mbv2": "mobilenet_v2", "mobileones4": "mobileone_s4"}
-    return others.get(plain, plain)
+    return {"mobilenetv2": "mobilenet_v2", "mbv2": "mobilenet_v2", "mobileones4": "mobileone_s4"}.get(plain, plain)
 
 
 def _number(word: str) -> float | None:

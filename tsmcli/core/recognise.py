@@ -25,20 +25,20 @@ class Recognised:
     Attributes:
         backbone: None for an unknown one.
         classes: K, or None without a classifier.
+        channels: of the input; anything but 3 is no RGB.
         non_local: `embedded_gaussian` stands for both kinds with embeddings.
         shifted: None in layouts in which a shifted layer has an ordinary name.
         whole_block: whether the shift stands in front of whole blocks.
         temporal_pool: whether T is halved after the first stage.
-        channels: of the input; anything but 3 is no RGB.
     """
 
     backbone: Backbone | None
     classes: int | None
+    channels: int = 3
     non_local: NonLocalMode = "none"
     shifted: bool | None = None
     whole_block: bool = False
     temporal_pool: bool = False
-    channels: int = 3
 
     def __str__(self) -> str:
         """`a ResNet-50 with non-local blocks, 400 classes`."""
@@ -95,11 +95,11 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
     return Recognised(
         backbone=_backbone(keys),
         classes=next((keys[head].shape[0] for head in HEADS if head in keys), None),
+        channels=next((t.shape[1] for key, t in keys.items() if _STEM.fullmatch(key) and t.ndim == 4), 3),
         non_local=non_local,
         shifted=_shifted(keys),
         whole_block=any(re.search(r"layer\d\.(net\.)?\d+\.net\.", key) for key in keys),
         temporal_pool=any("layer2.net." in key for key in keys),
-        channels=next((t.shape[1] for key, t in keys.items() if _STEM.fullmatch(key) and t.ndim == 4), 3),
     )
 
 
