@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from tsmcli.cli import app
 from tsmcli.data.listfile import VideoRecord, write_list
+from tsmcli.presets import preset_names
 
 Frame = NDArray[np.uint8]
 _BITS = 10
@@ -31,6 +32,13 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real clips here: set TSM_TEST_DATA to a folder of them")
     return folder
+
+
+def presets_in_turn() -> list[Any]:
+    """Cases, a preset each. Most of the recipes after June 2021 are slow ones: they differ in numbers alone."""
+    later = json.loads((Path(__file__).parent / "golden" / "recipes_later.json").read_text())
+    rest = {*later} - {"r50-sthv2-8f-v1", "r50-sthv1-ptv-augmix"}
+    return [pytest.param(name, marks=pytest.mark.slow if name in rest else ()) for name in preset_names()]
 
 
 def numbered_frames(count: int, height: int = 96, width: int = 176) -> list[Frame]:

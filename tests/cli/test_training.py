@@ -15,15 +15,16 @@ from typing import Any
 
 import pytest
 import torch
-from support import tsm
+from support import presets_in_turn, tsm
 
+from tsmcli.catalog import CATALOG
 from tsmcli.cli.train import finish as finish_training
 from tsmcli.data.location import Places
 from tsmcli.engine.checkpoint import Checkpoint, Progress, open_checkpoint
 from tsmcli.engine.launch import launch
 from tsmcli.engine.processes import World, from_slurm, launched, local_device
 from tsmcli.errors import EnvironmentProblem
-from tsmcli.presets import resolve
+from tsmcli.presets import load_preset, resolve
 from tsmcli.recipes.run_folder import check_same
 from tsmcli.recipes.train import Trained
 
@@ -318,22 +319,19 @@ def test_dry_run_says_everything_and_writes_nothing(here: Path) -> None:
     assert [epoch for epoch, _ in told["rates"]] == [0, 10, 14]
 
 
-def test_every_preset_dry_runs_on_a_list_of_its_own(here: Path, demo_data: Path) -> None:
-    from tsmcli.catalog import CATALOG
-    from tsmcli.presets import load_preset, preset_names
-
+@pytest.mark.parametrize("name", presets_in_turn())
+def test_every_preset_dry_runs_on_a_list_of_its_own(name: str, here: Path, demo_data: Path) -> None:
     clips = [line.split()[0] for line in (demo_data / "demo_train_list_videos.txt").read_text().splitlines()][:4]
     Path("list.txt").write_text("".join(f"{clip} {i % 2}\n" for i, clip in enumerate(clips)))
     Path("two.txt").write_text("a\nb\n")
-    for name in preset_names():
-        own = CATALOG[load_preset(name).data.dataset].num_classes
-        classes = ["--classes", "two.txt"] if own is None else []
-        done = tsm("train", "--preset", name, "--dry-run", "--json", "--train-list", "list.txt", "--val-list", "list.txt",
-                   "--media", demo_data / "videos", *classes, "--set", "data.store=video", "augment.resize_px=64",
-                   "augment.crop_px=64")  # fmt: skip
-        told = done.json()
-        assert told["first_batch"][0].startswith("clips [4, 1, "), name
-        assert sum(len(names) for _, _, _, names in told["groups"]) > 50
+    own = CATALOG[load_preset(name).data.dataset].num_classes
+    classes = ["--classes", "two.txt"] if own is None else []
+    done = tsm("train", "--preset", name, "--dry-run", "--json", "--train-list", "list.txt", "--val-list", "list.txt",
+               "--media", demo_data / "videos", *classes, "--set", "data.store=video", "augment.resize_px=64",
+               "augment.crop_px=64")  # fmt: skip
+    told = done.json()
+    assert told["first_batch"][0].startswith("clips [4, 1, ")
+    assert sum(len(names) for _, _, _, names in told["groups"]) > 50
 
 
 def test_quick_looks(here: Path) -> None:

@@ -51,6 +51,17 @@ def test_sampling_at_test_time() -> None:
     assert checked == 440
 
 
+def test_sampling_at_test_time_is_the_same_in_mmaction2_1x() -> None:
+    facts, checked = golden("sampling_1x"), 0
+    protocols = {"uniform": Views(), "uniform_twice": Views(clips=2), "dense": Views(sampling="dense", clips=10)}
+    for kind, views in protocols.items():
+        for segments, table in facts[kind].items():
+            for frames, expected in table.items():
+                assert sample_test(int(frames), int(segments), views).ravel().tolist() == expected, (kind, frames)
+                checked += 1
+    assert checked == 5 * 31
+
+
 def test_sampling_in_training_draws_what_mmaction2_draws() -> None:
     """The same frames are possible in every segment, and about equally likely."""
     for key, expected in golden("sampling")["train"]["cases"].items():

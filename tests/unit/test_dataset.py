@@ -51,6 +51,15 @@ def test_the_same_clips_with_any_number_of_workers(demo_data: Path) -> None:
         assert epoch(dataset(demo_data, f"train.workers={workers}"), 3) == expected
 
 
+@pytest.mark.parametrize("kind", ["rand_augment", "aug_mix"])
+def test_augmented_clips_do_not_depend_on_workers(demo_data: Path, kind: str) -> None:
+    plain, sets = epoch(dataset(demo_data, "train.workers=0"), 0), f"augment.pytorchvideo={kind}"
+    changed = epoch(dataset(demo_data, "train.workers=0", sets), 0)
+    assert [key for *key, _ in changed] == [key for *key, _ in plain]
+    assert sum(a != b for a, b in zip(changed, plain, strict=True)) > 16
+    assert epoch(dataset(demo_data, "train.workers=1", sets), 0) == changed
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_the_same_clips_with_any_way_to_start_workers(
     demo_data: Path, method: str, monkeypatch: pytest.MonkeyPatch

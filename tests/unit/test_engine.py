@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support import presets_in_turn
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import Backbone, Config, ModelConfig, Recompute, TrainConfig
@@ -34,7 +35,7 @@ from tsmcli.engine.optim import lr_factor, make_optimizer, param_groups, scaled_
 from tsmcli.engine.processes import ALONE
 from tsmcli.engine.scores import VideoScored, average_views, score_videos
 from tsmcli.errors import ConfigError, DataError, EnvironmentProblem, WeightsError
-from tsmcli.presets import load_preset, preset_names
+from tsmcli.presets import load_preset
 from tsmcli.recipes.network import load_checkpoint
 
 CPU = torch.device("cpu")
@@ -57,7 +58,10 @@ def test_cosine_and_warm_up() -> None:
     cosine = TrainConfig(schedule="cosine", epochs=10, lr_steps=())
     assert [lr_factor(cosine, e) for e in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
     warm = TrainConfig(warmup_epochs=2, warmup_from=0.2)
-    assert [lr_factor(warm, e) for e in (0, 1, 2, 20)] == pytest.approx([0.2, 0.6, 1, 0.1])
+    assert [lr_factor(warm, 0, step, 5) for step in (0, 3)] == pytest.approx([0.2, 0.2 + 0.8 / 3])
+    assert [lr_factor(warm, 1, step, 5) for step in (3, 4)] == pytest.approx([0.2 + 0.8 * 8 / 9, 1])
+    assert [lr_factor(warm, epoch, 0, 5) for epoch in (2, 20)] == pytest.approx([1, 0.1])
+    assert lr_factor(TrainConfig(warmup_epochs=0.5), 0, 0, 2) == 1, "the one step of the warm-up is its last"
 
 
 def test_learning_rate_is_linear_in_the_batch() -> None:
@@ -122,7 +126,7 @@ def test_an_epoch_yields_a_step_a_batch_and_learns() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", presets_in_turn())
 def test_every_preset_takes_a_step(name: str) -> None:
     """Its own network, groups, blending and learning rate, on two clips of noise at 64 px."""
     config = load_preset(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -291,7 +292,7 @@ def test_addresses_that_are_none(client: httpx.Client, tmp_path: Path) -> None:
 
 
 def test_a_full_disk(server: Server, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(EnvironmentProblem, match="needs 200,000 bytes, and .* has 1,000 left"):
         drive(remote(tmp_path, f"{server.url}/a.pth"), client)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rar import FILE, FOLDER, LINK, rar
 
+from tsmcli.data.archive import check_member, unpack
 from tsmcli.errors import EnvironmentProblem, WeightsError
-from tsmcli.recipes.zoo.unpack import check_member, unpack
 
 try:
     importlib.import_module("libarchive")
@@ -96,7 +96,7 @@ def test_another_process_is_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "a.pth").write_bytes(b"theirs")
 
-    monkeypatch.setattr("tsmcli.recipes.zoo.unpack._write_member", write)
+    monkeypatch.setattr("tsmcli.data.archive._write_member", write)
     folder = unpack(archive(tmp_path, {"a.pth": (FILE, b"ours")}), tmp_path / "out")
     assert (folder / "a.pth").read_bytes() == b"theirs"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.rar", "out"]

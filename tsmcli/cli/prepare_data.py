@@ -12,7 +12,7 @@ from typer import Argument, Option
 from tsmcli.catalog import CATALOG
 from tsmcli.cli.shared import Json, Workers, one_per_core
 from tsmcli.errors import DataError, UsageError
-from tsmcli.report.tables import on_one_line, print_json, print_line, print_table
+from tsmcli.report.tables import on_one_line, print_json, print_line, print_note, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,13 +26,17 @@ _PROBLEMS = 20
 
 
 def prepare_data(
-    dataset: Annotated[str, Argument(help="folder, csv, k400, sthv1, sthv2, jester, diving48.")] = "demo",
-    source: Annotated[Path | None, Option(help="Folder of media and label files, or class folders.")] = None,
+    dataset: Annotated[
+        str, Argument(help="folder, csv, k400, sthv1, sthv2, jester, diving48, ucf101, hmdb51.")
+    ] = "demo",
+    source: Annotated[
+        Path | None, Option(help="Folder or archive of media and label files, or class folders.")
+    ] = None,
     out: Annotated[
         Path | None, Option(help="Folder to write.", show_default="data/DATASET; csv: data/folder")
     ] = None,
     annotations: Annotated[
-        Path | None, Option(help="Folder of the label files; csv: the table.", show_default="--source")
+        Path | None, Option(help="Folder or archive of the label files; csv: the table.", show_default="--source")
     ] = None,
     store: Annotated[
         Literal["video", "frames", "zip", "seekable"] | None,
@@ -85,7 +89,7 @@ def prepare_data(
     if dataset not in known:
         raise UsageError(f"no dataset named {dataset!r}", hint=f"choose from {', '.join(known)}")
     out = out or Path("data") / CATALOG["folder" if dataset == "csv" else dataset].folder
-    limits = _limits(sets or ())
+    limits = _limits(dataset, sets or ())
     if rank and (check or dry_run or dataset == "demo"):
         return  # process 0 does that alone
     if check:
@@ -104,8 +108,9 @@ def prepare_data(
         if facts and facts.home:
             needed = f"the official label files and the videos or frames of {facts.title}; get them at {facts.home}"
         raise UsageError(f"prepare-data {dataset} needs --source DIR", hint=f"DIR holds {needed}")
+    from tsmcli.data.archive import ARCHIVES
     from tsmcli.prepare.matching import plan_media
-    from tsmcli.prepare.official import prepare
+    from tsmcli.prepare.official import prepare, unpack_source
     from tsmcli.report.progress import follow
 
     if shard and processes > 1:
@@ -113,6 +118,11 @@ def prepare_data(
     part = parse_pair(shard, "/", "--shard 1/4") if shard else (rank + 1, processes)
     if part[0] > part[1]:
         raise UsageError(f"--shard {shard}: part {part[0]} of {part[1]}")
+    if source.suffix.lower() in ARCHIVES and source.is_file():
+        if dry_run:
+            raise UsageError(f"--dry-run writes nothing, but {source} is to be unpacked", "leave one of them out")
+        print_note(f"{source} is unpacked below {out / 'unpacked'}, unless it is there")
+        source = unpack_source(source, out)
     plan = plan_media(
         dataset, source, out, annotations=annotations, store=store, size=_size(short_side, height, size),
         val_share=val_share, group=group, seed=seed, limits=limits,
@@ -167,14 +177,14 @@ def _check(
         raise DataError(f"{len(rows)} problems, {broken} of them broken videos", hint)
 
 
-def _limits(sets: Sequence[str]) -> DataConfig:
+def _limits(dataset: str, sets: Sequence[str]) -> DataConfig:
     """What `--set` says of the videos that are read."""
     from tsmcli.config import Config
     from tsmcli.presets import override
 
     if odd := [word for word in sets if not word.startswith("data.")]:
         raise UsageError(f"--set {odd[0]}: prepare-data takes keys of data only")
-    return override(Config(), sets).data
+    return override(Config(), [f"data.dataset={'folder' if dataset == 'csv' else dataset}", *sets]).data
 
 
 def _size(short_side: int | None, height: int | None, exact: str | None) -> Size:
@@ -222,8 +232,8 @@ def _print_plan(plan: MediaPlan, as_json: bool) -> None:
     from tsmcli.prepare.official import differences, estimate_bytes
 
     disk = estimate_bytes(plan) if plan.target in ("frames", "zip") else None
-    facts = {"annotated": len(plan.annotations.items), "found": len(plan.found), "store": plan.store,
-             "conversion": plan.target}  # fmt: skip
+    annotated, found = {item.names for item in plan.annotations.items}, {found.path for found in plan.found}
+    facts = {"annotated": len(annotated), "found": len(found), "store": plan.store, "conversion": plan.target}
     if as_json:
         print_json({**facts, "estimated_bytes": disk, "differences": differences(plan, {})})
         return
@@ -255,7 +265,7 @@ def _print_prepared(done: PreparedDataset, dataset: str, part: tuple[int, int], 
     several = " data.multi_label=true" * done.plan.limits.multi_label
     sets = f"data.store={store}" * (store != "video") + several
     own += f" --set {sets.strip()}" * bool(sets)
-    own += "" if done.counts["val"] else " --set train.validation=false"
+    own += "" if done.counts.get("val", 1) else " --set train.validation=false"
     look = f"tsm data check{own} looks at the videos themselves"
     if dataset == "folder":
         print_table(("class", "train", "val"), rows,
@@ -265,9 +275,12 @@ def _print_prepared(done: PreparedDataset, dataset: str, part: tuple[int, int], 
         print_line(look)
         print_line(f"next:  tsm train --preset mbv2-folder{own}")
     else:
-        for split, count in done.counts.items():
-            print_line(f"{split}: {count} videos")
-        print_line(f"{out}: lists, classes.txt, manifest.json; read them with --set data.store={store}{several}")
+        split = " data.split=N" * (CATALOG[done.plan.dataset].splits > 0)
+        for name, count in done.counts.items():
+            print_line(f"{name}: {count} videos")
+        print_line(
+            f"{out}: lists, classes.txt, manifest.json; read them with --set data.store={store}{several}{split}"
+        )
         for line in done.differences:
             print_line(f"difference: {line}")
         if dataset == "csv":

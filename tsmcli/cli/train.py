@@ -75,7 +75,8 @@ def train(
         str | None, Option(help="Videos whose names this regular expression finds the same text in share a fold.")
     ] = None,
     splits: Annotated[
-        list[str] | None, Option(help="Train once for each word, which takes the place of {} in the lists' names.")
+        list[str] | None,
+        Option(help="Train once for each word, which takes the place of {} in the lists' names, or is data.split."),
     ] = None,
     seeds: Annotated[int, Option(min=1, help="Train with so many seeds, from train.seed on.")] = 1,
     as_json: Json = False,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tsmcli.core.mobileone import MobileOneBlock
 from tsmcli.core.resnet import Block
 from tsmcli.core.shift import TemporalShift
 
@@ -18,7 +19,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def fold_batch_norms(model: Network) -> Network:
-    """Fold every batch norm into the convolution before it, in place.
+    """Fold every batch norm into the convolution before it, in place, and the branches of a MobileOne into one.
 
     In all our networks a batch norm is defined right after the convolution whose output it reads.
 
@@ -27,6 +28,8 @@ def fold_batch_norms(model: Network) -> Network:
     """
     if model.training:
         raise ValueError("only a network in evaluation mode can be folded")
+    for block in [module for module in model.modules() if isinstance(module, MobileOneBlock)]:
+        block.fold()
     for parent in list(model.modules()):
         previous: tuple[str, nn.Module] = ("", parent)
         for name, child in list(parent.named_children()):
@@ -40,13 +43,13 @@ def fold_batch_norms(model: Network) -> Network:
 
 
 def join_shifts(model: Network) -> Network:
-    """Join every shift of a bottleneck ResNet with the 1x1 convolution behind it, in place (`ShiftedConv1x1`).
+    """Join the shifts of bottlenecks and MobileOne with the 1x1 convolutions behind (`ShiftedConv1x1`), in place.
 
     For a CPU, where this is faster than a copy. Batch norms must be folded already. MobileNetV2 would gain nothing:
     its shifted tensors are small, and a compiler joins its convolutions with their ReLU6 instead.
     """
-    for block in model.modules():
-        if isinstance(block, Block):
+    for block in list(model.modules()):
+        if isinstance(block, Block | MobileOneBlock):
             block.join_shift()
     return model
 
@@ -59,9 +62,13 @@ class SingleClipShift(nn.Module):
 
     def __init__(self, shift: TemporalShift) -> None:
         super().__init__()
-        self.shift_div, self.direction = shift.shift_div, shift.direction
+        self.num_segments, self.shift_div, self.direction = shift.num_segments, shift.shift_div, shift.direction
 
     def forward(self, x: Tensor) -> Tensor:
+        windows = [self._shifted(window) for window in x.split(self.num_segments)]  # a single one, or shift_window
+        return torch.cat(windows) if len(windows) > 1 else windows[0]
+
+    def _shifted(self, x: Tensor) -> Tensor:
         fold = x.shape[1] // self.shift_div
         after = fold if self.direction == "bidirectional" else 0
         parts = x.split([after, fold, x.shape[1] - after - fold], 1)

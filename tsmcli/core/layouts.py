@@ -1,8 +1,8 @@
 """Names of every tensor in the layouts of torchvision, MMAction2 (new and old) and mit-han-lab.
 
-Our names are torchvision's with `backbone.` in front, plus `fc.` for the classifier and `non_local.` for the block
-of that name. A layout only renames them. The network shows which blocks have a shift (`.net`) or a non-local block
-(`.block`), so the same map is used in both directions and a round trip is exact.
+Our names are torchvision's (of MobileOne our own) with `backbone.` in front, plus `fc.` for the classifier and
+`non_local.` for the block of that name. A layout only renames them. The network shows which blocks have a shift
+(`.net`) or a non-local block (`.block`), so the same map is used in both directions and a round trip is exact.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ def _mmaction(key: str, places: _Places) -> str:
     name = key.removeprefix("backbone.")
     if name.startswith("features."):
         return "backbone." + _mmaction_mobilenet(name, places)
+    if name.startswith("stage"):
+        return "backbone." + _mmaction_mobileone(name, places)
     block, rest = _split_block(name)
     if rest.startswith("non_local."):
         unit, tail = rest.split(".")[1:]
@@ -82,7 +84,7 @@ def _mmaction(key: str, places: _Places) -> str:
 
 def _mmaction_old(key: str, places: _Places) -> str:
     """Before July 2020: torchvision's names for the units of a ResNet."""
-    if key.startswith(("fc.", "backbone.features.")) or ".non_local." in key:
+    if key.startswith(("fc.", "backbone.features.", "backbone.stage")) or ".non_local." in key:
         return _mmaction(key, places)
     return "backbone." + _plain_resnet(key.removeprefix("backbone."), places)
 
@@ -152,6 +154,23 @@ def _mmaction_mobilenet(name: str, places: _Places) -> str:
     layer = max(i for i, start in enumerate(_MOBILENET_STARTS) if start <= block)
     net = ".net" if unit == 0 and f"features.{block}" in places.shifted else ""
     return f"layer{layer + 1}.{block - _MOBILENET_STARTS[layer]}.conv.{unit}{net}.{kind}.{tail}"
+
+
+_MOBILEONE_UNITS = {
+    "branches.identity": "branch_norm", "branches.folded": "branch_reparam",
+    "branches.scale.0": "branch_scale.conv", "branches.scale.1": "branch_scale.norm",
+    "branches.conv.0": "branch_conv_list.0.conv", "branches.conv.1": "branch_conv_list.0.norm",
+    "se.fc1": "se.conv1.conv", "se.fc2": "se.conv2.conv",
+}  # fmt: skip
+"""The layers of a MobileOne block -> MMAction2's names, which are mmpretrain's with `.net` behind the block."""
+
+
+def _mmaction_mobileone(name: str, places: _Places) -> str:
+    """Every block is wrapped, the stem too, in which no channel moves."""
+    stage, block, rest = name.split(".", 2)
+    path = stage if stage == "stage0" else f"{stage}.{block}"
+    unit, _, tail = rest.rpartition(".")
+    return f"{path}{'.net' if places.shifted else ''}.{_MOBILEONE_UNITS[unit]}.{tail}"
 
 
 def _mit_mobilenet(name: str, places: _Places) -> str:

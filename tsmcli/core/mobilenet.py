@@ -42,7 +42,7 @@ class InvertedResidual(nn.Module):
         self.shortcut = stride == 1 and in_channels == out_channels
         self.shift: nn.Module = nn.Identity()
         if self.shortcut and expansion != 1 and config.shift != "none":
-            self.shift = TemporalShift(config.num_segments, config.shift_div, config.shift)
+            self.shift = TemporalShift(config.shift_window or config.num_segments, config.shift_div, config.shift)
         self.conv = nn.Sequential(
             *([conv_bn_relu6(in_channels, inner, 1)] if expansion != 1 else []),
             conv_bn_relu6(inner, inner, 3, stride, groups=inner),

@@ -30,6 +30,7 @@ class Recognised:
         shifted: None in layouts in which a shifted layer has an ordinary name.
         whole_block: whether the shift stands in front of whole blocks.
         temporal_pool: whether T is halved after the first stage.
+        folded: whether a MobileOne has one convolution in the place of its branches.
     """
 
     backbone: Backbone | None
@@ -39,12 +40,16 @@ class Recognised:
     shifted: bool | None = None
     whole_block: bool = False
     temporal_pool: bool = False
+    folded: bool = False
 
     def __str__(self) -> str:
         """`a ResNet-50 with non-local blocks, 400 classes`."""
-        name = "a MobileNetV2" if self.backbone == "mobilenet_v2" else "an unknown network"
+        mobile = {"mobilenet_v2": "a MobileNetV2", "mobileone_s4": "a MobileOne-S4"}
+        name = mobile.get(self.backbone or "", "an unknown network")
         if self.backbone and self.backbone.startswith("resnet"):
             name = f"a ResNet-{self.backbone.removeprefix('resnet')}"
+        if self.folded:
+            name += " with folded branches"
         if self.non_local != "none":
             name += f" with {'gaussian ' if self.non_local == 'gaussian' else ''}non-local blocks"
         if self.shifted is False:
@@ -67,6 +72,7 @@ class Recognised:
             shift_place="block" if self.whole_block else "blockres",
             non_local=self.non_local,
             temporal_pool=self.temporal_pool,
+            folded=self.folded,
             num_classes=self.classes,
             init="none",
         )
@@ -100,6 +106,7 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
         shifted=_shifted(keys),
         whole_block=any(re.search(r"layer\d\.(net\.)?\d+\.net\.", key) for key in keys),
         temporal_pool=any("layer2.net." in key for key in keys),
+        folded=any(".branch_reparam." in key or ".branches.folded." in key for key in keys),
     )
 
 
@@ -107,6 +114,9 @@ def _backbone(keys: Iterable[str]) -> Backbone | None:
     # MMAction2 calls the seven groups of MobileNetV2 layer1 to layer7
     if any(re.search(r"(^|\.)features\.|layer7\.", key) for key in keys):
         return "mobilenet_v2"
+    # of all sizes of MobileOne, only S4 has squeeze-and-excitation
+    if any(re.search(r"(^|\.)stage4\.1\.(net\.)?se\.", key) for key in keys):
+        return "mobileone_s4"
     bottleneck = any(re.search(r"layer1\.0\.(.*\.)?conv3", key) for key in keys)
     depths: dict[tuple[int, ...], Backbone] = {
         (2, 2, 2, 2): "resnet18",

@@ -125,7 +125,7 @@ class ResNet(nn.Module):
         for index in range(depths[stage - 1]):
             shift: nn.Module = nn.Identity()
             if config.shift != "none" and is_shifted(depths, index, config.shift_place):
-                shift = TemporalShift(segments, config.shift_div, config.shift)
+                shift = TemporalShift(config.shift_window or segments, config.shift_div, config.shift)
             tail: nn.Module = nn.Identity()
             if config.non_local != "none" and index in NON_LOCAL_BLOCKS.get(stage, ()):
                 causal = config.shift == "unidirectional"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tsmcli.catalog import CATALOG
 from tsmcli.config import Config, ModelConfig
 from tsmcli.core.mobilenet import MobileNetV2
+from tsmcli.core.mobileone import MobileOne
 from tsmcli.core.nonlocal_block import NonLocal
 from tsmcli.core.resnet import ResNet
 from tsmcli.errors import ConfigError
@@ -30,7 +31,8 @@ class TSM(nn.Module):
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         super().__init__()
         self.num_segments = config.num_segments
-        self.backbone = MobileNetV2(config) if config.backbone == "mobilenet_v2" else ResNet(config)
+        small: dict[str, type[MobileNetV2 | MobileOne]] = {"mobilenet_v2": MobileNetV2, "mobileone_s4": MobileOne}
+        self.backbone = small.get(config.backbone, ResNet)(config)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = nn.Linear(self.backbone.out_channels, num_classes)
 
@@ -104,6 +106,8 @@ def reset_parameters(model: TSM) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)

@@ -77,10 +77,13 @@ def match_all(
     """`match_state`; WeightsError where a tensor is missing, left over, or of another shape."""
     report, translated = match_state(model, state, new_classifier=new_classifier)
     if not report.complete:
+        theirs, ours = recognise(state), recognise(model.state_dict())
+        hint = "choose the preset that the checkpoint was trained with"
+        if theirs.backbone == ours.backbone and theirs.folded != ours.folded:
+            hint = f"--set model.folded={str(theirs.folded).lower()}"
         raise WeightsError(
-            f"the checkpoint is of another network: it looks like {recognise(state)}; "
-            f"this one is {recognise(model.state_dict())}\n{report.summary()}",
-            hint="choose the preset that the checkpoint was trained with",
+            f"the checkpoint is of another network: it looks like {theirs}; this one is {ours}\n{report.summary()}",
+            hint=hint,
         )
     return report, translated
 
@@ -156,8 +159,13 @@ def fold_mit_bias(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def detect_layout(model: TSM, state: Mapping[str, Tensor]) -> Layout:
-    """The layout in which most names of the state dict are names of this network."""
-    return max(LAYOUTS, key=lambda layout: len(state.keys() & set(layout_names(model, layout).values())))
+    """The layout in which most names of the state dict are names of this network, or of it without shifts."""
+
+    def found(layout: Layout) -> tuple[int, int]:
+        names = set(layout_names(model, layout).values())
+        return len(state.keys() & names), len(state.keys() & {name.replace(".net.", ".") for name in names})
+
+    return max(LAYOUTS, key=found)
 
 
 def mit_class_order(names: Sequence[str]) -> list[int]:

@@ -82,8 +82,8 @@ def dataset_folder(data: DataConfig, places: Places) -> Path:
 
 def find_list(data: DataConfig, places: Places, split: str) -> Path:
     """The list file of a split, which may not be there."""
-    given = places.train_list if split == "train" else places.val_list
-    return given or dataset_folder(data, places) / CATALOG[data.dataset].list_name(data.store, split)
+    facts, given = CATALOG[data.dataset], places.train_list if split == "train" else places.val_list
+    return given or dataset_folder(data, places) / facts.list_name(data.store, facts.part(split, data.split))
 
 
 def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[str] | None) -> Split:
@@ -97,6 +97,7 @@ def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[s
             makes it.
     """
     facts, folder = CATALOG[data.dataset], dataset_folder(data, places)
+    part = facts.part(split, data.split)
     given = places.train_list if split == "train" else places.val_list
     list_file = find_list(data, places, split)
     if not list_file.exists():
@@ -106,7 +107,7 @@ def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[s
     first = 0 if ours or classes is None else data.first_label
     try:
         stored = read_manifest(folder)["stores"].get(data.store, {})
-        told = folder / stored.get("media", {}).get(split, facts.media(data.store, split))
+        told = folder / stored.get("media", {}).get(part, facts.media(data.store, part))
         template = str(stored.get("frame_template", facts.frame_template))
         start = int(stored.get("start_index", facts.start_index))
         template.format(start)
@@ -195,12 +196,12 @@ def write_dataset(
     """Write lists, class names and the manifest of a prepared dataset; the manifest keeps facts of other stores.
 
     Args:
-        records: of `train` and `val`; the list of a split without videos is removed.
-        media: split -> folder that the paths of its list are relative to.
+        records: of each part; the list of a part without videos is removed.
+        media: part -> folder that the paths of its list are relative to.
         facts: what else the manifest is to say about this store.
 
     Returns:
-        The number of videos of each split.
+        The number of videos of each part.
     """
     folder.mkdir(parents=True, exist_ok=True)
     manifest = read_manifest(folder)
@@ -241,13 +242,20 @@ def read_quarantine(folder: Path) -> dict[str, str]:
 def prepared_stores(dataset: str, folder: Path) -> list[Store]:
     """The stores that a folder has a training list for."""
     stores: tuple[Store, ...] = ("frames", "video", "zip")
-    return [store for store in stores if (folder / CATALOG[dataset].list_name(store, "train")).exists()]
+    facts = CATALOG[dataset]
+    parts = [part for part in facts.parts if part.startswith("train")]
+    return [store for store in stores if any((folder / facts.list_name(store, part)).exists() for part in parts)]
 
 
 def _how_to_make(data: DataConfig, folder: Path) -> str:
     other = prepared_stores(data.dataset, folder)
     if other and data.store not in other:
         return f"{folder} is prepared as {other[0]}: --set data.store={other[0]}"
+    facts = CATALOG[data.dataset]
+    lists = [folder / facts.list_name(data.store, facts.part("train", n + 1)) for n in range(facts.splits)]
+    there = [n for n, path in enumerate(lists, 1) if path.exists()]
+    if there and data.split not in there:
+        return f"{folder} is prepared with split {' and '.join(map(str, there))}: --set data.split={there[0]}"
     if data.dataset == "demo":
         return "tsm prepare-data makes it"
     if data.dataset == "folder":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import httpx
 from filelock import FileLock, Timeout
 
 from tsmcli import __version__
+from tsmcli.data.archive import check_space, free_bytes
 from tsmcli.errors import EnvironmentProblem, WeightsError
 from tsmcli.files import sha256
 
@@ -133,18 +133,6 @@ def size_of(remote: Remote, client: Client) -> int | None:
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):
             continue  # the download itself will say what is wrong
     return None
-
-
-def free_bytes(folder: Path) -> int:
-    """Bytes left on the disk of a folder, which need not exist yet."""
-    return shutil.disk_usage(next(f for f in (folder, *folder.absolute().parents) if f.exists())).free
-
-
-def check_space(what: str, needed: int, folder: Path) -> None:
-    """Raise EnvironmentProblem if `needed` bytes do not fit on the disk of a folder."""
-    if needed > (free := free_bytes(folder)):
-        message = f"{what} needs {needed:,} bytes, and the disk of {folder} has {free:,} left"
-        raise EnvironmentProblem(message, hint="free some space, or set TSM_ZOO to a folder on another disk")
 
 
 def fetch(remote: Remote, client: Client) -> Iterator[FetchEvent]:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tsmcli.catalog import CATALOG
+from tsmcli.data.archive import ARCHIVES, unpack
 from tsmcli.data.listfile import read_json, read_lines
 from tsmcli.data.media import walk
 from tsmcli.errors import DataError
 from tsmcli.files import write_text
+
+BY_HAND = "or unpack it yourself (unrar x, 7z x or unzip), and give the folder: {} DIR"
 
 
 class Item(NamedTuple):
     """One annotated video.
 
     Attributes:
+        split: the part of the dataset: `train`, `val`, `train_split_2`.
         names: file stems or folder names it may have on disk, the likeliest first.
         folder: class folder that extracted media go to; "" where the dataset has none.
         labels: all of them, where there may be several; then `label` is the first, or -1.
@@ -44,7 +50,7 @@ class Annotations:
 
     Attributes:
         classes: class names in official order.
-        items: every annotated video of the train and val splits.
+        items: every annotated video of every part: train and val, of each split where there are several.
         files: the label files that were read.
         notes: what is unusual about them.
         facts: what the manifest is to say about how they were made.
@@ -55,6 +61,17 @@ class Annotations:
     files: list[Path]
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def label_folder(where: Path | None) -> Iterator[Path | None]:
+    """The folder of label files; while in use, that of those in an archive."""
+    if where is None or where.suffix.lower() not in ARCHIVES or not where.is_file():
+        yield where
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, by_hand = Path(temporary) / where.stem, BY_HAND.format("--annotations")
+        yield unpack(where, folder, wrong=DataError, otherwise=by_hand)
 
 
 class LabelFiles:
@@ -87,7 +104,7 @@ class LabelFiles:
             return path
         seen = ", ".join(sorted(self._by_name)[:8]) or "no .csv, .json or .txt at all"
         raise DataError(f"{self.root}: no {what}: looked for {', '.join(names)}; found {seen}",
-                        hint="--annotations DIR says where the official label files are")  # fmt: skip
+                        hint="--annotations DIR or FILE.zip says where the official label files are")  # fmt: skip
 
 
 def read_entries(path: Path, name: str, label: str) -> Iterator[tuple[str, str, str]]:

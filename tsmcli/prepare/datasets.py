@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from tsmcli.catalog import CATALOG
@@ -48,7 +49,8 @@ def read_annotations(
         found = read_table(where or media.root / "annotations.csv", val_share, seed, media.has, several=several)
     else:
         readers = {"k400": read_k400, "sthv1": read_lines_of_labels, "jester": read_lines_of_labels,
-                   "sthv2": read_sthv2, "diving48": read_diving48}  # fmt: skip
+                   "sthv2": read_sthv2, "diving48": read_diving48,
+                   "ucf101": read_ucf101, "hmdb51": read_hmdb51}  # fmt: skip
         found = readers[dataset](dataset, LabelFiles(where or media.root))
     if odd := [name for name in found.classes if name.splitlines() != [name] or not name.strip()]:
         raise DataError(f"{odd[0]!r} cannot be a class name: it is blank, or holds a line break")
@@ -168,3 +170,70 @@ def read_diving48(dataset: str, files: LabelFiles) -> Annotations:
                 raise DataError(f"{where}: label {word[:40]}, but there are {len(classes)} classes")
             items.append(Item(split, (video,), label))
     return Annotations(classes, items, files.used)
+
+
+def read_ucf101(dataset: str, files: LabelFiles) -> Annotations:
+    """UCF101: `trainlist01.txt`, `testlist01.txt` and so on. A line is `class/video.avi`, and in train a number.
+
+    The folder says the class: in `HandstandPushups` all file names have another spelling of it.
+    """
+    facts = CATALOG[dataset]
+    classes = facts.class_names() or []
+    index, items, notes = {name: i for i, name in enumerate(classes)}, list[Item](), list[str]()
+    if path := files.find(("classInd.txt",)):
+        notes += zoo_order(dataset, [line.split()[-1] for _, line in read_lines(path, "a class index")], path)[1]
+    for number in range(1, facts.splits + 1):
+        for split, kind in (("train", "trainlist"), ("val", "testlist")):
+            path = files.find((f"{kind}{number:02}.txt",))
+            for at, line in read_lines(path, "a list") if path else ():
+                where, (folder, _, video) = f"{path}:{at}", line.split()[0].rpartition("/")
+                label = look_up(index, folder.rpartition("/")[2], where)
+                items.append(_clip(facts.part(split, number), classes[label], video, label))
+    if not items:
+        files.need(("trainlist01.txt", "testlist01.txt"), "list of a split")
+    return Annotations(classes, items, files.used, (*notes, *_shared_groups(dataset, items)))
+
+
+def read_hmdb51(dataset: str, files: LabelFiles) -> Annotations:
+    """HMDB51: `<class>_test_split1.txt` and so on. A line is `video.avi` and a mark: 1 train, 2 test, 0 neither.
+
+    Lists in the form of UCF101, which other tools make, are taken where there are none of these.
+    """
+    facts = CATALOG[dataset]
+    classes, items = facts.class_names() or [], list[Item]()
+    for number in range(1, facts.splits + 1):
+        names = [f"{name}_test_split{number}.txt" for name in classes]
+        paths = [files.find((name,)) for name in names]
+        for label, path in enumerate(paths if any(paths) else ()):
+            path = path or files.need((names[label],), f"list of {classes[label]}")
+            for at, line in read_lines(path, "a list"):
+                video, mark = [*line.split(), "", ""][:2]
+                if mark not in ("0", "1", "2"):
+                    wrong = f"expected `video.avi` and a mark of 0, 1 or 2, got {line.strip()[:80]!r}"
+                    raise DataError(f"{path}:{at}: {wrong}")
+                if mark != "0":
+                    part = facts.part("train" if mark == "1" else "val", number)
+                    items.append(_clip(part, classes[label], video, label))
+    if not items and files.find(("trainlist01.txt", "testlist01.txt")):
+        return read_ucf101(dataset, files)
+    if not items:
+        files.need((f"{classes[0]}_test_split1.txt",), "list of a split")
+    return Annotations(classes, items, files.used)
+
+
+def _clip(part: str, folder: str, video: str, label: int) -> Item:
+    return Item(part, (f"{folder}/{Path(video).stem}",), label, folder)
+
+
+def _shared_groups(dataset: str, items: list[Item]) -> Iterator[str]:
+    """A line for each split with clips of one recording, `_g07` in their names, in train and in val."""
+    groups: dict[str, set[str]] = {}
+    for item in items:
+        if found := re.fullmatch(r".*_(g[0-9]+)_c[0-9]+", item.names[0]):
+            groups.setdefault(item.split, set()).add(f"{item.folder} {found[1]}")
+    facts = CATALOG[dataset]
+    for number in range(1, facts.splits + 1):
+        train, val = (groups.get(facts.part(split, number), set()) for split in ("train", "val"))
+        if both := sorted(train & val):
+            shown = ", ".join(both[:5]) + ", ..." * (len(both) > 5)
+            yield f"split {number}: {len(both)} groups of clips of one recording are in train and in val: {shown}"

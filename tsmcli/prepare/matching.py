@@ -11,12 +11,13 @@ import numpy as np
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import LIMITS, DataConfig, Store
+from tsmcli.data.archive import ARCHIVES
 from tsmcli.data.decode import FrameFolder, FrameReader
 from tsmcli.data.listfile import unlistable
 from tsmcli.data.media import PICTURE_SUFFIXES, FrameSet, Media, candidates, name_key, scan, suffix_of
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError
-from tsmcli.prepare.annotations import Annotations, Item
+from tsmcli.prepare.annotations import Annotations, Item, label_folder
 from tsmcli.prepare.datasets import read_annotations
 from tsmcli.prepare.extract import Job, Size, Target
 from tsmcli.prepare.findings import Listed, find_by_name, find_sides
@@ -88,9 +89,10 @@ def plan_media(
     size = size or Size()
     name = "folder" if dataset == "csv" else dataset
     media = scan(source, _made_here(name, out))
-    labels = read_annotations(
-        dataset, media, annotations, val_share=val_share, group=group, seed=seed, several=limits.multi_label
-    )
+    with label_folder(annotations) as where:
+        labels = read_annotations(
+            dataset, media, where, val_share=val_share, group=group, seed=seed, several=limits.multi_label
+        )
     want_video = store in ("video", "zip", "seekable") or size != Size()
     chosen: list[str] = []
     places = [(item, _find(item, source, media, chosen, want_video=want_video)) for item in labels.items]
@@ -104,6 +106,8 @@ def plan_media(
         names = ", ".join(labels.items[0].names) if labels.items else "nothing"
         wrong = f"{source}: none of the {len(labels.items)} annotated videos is there"
         hint = f"--source DIR is the folder of the downloaded media ({CATALOG[name].home or 'yours'})"
+        if media.suffixes.keys() & ARCHIVES:
+            hint += "; --source FILE unpacks an archive"
         raise DataError(f"{wrong}; looked for names such as {names}; found {media.summary()}", hint)
     as_videos = sum(not f.frames for f in good) * 2 >= len(good)
     store = store or ("video" if as_videos else "frames")
@@ -124,6 +128,7 @@ def plan_media(
         labels = replace(labels, notes=notes)
     lost += [f.item for f in good if (not f.frames) != as_videos]
     if chosen:
+        chosen = [*dict.fromkeys(chosen)]
         twice = (
             f"{len(chosen)} videos are there more than once: {'; '.join(chosen[:5])}{'; ...' * (len(chosen) > 5)}"
         )

@@ -16,12 +16,13 @@ from filelock import FileLock, Timeout
 
 from tsmcli import __version__
 from tsmcli.catalog import CATALOG
+from tsmcli.data.archive import unpack
 from tsmcli.data.listfile import VideoRecord, read_json
 from tsmcli.data.location import path_from, read_manifest, write_dataset
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError, UsageError
 from tsmcli.files import remove, write_text
-from tsmcli.prepare.annotations import write_csv
+from tsmcli.prepare.annotations import BY_HAND, write_csv
 from tsmcli.prepare.extract import Extracted, Job, VideosCounted, remove_parts, run_jobs, stored_frames
 from tsmcli.prepare.matching import MatchedVideo, MediaPlan, make_jobs, stored_path
 
@@ -47,6 +48,24 @@ class PreparedDataset:
     def complete(self) -> bool:
         """Whether the lists were written here, and not by the process of another part."""
         return bool(self.counts)
+
+
+def unpack_source(archive: Path, out: Path) -> Path:
+    """Unpack a downloaded archive, and RAR archives in it, below `out`, unless that is done; returns the folder.
+
+    Raises:
+        DataError: it cannot be unpacked.
+        EnvironmentProblem: libarchive is not installed, or the disk is too small.
+    """
+    folder = out / "unpacked" / archive.stem
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    by_hand = BY_HAND.format("--source")
+    with _locked(out / ".unpack.lock"):
+        unpack(archive, folder, wrong=DataError, otherwise=by_hand)
+        for inner in sorted(folder.rglob("*.rar")):
+            unpack(inner, inner.with_suffix(""), wrong=DataError, otherwise=by_hand)
+            remove(inner)
+    return folder
 
 
 Preparing = Generator[VideosCounted | Extracted, None, PreparedDataset]
@@ -175,7 +194,7 @@ def _claim(plan: MediaPlan) -> None:
 def _write_lists(plan: MediaPlan, done: dict[Path, Extracted]) -> dict[str, int]:
     facts = CATALOG[plan.dataset]
     pairs = [(found.item.split, _record(plan, found, done)) for found in plan.found]
-    records = {name: [record for split, record in pairs if record and split == name] for name in ("train", "val")}
+    records = {name: [record for split, record in pairs if record and split == name] for name in facts.parts}
     if not any(records.values()):
         raise DataError("no video could be converted", hint=f"{plan.out / 'failures.csv'} says why")
     namings = Counter(found.frames.naming for found in plan.found if found.frames)
@@ -204,7 +223,7 @@ def _record(plan: MediaPlan, found: MatchedVideo, done: dict[Path, Extracted]) -
 def differences(plan: MediaPlan, counts: dict[str, int]) -> list[str]:
     """What is not as in the official release: counts, missing videos, class names, frame names."""
     facts, lines = CATALOG[plan.dataset], []
-    annotated = {split: sum(item.split == split for item in plan.annotations.items) for split in ("train", "val")}
+    annotated = Counter(item.split for item in plan.annotations.items)
     for split, official in facts.videos.items():
         if annotated[split] != official:
             lines.append(f"{split}: {annotated[split]} videos are annotated, officially {official}")
@@ -212,15 +231,16 @@ def differences(plan: MediaPlan, counts: dict[str, int]) -> list[str]:
         if count != annotated[split]:
             lines.append(f"{split}: {count} of {annotated[split]} annotated videos are in the list")
     if plan.missing:
-        names = ", ".join(item.names[0] for item in plan.missing[:5]) + ", ..." * (len(plan.missing) > 5)
-        lines.append(f"{len(plan.missing)} annotated videos were not found: {names}")
+        missing = [*dict.fromkeys(item.names[0] for item in plan.missing)]
+        names = ", ".join(missing[:5]) + ", ..." * (len(missing) > 5)
+        lines.append(f"{len(missing)} annotated videos were not found: {names}")
     return [*lines, *plan.annotations.notes]
 
 
 def estimate_bytes(plan: MediaPlan) -> int:
     """About how much disk a conversion will take, from converting the first frames of three videos in memory."""
     sizes = []
-    videos = [found.path for found in plan.found]
+    videos = [*dict.fromkeys(found.path for found in plan.found)]
     for video in videos[:: max(1, len(videos) // 3)][:3]:
         with contextlib.suppress(DataError, StopIteration, cv2.error), PyAVReader(plan.source / video) as reader:
             frame = next(reader.all_bgr())

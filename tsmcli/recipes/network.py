@@ -207,6 +207,9 @@ def read_weight_file(
     own = checkpoint_of(tree, path)
     if own is None:
         check_weights(weights_of(tree), path)
+        found = recognise(weights_of(tree))
+        if preset and found.folded and found.backbone == preset.config.model.backbone:
+            preset = replace(preset, config=override(preset.config, ["model.folded=true"]))
     if row and preset:
         check_network(row, preset, weights_of(tree))
     return ReadFile(path, digest or sha256(path), tree, own, preset, zoo=row.id if row else None)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pydantic import Field, ValidationError
 
+from tsmcli.catalog import CATALOG
 from tsmcli.config import Section
 from tsmcli.data.listfile import VideoRecord, read_text, write_list
 from tsmcli.data.location import Places, find_classes, find_list, find_split
@@ -33,7 +34,8 @@ class Several(Section):
     Attributes:
         folds: parts of all videos, each of which is the validation of one training; 0: the lists as they are.
         group: a regular expression, see `groups_of`; a group of videos is never in two folds.
-        splits: words that take the place of `{}` in the names of lists and folders.
+        splits: words that take the place of `{}` in the names of lists and folders; where no name is given, numbers
+            of official splits.
         seeds: how many, from `train.seed` on.
     """
 
@@ -106,7 +108,7 @@ def train_several(
         Interrupted: a signal came; see `train`.
         ConfigError, DataError, UsageError, WeightsError, EnvironmentProblem: see the functions called.
     """
-    check_several(several, places)
+    check_several(several, places, official=_are_numbers(preset, places))
     lists = fold_lists(several, preset, places) if several.folds and world.is_main else {}
     if not resume:
         if world.is_main:
@@ -133,31 +135,44 @@ def train_several(
     return _summary(several, run, done)
 
 
-def check_several(several: Several, places: Places) -> None:
-    """Raise UsageError for trainings that cannot be told apart, or make no sense together."""
+def check_several(several: Several, places: Places, *, official: bool = False) -> None:
+    """Raise UsageError for trainings that cannot be told apart, or make no sense together.
+
+    Args:
+        official: splits may be numbers of official ones, see `_are_numbers`.
+    """
     if several.folds == 1:
         raise UsageError("--folds 1: at least 2 are needed")
     if several.folds and several.splits:
         raise UsageError("--folds and --splits exclude each other: splits are given, folds are drawn")
     if several.group and not several.folds:
         raise UsageError("--group needs --folds", hint="tsm prepare-data folder --group makes a single split")
-    if several.splits and all(
-        "{}" not in str(path) for path in (places.folder, places.train_list, places.val_list)
-    ):
+    if several.splits and not official and not _braces(places):
         hint = "for example --train-list trainlist{}.txt --val-list testlist{}.txt --splits 01 02 03"
-        raise UsageError("--splits takes the place of {} in --data, --train-list or --val-list; none has it", hint)
+        wrong = "--splits takes the place of {} in --data, --train-list or --val-list, or numbers official splits"
+        raise UsageError(f"{wrong}; none has it", hint)
     if len({*several.splits}) < len(several.splits) or any("/" in word for word in several.splits):
         raise UsageError(f"--splits {' '.join(several.splits)}: different words are needed, which can name folders")
 
 
+def _braces(places: Places) -> bool:
+    return any("{}" in str(path) for path in (places.folder, places.train_list, places.val_list))
+
+
+def _are_numbers(preset: Preset, places: Places) -> bool:
+    """Whether splits are numbers of the official ones: the dataset has some, and no list is named."""
+    named = places.train_list or places.val_list or _braces(places)
+    return not named and CATALOG[preset.config.data.dataset].splits > 0
+
+
 def a_training(several: Several, preset: Preset, places: Places) -> tuple[Preset, Places]:
     """One of the trainings, to check what can be checked before any folder is made; of folds all videos in one."""
-    check_several(several, places)
+    check_several(several, places, official=_are_numbers(preset, places))
     if several.folds:
         if not preset.config.train.validation:
             wrong = "--folds without validation: each fold is there to validate"
             raise UsageError(wrong, "--set train.validation=true")
-        return replace(preset, config=override(preset.config, ["train.validation=false"])), places
+        return _with(preset, "train.validation=false"), places
     return next(
         (own_preset, own_places) for _, own_preset, own_places in trainings(several, preset, places, Path())
     )
@@ -165,24 +180,31 @@ def a_training(several: Several, preset: Preset, places: Places) -> tuple[Preset
 
 def trainings(several: Several, preset: Preset, places: Places, run: Path) -> Iterator[tuple[str, Preset, Places]]:
     """The name of each training, which is its folder, its preset and its places."""
-    parts: list[tuple[str, Places]] = [("", places)]
+    parts: list[tuple[str, Preset, Places]] = [("", preset, places)]
     if several.folds:
         media = find_split(preset.config.data, places, "train", None).media
         if preset.config.data.first_label is None:  # a fold may lack the first class, and the lists are ours
-            preset = replace(preset, config=override(preset.config, ["data.first_label=0"]))
+            preset = _with(preset, "data.first_label=0")
         parts = []
         for name in (f"fold-{fold}" for fold in range(1, several.folds + 1)):
             train_list, val_list = _fold_list(run, name, "train"), _fold_list(run, name, "val")
-            parts.append((name, replace(places, media=media, train_list=train_list, val_list=val_list)))
+            parts.append((name, preset, replace(places, media=media, train_list=train_list, val_list=val_list)))
     if several.splits:
-        parts = [(f"split-{word}", _of_split(places, word)) for word in several.splits]
-    for (name, own_places), seed in product(parts, range(several.seeds)):
+        numbers = _are_numbers(preset, places)
+        parts = [
+            (f"split-{word}", _with(preset, f"data.split={word}") if numbers else preset, _of_split(places, word))
+            for word in several.splits
+        ]
+    for (name, own, own_places), seed in product(parts, range(several.seeds)):
         if several.seeds == 1:
-            yield name, preset, own_places
+            yield name, own, own_places
         else:
             seed += preset.config.train.seed
-            own = replace(preset, config=override(preset.config, [f"train.seed={seed}"]))
-            yield f"{name}-seed-{seed}".strip("-"), own, own_places
+            yield f"{name}-seed-{seed}".strip("-"), _with(own, f"train.seed={seed}"), own_places
+
+
+def _with(preset: Preset, setting: str) -> Preset:
+    return replace(preset, config=override(preset.config, [setting]))
 
 
 def _of_split(places: Places, word: str) -> Places:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.progress import Progress, TaskID
 
-from tsmcli.engine.fetch import Fetched, FetchEvent, Receiving, Waiting, free_bytes
+from tsmcli.data.archive import free_bytes
+from tsmcli.engine.fetch import Fetched, FetchEvent, Receiving, Waiting
 from tsmcli.recipes.zoo.download import Failed, Standing, missing_bytes
 from tsmcli.report.tables import print_json, print_line, print_table
 

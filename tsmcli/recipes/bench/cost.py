@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tsmcli.config import ModelConfig
 from tsmcli.core.mobilenet import MobileNetV2
+from tsmcli.core.mobileone import MobileOne
 from tsmcli.core.resnet import ResNet
 from tsmcli.core.tsm import TSM
 
@@ -65,9 +66,9 @@ def _mmaction_rule(module: nn.Module, x: Tensor, y: Tensor) -> int:
             return 2 * x.numel()
         case nn.ReLU() | nn.ReLU6():
             return y.numel()
-        case nn.MaxPool2d() | nn.MaxPool3d():
+        case nn.MaxPool2d() | nn.MaxPool3d() | nn.AdaptiveAvgPool2d():
             return x.numel()
-        case ResNet() | MobileNetV2():
+        case ResNet() | MobileNetV2() | MobileOne():
             return y.numel()  # the mean over positions that follows
         case _:
             return 0

@@ -14,6 +14,7 @@ from tsmcli import __version__
 from tsmcli.catalog import CATALOG
 from tsmcli.config import ModelConfig
 from tsmcli.core.layouts import Layout
+from tsmcli.core.mobileone import MobileOne
 from tsmcli.core.recognise import recognise, strip_prefix
 from tsmcli.core.tsm import TSM
 from tsmcli.core.weights import authors_class_order, match_all, rename_state
@@ -77,6 +78,8 @@ def convert(
     check_target(target, to, force=force)
     file = yield from read_weight_file(source, preset)
     weights = read(file, dataset, classes)
+    if to in ("mit", "torchvision") and isinstance(weights.model.backbone, MobileOne):
+        raise UsageError(f"--to {to}: that layout has no MobileOne", hint="--to mmaction, tsm or safetensors")
     tensors, reordered = in_class_order(weights, to)
     layout: Layout = "tsm" if to == "safetensors" else to
     state = rename_state(weights.model, tensors, layout)

@@ -12,12 +12,12 @@ from queue import SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
+from tsmcli.data.archive import check_space, unpack
 from tsmcli.engine import fetch as fetching
 from tsmcli.engine.fetch import Fetched, FetchEvent, Remote, Waiting, is_whole
 from tsmcli.errors import EnvironmentProblem, UsageError, WeightsError
 from tsmcli.files import cache_home
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.zoo.unpack import unpack
 from tsmcli.zoo import Extra, Model, superseded_by
 
 
@@ -131,7 +131,7 @@ def download(
             hint = "download them without --offline, and without TSM_OFFLINE in the environment"
             raise WeightsError(f"offline, and not whole in {supply.cache}: {names}", hint)
         if wanted:
-            fetching.check_space("the download", missing_bytes(files), supply.cache)
+            check_space("the download", missing_bytes(files), supply.cache)
             amount = f"{missing_bytes(files) / 1e6:.1f} MB" if all(f.size for f in files) else "sizes not all known"
             yield Stage(f"fetching {len(wanted)} of {len(remotes)} files ({amount}) to {supply.cache}")
         errors = []

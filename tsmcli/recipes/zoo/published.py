@@ -74,12 +74,13 @@ def described(config: ModelConfig, found: Recognised) -> Recognised:
         shifted=None if found.shifted is None else config.shift != "none",
         whole_block=config.shift_place == "block" and found.shifted is True,
         temporal_pool=config.temporal_pool,
+        folded=config.folded,
     )
 
 
 def check_unseen(model: zoo.Model, preset: Preset) -> None:
     """Raise WeightsError for a preset that differs from the row's in what weights do not show, such as T."""
-    own, given = (c.model.model_dump(include={"num_segments", "non_local", "shift", "shift_div"})
+    own, given = (c.model.model_dump(include={"num_segments", "non_local", "shift", "shift_div", "shift_window"})
                   for c in (resolve(model.preset, model.sets).config, preset.config))  # fmt: skip
     if wrong := [f"{key} {own[key]}, not {given[key]}" for key in own if own[key] != given[key]]:
         raise WeightsError(
