@@ -179,7 +179,7 @@ def test_prepare_data_makes_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_presets_commands(here: Path) -> None:
     names = [row["name"] for row in tsm("presets", "ls", "--json").json()]
-    assert len(names) == 55
+    assert len(names) == 57
     assert "r50-sthv1-flip" in tsm("presets", "ls").out
     shown = tsm("presets", "show", "r50-sthv1-flip", "--set", "train.lr=0.005", "--json").json()
     assert shown["config"]["train"]["lr"] == 0.005
