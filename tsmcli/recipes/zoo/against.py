@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tsmcli import zoo
+from tsmcli.config import ModelConfig
 from tsmcli.metrics import interval
 from tsmcli.presets import load_preset
 
@@ -63,9 +64,11 @@ def against_zoo(meta: Mapping[str, Any], values: Mapping[str, float], videos: in
     """
     row = zoo.with_hash(meta["sha256"]) if meta.get("sha256") else None
     row = row or next((model for model in zoo.models() if model.id == meta.get("zoo")), None)
-    if row is None or meta.get("dataset") != row.dataset:
+    network = meta.get("network")
+    if row is None or meta.get("dataset") != row.dataset or not isinstance(network, dict):
         return None
-    if meta.get("network") != load_preset(row.preset, row.sets).model.identity():
+    # scores of an older tsm lack keys that are newer: what it tested had the defaults
+    if {**ModelConfig().identity(), **network} != load_preset(row.preset, row.sets).model.identity():
         return None
     protocol, found = meta.get("protocol_name"), {}
     for metric in ("top1", "top5"):
