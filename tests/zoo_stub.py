@@ -26,11 +26,10 @@ def model_of(id: str, preset: str, url: str, *, network: str = "resnet50", **mor
 def use_models(
     monkeypatch: pytest.MonkeyPatch,
     models: Sequence[Model],
-    corrections: Sequence[Model] = (),
     extras: Sequence[zoo.Extra] = (),
 ) -> None:
     """Make these the whole zoo."""
-    monkeypatch.setattr(zoo, "_read", lambda: (list(models), list(corrections), list(extras)))
+    monkeypatch.setattr(zoo, "_read", lambda: (list(models), list(extras), []))
 
 
 def light(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -76,9 +76,9 @@ def test_other_files_and_other_data_are_not_compared(change: dict[str, Any]) -> 
 
 
 def test_the_mislabelled_row_is_of_the_network_in_its_file() -> None:
-    """Published as a ResNet-50; the file is a ResNet-101."""
+    """Published as a ResNet-50; the file is a ResNet-101, and was listed as one later."""
     file = {**META, "sha256": "df97f3e1" + "0" * 56, "dataset": "sthv2"}
     assert against_zoo(file, {"top1": 0.6}, 10) is None
     found = against_zoo({**file, "network": {**NETWORK, "backbone": "resnet101"}}, {"top1": 0.6}, 10)
     assert found is not None
-    assert (found.id, found.values["top1"].published) == ("r50-sthv2-8f@h256", 0.6384)
+    assert (found.id, found.values["top1"].published) == ("r101-sthv2-8f@h256", 0.6384)

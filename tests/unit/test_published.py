@@ -63,8 +63,8 @@ def test_a_resnet_101_offered_as_a_resnet_50_is_refused(tmp_path: Path, monkeypa
     url = publish(tmp_path, state_of(backbone="resnet101"))
     row = model_of("r50-sthv2-8f@h256", "r50-sthv2-8f", url, dataset="sthv2", file_network="resnet101")
     other = model_of("r101-sthv2-8f@h240", "r101-sthv2-8f", url, dataset="sthv2", network="resnet101")
-    later = replace(row, id="r50-sthv2-8f@h256-corrected", corrects=row.id)
-    use_models(monkeypatch, [row, other], [later])
+    later = replace(row, id="r50-sthv2-8f@h256-corrected", supersedes=[row.id])
+    use_models(monkeypatch, [row, other, later])
     with pytest.raises(WeightsError) as caught:
         find(Path(row.id), None)
     assert "preset r50-sthv2-8f is a ResNet-50, 174 classes, but the file holds a ResNet-101, 174 classes" in str(

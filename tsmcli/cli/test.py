@@ -37,7 +37,7 @@ def test(
     sets: Set = None,
     protocol: Annotated[
         str | None,
-        Option(help="efficient, accurate, dense10, dense10x3, ten-crop, val or test.", show_default="test"),
+        Option(help="efficient, accurate, dense10, ten-crop, ..., val or test.", show_default="the checkpoint's"),
     ] = None,
     metrics: Metrics = None,
     topk: TopK = None,

@@ -18,7 +18,7 @@ from tsmcli.report.tables import print_json, print_line, print_table
 if TYPE_CHECKING:
     from tsmcli.zoo import Extra, Model
 
-zoo = typer.Typer(no_args_is_help=True, help="The 28 published checkpoints: list, fetch, verify, convert.")
+zoo = typer.Typer(no_args_is_help=True, help="The published checkpoints: list, fetch, verify, convert.")
 Ids = Annotated[list[str] | None, Argument(metavar="ID...", help="Ids that tsm zoo ls lists.")]
 Target = Literal["mmaction", "mit", "tsm", "safetensors", "torchvision"]
 
@@ -31,20 +31,25 @@ class Log(str, Enum):  # typer takes no list of literals
 
 @zoo.command("ls")
 def list_models(
-    dataset: Annotated[str | None, Option(help="k400, sthv1, sthv2, jester or diving48.")] = None,
-    backbone: Annotated[str | None, Option(help="resnet50, resnet101 or mobilenet_v2.")] = None,
+    dataset: Annotated[str | None, Option(help="k400, sthv1, sthv2, jester, diving48, ucf101 or hmdb51.")] = None,
+    backbone: Annotated[str | None, Option(help="resnet50, resnet101, mobilenet_v2 or mobileone_s4.")] = None,
     frames: Annotated[int | None, Option(help="8 or 16.")] = None,
     sort: Annotated[
         Literal["accuracy", "speed", "memory"] | None, Option(help="Best first.", show_default="as published")
     ] = None,
+    everything: Annotated[bool, Option("--all", help="Also what its publisher does not list today.")] = False,
     form: Annotated[Form, Option("--format", help="All but the table have every column.")] = "table",
     as_json: Json = False,
 ) -> None:
-    """List the published checkpoints with their published accuracy, speed and memory."""
+    """List the published checkpoints with their published accuracy, speed and memory.
+
+    Without --all: those that the latest tables of their publishers list: MMAction2 0.24.1 and 1.2.0 and, under ids
+    that begin with authors-, the authors of TSM.
+    """
     from tsmcli.report.zoo import print_models
     from tsmcli.zoo import select
 
-    models = select(dataset=dataset, backbone=backbone, frames=frames, sort=sort)
+    models = select(dataset=dataset, backbone=backbone, frames=frames, sort=sort, withdrawn=everything)
     print_models(models, "json" if as_json else form)
 
 
@@ -54,7 +59,7 @@ def show(
 ) -> None:
     """Show everything about a checkpoint: numbers, addresses, slips, how our preset differs, what is cached."""
     from tsmcli.recipes.zoo.download import Supply, remote_of, survey
-    from tsmcli.report.zoo import model_json, print_entry
+    from tsmcli.report.zoo import model_json, preset_differences, print_entry
     from tsmcli.zoo import Model, find
 
     entry = find(id)
@@ -65,7 +70,7 @@ def show(
     if not as_json:
         print_entry(entry, cached)
     elif isinstance(entry, Model):
-        print_json({**model_json(entry), "cache": cached})
+        print_json({**model_json(entry), "preset_differs": preset_differences(entry), "cache": cached})
     else:
         url = entry.file.url if entry.file else entry.page
         print_json({"id": entry.id, "about": entry.about, "url": url, "cache": cached})
@@ -74,7 +79,7 @@ def show(
 @zoo.command(cls=ManyValues)
 def download(
     ids: Ids = None,
-    all_models: Annotated[bool, Option("--all", help="All 28 checkpoints.")] = False,
+    all_models: Annotated[bool, Option("--all", help="All that tsm zoo ls lists.")] = False,
     extra_kinds: Annotated[list[Log] | None, Option("--with", help="Training logs too: log json.")] = None,
     mirror: Annotated[
         list[str] | None,
@@ -95,15 +100,16 @@ def download(
     from tsmcli.recipes.zoo.download import download as run
     from tsmcli.report.progress import follow
     from tsmcli.report.transfers import print_plan
-    from tsmcli.zoo import Model, find, models
+    from tsmcli.zoo import Model, find, select
 
     if bool(ids) == all_models:
         raise UsageError("name checkpoints, or say --all", hint="tsm zoo ls lists them")
     supply = Supply.of_environment(mirror or (), offline=offline)
-    entries: list[Model | Extra] = list(models()) if all_models else [find(id) for id in dict.fromkeys(ids or ())]
+    entries: list[Model | Extra] = list(select()) if all_models else [find(id) for id in dict.fromkeys(ids or ())]
     remotes = [remote_of(entry, supply) for entry in entries]
     for kind in dict.fromkeys(extra_kinds or ()):
-        remotes += [remote_of(entry, supply, kind.value) for entry in entries if isinstance(entry, Model)]
+        logged = [entry for entry in entries if isinstance(entry, Model) and kind.value in entry.files]
+        remotes += [remote_of(entry, supply, kind.value) for entry in logged]
     if dry_run:
         print_plan(plan(remotes, supply, jobs), supply.cache, as_json=as_json)
         return
@@ -124,22 +130,23 @@ def download(
 def verify(ids: Ids = None, as_json: Json = False) -> None:
     """Check the files in the cache against their published hashes; exit 4 if any is damaged or incomplete."""
     from tsmcli.recipes.zoo.download import Supply, remote_of, survey
-    from tsmcli.zoo import Model, corrections, extras, find, models
+    from tsmcli.zoo import Model, extras, find, models
 
     supply = Supply.of_environment()
-    known: list[Model | Extra] = [*models(), *corrections(), *(extra for extra in extras() if extra.file)]
+    known: list[Model | Extra] = [*models(), *(extra for extra in extras() if extra.file)]
     entries = [find(id) for id in ids] if ids else known
     main = [remote_of(entry, supply) for entry in entries]
-    logs = [remote_of(e, supply, kind) for e in entries if isinstance(e, Model) for kind in ("log", "json")]
+    rows = [entry for entry in entries if isinstance(entry, Model)]
+    logs = [remote_of(row, supply, kind) for row in rows for kind in row.files if kind != "ckpt"]
     files = [file for file in survey([*main, *logs]) if file.state != "missing" or (ids and file.remote in main)]
     there = [file.remote.there for file in files]
-    rows = [(file.remote.name, file.state, path.stat().st_size if path.exists() else 0)
-            for file, path in zip(files, there, strict=True)]  # fmt: skip
+    lines = [(file.remote.name, file.state, path.stat().st_size if path.exists() else 0)
+             for file, path in zip(files, there, strict=True)]  # fmt: skip
     if as_json:
         print_json([{"name": name, "state": state, "path": path, "bytes": size}
-                    for (name, state, size), path in zip(rows, there, strict=True)])  # fmt: skip
+                    for (name, state, size), path in zip(lines, there, strict=True)])  # fmt: skip
     elif files:
-        print_table(("file", "state", "bytes"), rows, str(supply.cache))
+        print_table(("file", "state", "bytes"), lines, str(supply.cache))
     else:
         print_line(f"{supply.cache}: nothing was downloaded yet")
     bad = [file.remote.name for file in files if not file.whole]

@@ -66,6 +66,12 @@ PROTOCOLS = {
     "accurate": Views(clips=2, crop="three", crop_px=256),
     "dense10": Views(sampling="dense", clips=10),
     "dense10x3": Views(sampling="dense", clips=10, crop="three", crop_px=256),
+    "dense10x10": Views(sampling="dense", clips=10, crop="ten"),
     "ten-crop": Views(crop="ten"),
+    "three-crop": Views(crop="three", crop_px=256),
 }
-"""Test protocols that have a name. `efficient` and `accurate` are the Something-Something settings of the zoo."""
+"""Test protocols that have a name. `efficient` and `accurate` are the Something-Something settings of the zoo.
+
+Each has a twin that averages raw scores, as the authors' code does: `accurate-score`.
+"""
+PROTOCOLS |= {f"{name}-score": views.model_copy(update={"average": "score"}) for name, views in PROTOCOLS.items()}

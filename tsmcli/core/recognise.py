@@ -15,6 +15,7 @@ HEADS = (
     "classifier.1.weight", "head.fc.weight",
 )  # fmt: skip
 """Names of the classifier in the layouts we know."""
+_STEM = re.compile(r"(backbone\.|base_model\.)?(conv1|features\.0\.0)(\.conv)?\.weight")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Recognised:
     Attributes:
         backbone: None for an unknown one.
         classes: K, or None without a classifier.
+        channels: of the input; anything but 3 is no RGB.
         non_local: `embedded_gaussian` stands for both kinds with embeddings.
         shifted: None in layouts in which a shifted layer has an ordinary name.
         whole_block: whether the shift stands in front of whole blocks.
@@ -33,6 +35,7 @@ class Recognised:
 
     backbone: Backbone | None
     classes: int | None
+    channels: int = 3
     non_local: NonLocalMode = "none"
     shifted: bool | None = None
     whole_block: bool = False
@@ -55,11 +58,13 @@ class Recognised:
             name += " with shifts in front of whole blocks"
         if self.temporal_pool:
             name += " with temporal pooling"
+        if self.channels != 3:
+            name = f"a network of optical flow ({self.channels} input channels; tsm reads RGB), otherwise {name}"
         return f"{name}, {self.classes} classes" if self.classes else name
 
     def model_config(self) -> ModelConfig | None:
         """A configuration whose network has these names and shapes; None for an unknown network."""
-        if self.backbone is None:
+        if self.backbone is None or self.channels != 3:
             return None
         return ModelConfig(
             backbone=self.backbone,
@@ -76,9 +81,12 @@ class Recognised:
 def strip_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Drop what data-parallel training (`module.`), torch.compile (`_orig_mod.`) and Lightning (`model.`) prepend.
 
-    It is dropped only where all names begin with it, in any order and number.
+    It is dropped only where all names begin with it, in any order and number. Of a distillation, which holds a
+    student (`architecture.`) and its teacher, the student is left.
     """
-    for prefix in ("module.", "_orig_mod.", "model."):
+    if any(key.startswith("teacher.") for key in state):
+        state = {key: value for key, value in state.items() if key.startswith("architecture.")}
+    for prefix in ("module.", "_orig_mod.", "model.", "architecture."):
         if state and all(key.startswith(prefix) for key in state):
             return strip_prefix({key.removeprefix(prefix): value for key, value in state.items()})
     return dict(state)
@@ -93,6 +101,7 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
     return Recognised(
         backbone=_backbone(keys),
         classes=next((keys[head].shape[0] for head in HEADS if head in keys), None),
+        channels=next((t.shape[1] for key, t in keys.items() if _STEM.fullmatch(key) and t.ndim == 4), 3),
         non_local=non_local,
         shifted=_shifted(keys),
         whole_block=any(re.search(r"layer\d\.(net\.)?\d+\.net\.", key) for key in keys),

@@ -35,13 +35,15 @@ _PASSING = {408, 425, 429, 500, 502, 503, 504}
 class Remote:
     """A file to fetch: `urls` (http, https or file) are tried in this order; `path` is where it goes.
 
-    `name` is for people. `sha256_prefix` is the start of its SHA-256, or None if it was not published.
+    `name` is for people. `sha256_prefix` is the start of its SHA-256, or None if it was not published. `hint`: what
+    to do if no address has it.
     """
 
     name: str
     urls: tuple[str, ...]
     path: Path
     sha256_prefix: str | None = None
+    hint: str = ""
 
     @property
     def part(self) -> Path:
@@ -179,6 +181,7 @@ def _fetch(remote: Remote, client: Client) -> Iterator[FetchEvent]:
                     break
                 yield Waiting(remote.name, error.wait or pause(failures), str(error))
     hint = f"the same command goes on from the {remote.have:,} bytes that are there\n" if remote.have else ""
+    hint += f"{remote.hint}\n" if remote.hint else ""
     hint += "tsm zoo download --mirror URL takes it from another place, a web server or a folder"
     raise WeightsError(f"{remote.name} cannot be fetched:{''.join(reasons)}", hint)
 

@@ -36,6 +36,7 @@ class ReadFile:
         own: the same as a checkpoint, where it is one of ours.
         preset: the preset that was given, or the zoo's for one of its names.
         exported: how it is used, where it is no file of weights but an exported network.
+        zoo: its id in the zoo, where that is how it was found.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class ReadFile:
     own: Checkpoint | None
     preset: Preset | None
     exported: Exported | None = None
+    zoo: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Opened:
         build: make the network with its weights, in evaluation mode, on the CPU.
         own: the checkpoint, where the file is one of ours.
         exported: how the file is used, where it holds no weights but an exported network.
+        zoo: its id in the zoo, where that is how it was found.
     """
 
     path: Path
@@ -66,6 +69,7 @@ class Opened:
     build: Callable[[], TSM]
     own: Checkpoint | None
     exported: Exported | None = None
+    zoo: str | None = None
 
     @cached_property
     def model(self) -> TSM:
@@ -83,6 +87,7 @@ class Opened:
         """What saved scores say of the network they are of."""
         return {
             **({"thresholds": self.thresholds} if self.thresholds else {}),
+            **({"zoo": self.zoo} if self.zoo else {}),
             "preset": self.name,
             "checkpoint": str(self.path),
             "sha256": self.sha256,
@@ -123,7 +128,8 @@ def open_network(
 def opened_as(file: ReadFile, config: Config, preset_name: str, class_names: list[str]) -> Opened:
     """A file with what it is of; its network is built when it is needed."""
     build = partial(load_network, file, config, len(class_names))
-    return Opened(file.path, file.sha256, preset_name, config, class_names, build, file.own, file.exported)
+    facts = preset_name, config, class_names, build, file.own, file.exported, file.zoo
+    return Opened(file.path, file.sha256, *facts)
 
 
 def open_trunk(
@@ -194,7 +200,7 @@ def read_weight_file(
     row = None if name.is_file() else zoo.find_row(name)
     path, digest = name, ""
     if row:
-        preset = preset or resolve(row.preset, overrides)
+        preset = preset or resolve(row.preset, [*row.sets, *overrides])
         check_unseen(row, preset)
         path, digest = yield from fetch(row)
     tree = read_file(path)
@@ -206,7 +212,7 @@ def read_weight_file(
             preset = replace(preset, config=override(preset.config, ["model.folded=true"]))
     if row and preset:
         check_network(row, preset, weights_of(tree))
-    return ReadFile(path, digest or sha256(path), tree, own, preset)
+    return ReadFile(path, digest or sha256(path), tree, own, preset, zoo=row.id if row else None)
 
 
 def load_network(file: ReadFile, config: Config, num_classes: int) -> TSM:

@@ -34,7 +34,7 @@ class Transfers:
                     self.line(f"  {name}: {reason}; trying again in {seconds:.1f} s")
                 self.reasons[name] = reason
             case Fetched(remote, cached):
-                hash = "verified" if remote.sha256_prefix else "no published hash"
+                hash = "verified" if remote.sha256_prefix else "no published hash, so nothing was compared"
                 self._end(remote.name, f"{hash}, was there" if cached else hash)
             case Failed(name, _):
                 self._end(name, "failed")

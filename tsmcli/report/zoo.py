@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tsmcli.config import PROTOCOLS
 from tsmcli.presets import PRESET_DIR, load_preset
 from tsmcli.report.tables import print_csv, print_json, print_line, print_markdown, print_table
-from tsmcli.zoo import COLUMNS, NETWORKS, Extra, Model, corrections, extras
+from tsmcli.zoo import COLUMNS, NETWORKS, Extra, Model, extras, superseded_by
+from tsmcli.zoo import models as all_models
 
 _FACTS = ("id", "table", "preset", "dataset", "network", "file_network", "frames", "config", "config_link",
-          "reference")  # fmt: skip
+          "reference", "version", "withdrawn")  # fmt: skip
 _FILES = ("ckpt", "log", "json")
 _SHOWN = ("top1", "top5", "inference_time", "gpu_mem")
 _ACCURACIES = ("top1", "top5", "reference_top1", "reference_top5", "delta_top1", "delta_top5")
@@ -34,46 +36,62 @@ def print_models(models: Sequence[Model], form: str) -> None:
 
 def footnotes(models: Sequence[Model]) -> list[str]:
     """What the table leaves out, and what is wrong in it."""
-    lines = ["Two numbers: the efficient and the accurate test. Speed: videos/s on one GPU. MiB: training, a GPU."]
+    lines = ["Two numbers: two tests, mostly the efficient and the accurate one. Speed: videos/s on one GPU. "
+             "MiB: training, a GPU."]  # fmt: skip
     for model in models:
         if model.file_network:
-            other = "".join(f"; corrected later: {c.id}" for c in corrections() if c.corrects == model.id)
-            lines.append(f"{model.id}: its file holds a {NETWORKS[model.file_network]}{other}")
+            lines.append(f"{model.id}: its file holds a {NETWORKS[model.file_network]}")
+        if model.withdrawn:
+            lines.append(f"{model.id}: {withdrawal(model)}")
+    if all(model.current for model in models):
+        hidden = sum(not model.current for model in all_models())
+        lines.append(f"--all: also {hidden} that the latest tables of their publishers do not list")
     return [*lines, f"Also here: {', '.join(extra.id for extra in extras())}", "tsm zoo show ID tells everything."]
+
+
+def withdrawal(model: Model) -> str:
+    """Since when a row is not listed, and what was published in its place."""
+    return f"not listed since {model.withdrawn}; in its place: {', '.join(superseded_by(model)) or 'nothing'}"
 
 
 def _csv_row(model: Model) -> list[object]:
     """Facts, the cells as the tables have them, the hash, the addresses."""
     cells = [model.cells.get(column, "") for column in COLUMNS]
-    urls = [file.url for file in model.files.values()]
-    return [*(getattr(model, name) for name in _FACTS), *cells, model.ckpt.sha256_prefix, *urls]
+    facts = [getattr(model, name) for name in _FACTS]
+    return [*facts, *cells, model.ckpt.sha256_prefix, *_urls(model).values()]
+
+
+def _urls(model: Model) -> dict[str, str | None]:
+    """The address of each kind of file, None for one that was not published."""
+    return {kind: model.files[kind].url if kind in model.files else None for kind in _FILES}
 
 
 def _markdown_row(model: Model) -> list[str]:
     """The columns of all published tables, linked."""
-    cells = [model.id, f"[{model.config}]({model.config_link})"]
+    linked_config = f"[{model.config}]({model.config_link})" if model.config_link else model.config
+    cells = [model.id, linked_config or ""]
     for column in COLUMNS:
         cell = model.cells.get(column, "")
         linked = column.startswith("reference") and cell and model.reference
         cells.append(f"[{cell}]({model.reference})" if linked else cell)
-    return [*cells, *(f"[{kind}]({file.url})" for kind, file in model.files.items())]
+    return [*cells, *(f"[{kind}]({url})" if url else "" for kind, url in _urls(model).items())]
 
 
 def model_json(model: Model) -> dict[str, Any]:
-    """A row with its accuracies in numbers, by protocol; `cells` are the tables' own words."""
+    """A row with its accuracies in numbers, by protocol, each spelled out; `cells` are the tables' own words."""
     return {
         **{name: getattr(model, name) for name in _FACTS},
         **{name: model.values(name) for name in _ACCURACIES},
+        "protocol": {p: {**PROTOCOLS[p].model_dump(), "views": PROTOCOLS[p].views} for p in model.protocols},
         "gpus": model.gpus,
         "videos_per_sec": model.videos_per_sec,
         "memory_mib": model.memory_mb,
         "cells": model.cells,
         "sha256_prefix": model.ckpt.sha256_prefix,
-        **{kind: file.url for kind, file in model.files.items()},
-        "corrected_by": [c.id for c in corrections() if c.corrects == model.id],
-        "corrects": model.corrects,
+        **_urls(model),
+        "supersedes": model.supersedes,
+        "superseded_by": superseded_by(model),
         "notes": model.notes,
-        "preset_differs": preset_differences(model),
     }
 
 
@@ -85,9 +103,13 @@ def print_entry(entry: Model | Extra, cached: str) -> None:
         print_table(("", entry.id), [*facts.items(), ("sha256", prefix or "not published"), ("cache", cached)])
         return
     rows: list[tuple[str, object]] = [
-        ("table", entry.table), ("preset", entry.preset),
-        ("network", f"{NETWORKS[entry.network]}, {entry.frames} frames"), ("config", entry.config),
+        ("table", f"{entry.table or 'none'}, {entry.version}"), ("preset", " ".join([entry.preset, *entry.sets])),
+        ("network", f"{NETWORKS[entry.network]}, {entry.frames} frames"), ("config", entry.config or "none"),
     ]  # fmt: skip
+    if entry.withdrawn:
+        rows.append(("withdrawn", withdrawal(entry)))
+    if entry.supersedes:
+        rows.append(("supersedes", ", ".join(entry.supersedes)))
     if entry.file_network:
         rows.append(("file", f"holds a {NETWORKS[entry.file_network]}, not what the row says"))
     for column in COLUMNS:
@@ -95,9 +117,10 @@ def print_entry(entry: Model | Extra, cached: str) -> None:
             accuracy = column in _ACCURACIES and entry.values(column)
             protocols = f"   {' / '.join(entry.protocols)}" if accuracy else ""
             rows.append((column.replace("_", " "), entry.cells[column] + protocols))
-    if entry.values("reference_top1"):
+    if entry.values("reference_top1") and entry.version.startswith("0."):
         rows.append(("reference", f"the authors' code, trained again by MMAction2: {entry.reference or 'no link'}"))
-    rows.append(("sha256", f"{entry.ckpt.sha256_prefix}..."))
+    prefix = entry.ckpt.sha256_prefix
+    rows.append(("sha256", f"{prefix}..." if prefix else "not published: a file cannot be compared with it"))
     rows += [(kind, file.url) for kind, file in entry.files.items()]
     print_table(("", entry.id), [*rows, ("cache", cached)])
     for title, remarks in (("Notes", entry.notes), (f"Preset {entry.preset}", preset_differences(entry))):
@@ -109,14 +132,14 @@ def preset_differences(model: Model) -> list[str]:
     """In what our preset differs from how the row was made or measured, as far as that is on record."""
     text = (PRESET_DIR / f"{model.preset}.yaml").read_text(encoding="utf-8")
     remarks = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
-    config = load_preset(model.preset)
-    total = config.train.batch * model.gpus
-    if total != config.train.lr_batch:
+    config = load_preset(model.preset, model.sets)
+    total = config.train.batch * (model.gpus or 0)
+    if total not in (0, config.train.lr_batch):
         remarks.append(
             f"its learning rate {config.train.lr:g} is for {config.train.lr_batch} videos a step; "
             f"{model.gpus} GPUs with {config.train.batch} each make {total}, for which tsm scales it"
         )
-    for other in set(model.protocols) - {config.test.name}:
+    for other in (name for name in model.protocols if name != config.test.name):
         nearest = "val" if other == "efficient" and config.val.name != other else other
         remarks.append(f"it tests with {config.test.name}; --protocol {nearest} measures the other number")
     return remarks

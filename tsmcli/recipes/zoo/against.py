@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tsmcli import zoo
+from tsmcli.config import ModelConfig
 from tsmcli.metrics import interval
 from tsmcli.presets import load_preset
 
@@ -49,7 +50,9 @@ class AgainstZoo:
 
 
 def against_zoo(meta: Mapping[str, Any], values: Mapping[str, float], videos: int) -> AgainstZoo | None:
-    """Compare metrics with the row that the tested file is of: it is known by its hash, whatever its name.
+    """Compare metrics with the row that the tested file is of.
+
+    It is known by its hash, whatever its name; one whose hash was not published by the id that it was tested by.
 
     Args:
         meta: of the saved scores.
@@ -60,7 +63,12 @@ def against_zoo(meta: Mapping[str, Any], values: Mapping[str, float], videos: in
         None for a file that is no published checkpoint, or a test on other data or with another network.
     """
     row = zoo.with_hash(meta["sha256"]) if meta.get("sha256") else None
-    if row is None or meta.get("dataset") != row.dataset or meta.get("network") != _network(row):
+    row = row or next((model for model in zoo.models() if model.id == meta.get("zoo")), None)
+    network = meta.get("network")
+    if row is None or meta.get("dataset") != row.dataset or not isinstance(network, dict):
+        return None
+    # scores of an older tsm lack keys that are newer: what it tested had the defaults
+    if {**ModelConfig().identity(), **network} != load_preset(row.preset, row.sets).model.identity():
         return None
     protocol, found = meta.get("protocol_name"), {}
     for metric in ("top1", "top5"):
@@ -68,9 +76,3 @@ def against_zoo(meta: Mapping[str, Any], values: Mapping[str, float], videos: in
         if metric in values and percent is not None:
             found[metric] = Against(values[metric], round(percent / 100, 6), *interval(values[metric], videos))
     return AgainstZoo(row.id, row.protocols, found)
-
-
-def _network(row: zoo.Model) -> dict[str, Any]:
-    """The network of a row, as a test says what its own is; its trunk is that of the file."""
-    network = load_preset(row.preset).model.identity()
-    return {**network, "backbone": row.file_network or row.network}

@@ -18,7 +18,7 @@ from tsmcli.engine.fetch import Fetched, FetchEvent, Remote, Waiting, is_whole
 from tsmcli.errors import EnvironmentProblem, UsageError, WeightsError
 from tsmcli.files import cache_home
 from tsmcli.recipes.events import Stage
-from tsmcli.zoo import Extra, Model
+from tsmcli.zoo import Extra, Model, superseded_by
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ def remote_of(entry: Model | Extra, supply: Supply, kind: str = "ckpt") -> Remot
     below = (f"{entry.id}/{file.name}", urlsplit(file.url).path.lstrip("/"), file.name)
     urls = (*(f"{mirror}/{path}" for mirror in supply.mirrors for path in below), file.url)
     name = entry.id if kind == "ckpt" else f"{entry.id} {kind}"
-    return Remote(name, urls, supply.cache / entry.id / file.name, file.sha256_prefix)
+    later = superseded_by(entry) if isinstance(entry, Model) else []
+    hint = f"it is not listed any more; {' and '.join(later)} took its place" if later else ""
+    return Remote(name, urls, supply.cache / entry.id / file.name, file.sha256_prefix, hint)
 
 
 @dataclass(frozen=True)

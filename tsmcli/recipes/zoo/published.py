@@ -53,15 +53,15 @@ def check_network(model: zoo.Model, preset: Preset, state: dict[str, torch.Tenso
     wanted = described(preset.config.model, found)
     if wanted == found:
         return
-    if found == described(resolve(model.preset).config.model, found):
+    if found == described(resolve(model.preset, model.sets).config.model, found):
         raise WeightsError(
             f"{model.id} holds {found}; preset {preset.name}, as it was changed, is {wanted}", _LEAVE_IT_OUT
         )
-    instead = [c.id for c in zoo.corrections() if c.corrects == model.id]
-    hint = [f"{name} is the file that was published in its place" for name in instead]
-    facts = (found.backbone, model.dataset, model.frames)
-    same = {m.preset for m in zoo.models() if (m.network, m.dataset, m.frames) == facts}
-    hint += [f"--preset {name} takes the weights as what they are" for name in sorted(same - {preset.name})]
+    hint = [f"{name} is the file that was published in its place" for name in zoo.superseded_by(model)]
+    facts = (found.backbone, model.dataset, model.frames, model.version)
+    same = {m.preset for m in zoo.models() if (m.network, m.dataset, m.frames, m.version) == facts}
+    if found.channels == 3:
+        hint += [f"--preset {name} takes the weights as what they are" for name in sorted(same - {preset.name})]
     raise WeightsError(f"{model.id}: preset {preset.name} is {wanted}, but the file holds {found}", "\n".join(hint))
 
 
@@ -81,7 +81,7 @@ def described(config: ModelConfig, found: Recognised) -> Recognised:
 def check_unseen(model: zoo.Model, preset: Preset) -> None:
     """Raise WeightsError for a preset that differs from the row's in what weights do not show, such as T."""
     own, given = (c.model.model_dump(include={"num_segments", "non_local", "shift", "shift_div", "shift_window"})
-                  for c in (resolve(model.preset).config, preset.config))  # fmt: skip
+                  for c in (resolve(model.preset, model.sets).config, preset.config))  # fmt: skip
     if wrong := [f"{key} {own[key]}, not {given[key]}" for key in own if own[key] != given[key]]:
         raise WeightsError(
             f"{model.id} was trained with {', '.join(wrong)} as is asked for (preset {preset.name}); the weights "
