@@ -120,7 +120,9 @@ def prepare_data(
         raise UsageError(f"--shard {shard}: part {part[0]} of {part[1]}")
     if source.suffix.lower() in ARCHIVES and source.is_file():
         if dry_run:
-            raise UsageError(f"--dry-run writes nothing, but {source} is to be unpacked", "leave one of them out")
+            raise UsageError(
+                f"--dry-run writes nothing, but {source} is to be unpacked", "--source DIR of it, unpacked"
+            )
         if not rank:
             print_note(f"{source} is unpacked below {out / 'unpacked'}, unless it is there")
         source = unpack_source(source, out)
