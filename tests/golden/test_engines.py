@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from golden.test_mobileone import mobileone
 from golden.test_models import NAMES, golden_model
 
 from tsmcli.config import ModelConfig
@@ -17,17 +18,18 @@ from tsmcli.recipes.engines import write_for
 from tsmcli.recipes.export.check import compare_streams
 
 PX = 64
+WINDOWS = "mobileone_s4_16f_k400_as_published"
 DIFFERENT = {"nl_embedded_gaussian_r50_8f_k400", "mobilenetv2_8f_k400", "temporal_pool_r50_8f_k400"}
 CASES = [
     pytest.param(name, engine, marks=() if name in DIFFERENT and engine == "openvino" else pytest.mark.slow)
-    for name in NAMES
+    for name in [*NAMES, WINDOWS]
     for engine in ("openvino", "onnxruntime")
 ]
 
 
 @pytest.mark.parametrize(("name", "engine"), CASES)
 def test_scores_equal_pytorch(name: str, engine: str, tmp_path: Path) -> None:
-    model = golden_model(name)
+    model = mobileone(name) if name == WINDOWS else golden_model(name)
     ready = fold_batch_norms(copy.deepcopy(model))
     if engine == "openvino":
         for_single_clips(ready)

@@ -17,9 +17,12 @@ from tsmcli.config import ModelConfig
 from tsmcli.core.inference import fold_batch_norms
 from tsmcli.core.layouts import layout_names
 from tsmcli.core.mobileone import MobileOneBlock
+from tsmcli.core.recognise import recognise
 from tsmcli.core.shift import TemporalShift
 from tsmcli.core.tsm import TSM, build_model
 from tsmcli.core.weights import load_state
+from tsmcli.presets import load_preset
+from tsmcli.recipes.network import build_trunk
 
 HERE = Path(__file__).parent
 FACTS: dict[str, Any] = json.loads((HERE / "mobileone.json").read_text())
@@ -143,8 +146,12 @@ def test_imagenet_weights_of_mmpretrain() -> None:
     }
     state |= {"head.fc.weight": torch.zeros(1000, 2048), "head.fc.bias": torch.zeros(1000)}
     model = build_model(ModelConfig(backbone="mobileone_s4"), 5, seed=0)
+    assert str(recognise(state)) == "a MobileOne-S4, 1000 classes"
     report = load_state(model, state, new_classifier=True)
     assert (report.layout, report.fresh, report.unexpected) == ("mmaction", ("fc.weight", "fc.bias"), ())
     assert report.loaded == len(model.state_dict()) - 2
     same = model.backbone.stage3[10].branches["conv"][0].weight
     assert torch.equal(same, weights()["backbone.stage3.10.net.branch_conv_list.0.conv.weight"])
+    config = load_preset("r50-k400-8f", ["model.backbone=mobileone_s4"])
+    _, plain, of_imagenet = build_trunk(config, state, 5, "weights")
+    assert (plain.model.shift, of_imagenet) == ("none", True)

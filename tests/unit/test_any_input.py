@@ -64,6 +64,8 @@ OFFICIAL: dict[str, dict[str, Any]] = {
     "sthv2": {"labels.json": {"Holding a": "0"}, "train.json": [{"id": 1, "template": "Holding [a]"}]},
     "jester": {f"jester-v1-{name}.csv": text for name, text in LINES_OF_LABELS.items()},
     "diving48": {"Diving48_vocab.json": DIVES, "Diving48_V2_train.json": [{"vid_name": 1, "label": 5}]},
+    "ucf101": {"classInd.txt": "1 ApplyEyeMakeup\r\n", "trainlist01.txt": "YoYo/v_YoYo_g01_c01.avi 101\r\n"},
+    "hmdb51": {"testlist02.txt": "kick/a_kick_1.avi\n", "brush_hair_test_split1.txt": "a.avi 1 \n"},
 }  # fmt: skip
 
 

@@ -27,6 +27,8 @@ MODELS = {
     "r50-nl": ModelConfig(non_local="embedded_gaussian", init="none"),
     "r50-tsn": ModelConfig(shift="none", init="none"),
     "mbv2": ModelConfig(backbone="mobilenet_v2", init="none"),
+    "mos4": ModelConfig(backbone="mobileone_s4", init="none"),
+    "mos4-folded": ModelConfig(backbone="mobileone_s4", folded=True, init="none"),
 }
 
 
@@ -52,7 +54,8 @@ def test_around_all_layouts_and_back_is_bit_identical(name: str, tmp_path: Path)
     config = preset.config.model_copy(update={"model": model})
     preset = type(preset)("x", config, {})
     names = [f"class {i}" for i in range(12)]
-    for to in ("mit", "torchvision", "safetensors", "tsm", "mmaction"):
+    targets = ("mit", "torchvision", "safetensors", "tsm", "mmaction")[2 * name.startswith("mos4") :]
+    for to in targets:
         target = tmp_path / f"{to}{'.safetensors' if to == 'safetensors' else '.pth'}"
         done = run(source, target, to, preset=preset, dataset="folder", classes=names)
         assert done.to == to
@@ -60,9 +63,8 @@ def test_around_all_layouts_and_back_is_bit_identical(name: str, tmp_path: Path)
     again = read_file(source)["state_dict"]
     assert list(again) == list(state)
     assert all(same_bits(again[key], state[key]) for key in state)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "mit.pth", "mmaction.pth", "safetensors.safetensors", "theirs.pth", "torchvision.pth", "tsm.pth",
-    ]  # fmt: skip
+    files = {f"{to}.{'safetensors' if to == 'safetensors' else 'pth'}" for to in targets}
+    assert {path.name for path in tmp_path.iterdir()} == {"theirs.pth", *files}
 
 
 def test_the_network_is_read_off_the_tensors(tmp_path: Path) -> None:
@@ -76,6 +78,22 @@ def test_the_network_is_read_off_the_tensors(tmp_path: Path) -> None:
         assert {key: value.shape for key, value in back.items()} == {
             key: value.shape for key, value in state.items()
         }
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_both_forms_of_a_mobileone_are_read_off_a_file(folded: bool, tmp_path: Path) -> None:
+    """The preset is of the trained form; nothing but the file knows that its branches are folded."""
+    wide = ModelConfig(backbone="mobileone_s4", width=0.25, folded=folded, init="none")
+    source, _ = mmaction_file(tmp_path, wide, 400)
+    preset = resolve("r50-k400-8f", ["model={backbone: mobileone_s4, width: 0.25, init: none}"])
+    run(source, tmp_path / "ours.pt", "tsm", preset=preset)
+    model, config = load_checkpoint(tmp_path / "ours.pt")
+    assert config.model.folded == folded
+    assert ("folded" in model.backbone.stage1[0].branches) == folded
+    for to in ("mit", "torchvision"):
+        with pytest.raises(UsageError, match=f"--to {to}: that layout has no MobileOne"):
+            run(source, tmp_path / "x.pth", to, preset=preset)
+    assert not (tmp_path / "x.pth").exists()
 
 
 def test_files_have_the_form_their_users_expect(tmp_path: Path) -> None:

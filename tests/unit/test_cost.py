@@ -74,6 +74,23 @@ def test_torchs_count_is_that_of_convolutions_and_products() -> None:
         assert count_cost(ModelConfig(non_local=kind, init="none"), 400, 224).macs == plain.macs + blocks  # type: ignore[arg-type]
 
 
+def test_a_mobileone_by_hand() -> None:
+    """One frame, folded: 3x3 and 1x1 convolutions, two small ones in each excitation; MMAction2 prints 48.65 G."""
+    total, i = convolutions((9, 3, 64, 112**2)) + 2048 * 400, 64
+    for o, pairs, excited, side in ((192, 2, 0, 56), (448, 8, 0, 28), (896, 10, 5, 14), (2048, 1, 1, 7)):
+        for pair in range(pairs):
+            total += convolutions((9, 1, i, side**2), (1, i, o, side**2))
+            total += 2 * (i * i + o * o) // 16 if pair >= pairs - excited else 0
+            i = o
+    trained, folded = (
+        count_cost(ModelConfig(backbone="mobileone_s4", num_segments=16, folded=folded, init="none"), 400, 224)
+        for folded in (False, True)
+    )
+    assert folded.macs == 16 * total
+    assert (trained.parameters, folded.parameters) == (13_721_848, 13_608_952)
+    assert trained.mmaction_count == pytest.approx(48.65e9, rel=0.01)  # its 1.x does not count activations
+
+
 def test_the_shift_costs_nothing() -> None:
     for name in preset_names():
         model = load_preset(name).model

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tsmcli.config import ModelConfig
 from tsmcli.core.exportable import ClipNetwork, StreamNetwork, example_input
 from tsmcli.core.inference import fold_batch_norms
+from tsmcli.core.layouts import layout_names
 from tsmcli.core.tsm import TSM, build_model, normalize
 from tsmcli.core.weights import load_state
 from tsmcli.engine.exported_file import need, trace, write_onnx, write_program
@@ -23,12 +24,18 @@ from tsmcli.recipes.export.check import compare_clips, compare_streams, relative
 
 NETWORKS = (
     pytest.param("r50_8f_k400", marks=pytest.mark.slow), "mobilenetv2_8f_k400", "nl_dot_product_r50_8f_k400",
+    pytest.param("mobileone_s4", marks=pytest.mark.slow),
 )  # fmt: skip
-"""The last one is the first with more."""
+"""The third one is the first with more; the last one is small."""
 
 
 def network(name: str, **changes: Any) -> TSM:
     """A golden network, whose activations and logits are of ordinary size."""
+    if name == "mobileone_s4":
+        model = small(backbone=name, **changes)
+        names = layout_names(model, "mmaction")
+        load_state(model, fill({names[key]: t.shape for key, t in model.state_dict().items()}, 0.5))
+        return model
     entry = MODELS[name]
     model = build_model(config_of(name).model_copy(update=changes), entry["num_classes"]).eval()
     load_state(model, fill(dict(entry["state_dict"]), entry["gain"], entry["nl_gain"]))
@@ -37,7 +44,8 @@ def network(name: str, **changes: Any) -> TSM:
 
 def small(**changes: Any) -> TSM:
     """A network for what does not depend on its size."""
-    model = build_model(ModelConfig(backbone="resnet18", width=0.25, init="none", **changes), 5, seed=1).eval()
+    config = ModelConfig(**{"backbone": "resnet18", "width": 0.25, "init": "none", **changes})
+    model = build_model(config, 5, seed=1).eval()
     nn.init.normal_(model.fc.weight, std=0.1, generator=torch.Generator().manual_seed(0))
     return model
 

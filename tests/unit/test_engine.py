@@ -87,6 +87,18 @@ def test_groups_follow_the_schedule() -> None:
     assert sum(len(g.params) for g in plain) == len(list(model.parameters()))
 
 
+@pytest.mark.parametrize(
+    ("folded", "counts"), [(False, [1, 0, 88, 24, 198, 1, 1]), (True, [1, 1, 66, 66, 0, 1, 1])]
+)
+def test_parameter_groups_of_a_mobileone(folded: bool, counts: list[int]) -> None:
+    """43 blocks have 22 scale and 34 identity branches, too, and 12 excitations of two convolutions with biases."""
+    model = build_model(ModelConfig(backbone="mobileone_s4", width=0.25, folded=folded, init="none"), 3)
+    groups = param_groups(model)
+    assert [len(group.params) for group in groups] == counts
+    assert sum(counts) == len(list(model.parameters()))
+    assert groups[0].params[0][0].startswith("backbone.stage0.0.")
+
+
 def test_adamw_steps_as_its_authors_wrote_it() -> None:
     """Decay first, then the step, which at the first one is the rate, whatever the gradient."""
     model = build_model(MODEL, 3, seed=0)
@@ -223,7 +235,7 @@ def test_accumulated_batches_equal_one_batch(class_weights: list[float] | None) 
         assert torch.allclose(a, b, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "mobileone_s4"])
 @pytest.mark.parametrize("recompute", ["block", "stage"])
 def test_recomputed_activations_change_nothing(backbone: Backbone, recompute: Recompute) -> None:
     clips, labels = clips_and_labels(3)

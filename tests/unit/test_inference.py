@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tsmcli.config import ModelConfig
-from tsmcli.core.inference import fold_batch_norms, join_shifts
+from tsmcli.core.inference import fold_batch_norms, for_single_clips, join_shifts
 from tsmcli.core.shift import TemporalShift, temporal_shift
 from tsmcli.core.shifted_conv import ShiftedConv1x1
 from tsmcli.core.tsm import TSM, build_model
@@ -22,6 +22,8 @@ NETWORKS = {
     "resnet50": {"backbone": "resnet50"},
     "resnet101": {"backbone": "resnet101"},
     "mobilenet_v2": {"backbone": "mobilenet_v2"},
+    "mobileone_s4": {"backbone": "mobileone_s4", "width": 0.25},
+    "windows": {"backbone": "resnet18", "shift_window": 2},
     "unidirectional": {"shift": "unidirectional"},
     "no shift": {"shift": "none"},
     "whole blocks": {"shift_place": "block"},
@@ -91,7 +93,7 @@ def test_the_function_stays_the_same(name: str) -> None:
 
 def test_the_shifts_of_bottlenecks_are_joined_and_no_others() -> None:
     counts = {}
-    for name in ("resnet18", "resnet50", "resnet101", "mobilenet_v2", "whole blocks"):
+    for name in ("resnet18", "resnet50", "resnet101", "mobilenet_v2", "mobileone_s4", "whole blocks"):
         model = for_inference(plain(**NETWORKS[name]), torch.device("cpu"))
         counts[name] = [
             sum(isinstance(m, kind) for m in model.modules()) for kind in (ShiftedConv1x1, TemporalShift)
@@ -101,8 +103,19 @@ def test_the_shifts_of_bottlenecks_are_joined_and_no_others() -> None:
         "resnet50": [16, 0],
         "resnet101": [18, 0],
         "mobilenet_v2": [0, 10],  # nothing is gained there
+        "mobileone_s4": [21, 21],  # 1x1 and depthwise; none in the stem, where no channel would move
         "whole blocks": [0, 16],  # the shortcut reads the shifted frames, too
     }
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobileone_s4", "windows", "unidirectional"])
+def test_shifts_of_a_single_clip(name: str) -> None:
+    model, clip = plain(**NETWORKS[name]), torch.randn(1, 4, 3, 32, 32, dtype=torch.float64)
+    with torch.inference_mode():
+        expected = model(clip)
+        found = for_single_clips(model)(clip)
+    assert not any(isinstance(m, TemporalShift) for m in model.modules())
+    assert torch.equal(found, expected)
 
 
 def test_a_network_in_training_cannot_be_folded() -> None:

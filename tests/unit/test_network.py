@@ -77,7 +77,8 @@ def test_shifted_blocks() -> None:
 def test_a_video_does_not_depend_on_its_neighbours() -> None:
     torch.manual_seed(0)
     for config in (small(), small(backbone="resnet50", width=1.0, non_local="embedded_gaussian"),
-                   small(backbone="mobilenet_v2", width=1.0), small(temporal_pool=True)):  # fmt: skip
+                   small(backbone="mobilenet_v2", width=1.0), small(backbone="mobileone_s4"),
+                   small(temporal_pool=True)):  # fmt: skip
         model = build_model(config, 5, seed=1).eval()
         randomise_norms(model)
         torch.nn.init.normal_(model.fc.weight)
@@ -108,6 +109,18 @@ def test_unidirectional_never_sees_the_future() -> None:
         a, b = (model.backbone(clip.flatten(0, 1)) for clip in (x, changed))
     assert torch.equal(a[:3], b[:3])
     assert not torch.equal(a[3], b[3])
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "mobileone_s4"])
+def test_shifts_within_windows_of_a_clip(backbone: str) -> None:
+    """Four frames in windows of two are two clips of two, as long as nothing is averaged."""
+    config = small(backbone=backbone, shift_window=2)
+    model = build_model(config, 5, seed=1).eval()
+    pair = build_model(config.model_copy(update={"shift_window": None, "num_segments": 2}), 5, seed=1).eval()
+    clips = torch.randn(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        found, expected = model.frame_features(clips), pair.frame_features(clips.view(4, 2, 3, 32, 32))
+    assert torch.equal(found, expected.view(2, 4, -1))
 
 
 @pytest.mark.parametrize("place", ["blockres", "block"])

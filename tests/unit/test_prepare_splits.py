@@ -158,7 +158,7 @@ def test_a_group_in_both_parts_is_told(tmp_path: Path) -> None:
     ("read", "name", "line", "message"),
     [
         (read_ucf101, "trainlist01.txt", "HandStandPushups/v_x_g01_c01.avi 37", "1: no class named 'HandStandPushups'"),
-        (read_ucf101, "trainlist01.txt", "v_YoYo_g01_c01.avi 101", "1: no class named ''"),
+        (read_ucf101, "trainlist01.txt", "v_YoYo_g01_c01.avi 101", "1: expected `class/video.avi`, got 'v_YoYo_g01_c01.avi 101'"),
         (read_ucf101, "train.txt", "", "no list of a split: looked for trainlist01.txt, testlist01.txt; found train"),
         (read_hmdb51, "brush_hair_test_split1.txt", "a.avi", "1: expected `video.avi` and a mark of 0, 1 or 2"),
         (read_hmdb51, "brush_hair_test_split1.txt", "a.avi 3 ", "1: expected `video.avi` and a mark of 0, 1 or 2"),

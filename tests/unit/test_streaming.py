@@ -18,6 +18,7 @@ NETWORKS = {
     "resnet50": {"backbone": "resnet50"},
     "resnet101": {"backbone": "resnet101"},
     "mobilenet_v2": {"backbone": "mobilenet_v2"},
+    "mobileone_s4": {"backbone": "mobileone_s4", "width": 0.25},
     "whole blocks": {"shift_place": "block"},
     "a quarter": {"shift_div": 4},
     "no shift": {"shift": "none"},

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from rar import FILE, FOLDER, LINK, rar
 
 from tsmcli.data.archive import check_member, unpack
-from tsmcli.errors import EnvironmentProblem, WeightsError
+from tsmcli.errors import DataError, EnvironmentProblem, WeightsError
 
 try:
     importlib.import_module("libarchive")
@@ -79,6 +80,24 @@ def test_a_damaged_archive(tmp_path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(WeightsError, match="cannot be unpacked"):
         unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("at", [32, 62, 69, 73])
+def test_a_zip_needs_no_libarchive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """A whole one, and with a damaged byte: in the head of a file, its name, its content, the table."""
+    monkeypatch.setitem(sys.modules, "libarchive", None)
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a/", "")
+        file.writestr("a/b.txt", "text")
+    folder = unpack(path, tmp_path / "whole", wrong=DataError)
+    assert (folder / "a" / "b.txt").read_text() == "text"
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(path, tmp_path / "out", wrong=DataError)
     assert not (tmp_path / "out").exists()
 
 

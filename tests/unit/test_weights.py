@@ -25,6 +25,8 @@ CONFIGS = {
     "r50-nl": ModelConfig(non_local="embedded_gaussian", init="none"),
     "r101": ModelConfig(backbone="resnet101", init="none"),
     "mbv2": ModelConfig(backbone="mobilenet_v2", init="none"),
+    "mos4": ModelConfig(backbone="mobileone_s4", width=0.25, init="none"),
+    "mos4-folded": ModelConfig(backbone="mobileone_s4", width=0.25, folded=True, init="none"),
 }
 
 
@@ -128,6 +130,17 @@ def test_missing_and_surplus_tensors_are_named() -> None:
     assert "1 missing: backbone.layer1.0.conv1.weight" in report.summary()
 
 
+@pytest.mark.parametrize(
+    ("file", "network", "hint"), [("mos4", "mos4-folded", "false"), ("mos4-folded", "mos4", "true")]
+)
+def test_the_other_form_of_a_mobileone_is_named(file: str, network: str, hint: str) -> None:
+    with pytest.raises(
+        WeightsError, match="it looks like a MobileOne-S4.* 6 classes; this one is a MobileOne"
+    ) as caught:
+        load_state(fresh(network), export_state(fresh(file), "mmaction"))
+    assert caught.value.hint == f"--set model.folded={hint}"
+
+
 def test_batch_counters_may_be_absent() -> None:
     model = fresh("r18")
     state = {key: value for key, value in model.state_dict().items() if "num_batches" not in key}
@@ -193,6 +206,8 @@ def test_class_order_of_the_authors_files() -> None:
         ("r101", "mit", "a ResNet-101, 6 classes"),
         ("mbv2", "mmaction", "a MobileNetV2, 6 classes"),
         ("mbv2", "torchvision", "a MobileNetV2, 6 classes"),
+        ("mos4", "tsm", "a MobileOne-S4, 6 classes"),
+        ("mos4-folded", "mmaction", "a MobileOne-S4 with folded branches, 6 classes"),
     ],
 )
 def test_description(name: str, layout: Layout, words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import shutil
 import stat
@@ -67,12 +68,13 @@ def unpack(archive: Path, folder: Path, *, wrong: type[TsmError] = WeightsError,
             part.mkdir(parents=True)
             for member in _members(archive, libarchive):
                 _write_member(member, part / member.name)
-    except broken as error:
+    except (*broken, OSError) as error:
+        if isinstance(error, OSError) and folder.is_dir():  # another process was quicker
+            return folder
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is of a ZIP whose places are wrong
+            raise
         hint = f"delete it and fetch it again; {folder} was not made"
         raise wrong(f"{archive}: cannot be unpacked: {error}", f"{hint}\n{otherwise}".strip()) from None
-    except OSError:
-        if not folder.is_dir():  # else another process was quicker
-            raise
     return folder
 
 
@@ -91,7 +93,9 @@ def _members(archive: Path, libarchive: Any) -> Iterator[_Member]:
         with zipfile.ZipFile(archive) as file:
             for info in file.infolist():
                 plain = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
-                yield _Member(info.filename, info.file_size, info.is_dir(), plain, _blocks(file, info))
+                yield _Member(
+                    info.filename, info.file_size, info.filename.endswith("/"), plain, _blocks(file, info)
+                )
     else:
         with libarchive.file_reader(str(archive)) as entries:
             for entry in entries:

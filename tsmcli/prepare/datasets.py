@@ -186,8 +186,10 @@ def read_ucf101(dataset: str, files: LabelFiles) -> Annotations:
         for split, kind in (("train", "trainlist"), ("val", "testlist")):
             path = files.find((f"{kind}{number:02}.txt",))
             for at, line in read_lines(path, "a list") if path else ():
-                where, (folder, _, video) = f"{path}:{at}", line.split()[0].rpartition("/")
-                label = look_up(index, folder.rpartition("/")[2], where)
+                *_, folder, video = ["", *line.split()[0].split("/")]
+                if not folder or not video:
+                    raise DataError(f"{path}:{at}: expected `class/video.avi`, got {line.strip()[:80]!r}")
+                label = look_up(index, folder, f"{path}:{at}")
                 items.append(_clip(facts.part(split, number), classes[label], video, label))
     if not items:
         files.need(("trainlist01.txt", "testlist01.txt"), "list of a split")
