@@ -108,9 +108,8 @@ def prepare_data(
         if facts and facts.home:
             needed = f"the official label files and the videos or frames of {facts.title}; get them at {facts.home}"
         raise UsageError(f"prepare-data {dataset} needs --source DIR", hint=f"DIR holds {needed}")
-    from tsmcli.data.archive import ARCHIVES
     from tsmcli.prepare.matching import plan_media
-    from tsmcli.prepare.official import prepare, unpack_source
+    from tsmcli.prepare.official import prepare
     from tsmcli.report.progress import follow
 
     if shard and processes > 1:
@@ -118,12 +117,7 @@ def prepare_data(
     part = parse_pair(shard, "/", "--shard 1/4") if shard else (rank + 1, processes)
     if part[0] > part[1]:
         raise UsageError(f"--shard {shard}: part {part[0]} of {part[1]}")
-    if source.suffix.lower() in ARCHIVES and source.is_file():
-        if dry_run:
-            raise UsageError(f"--dry-run writes nothing, but {source} is to be unpacked", "leave one of them out")
-        if not rank:
-            print_note(f"{source} is unpacked below {out / 'unpacked'}, unless it is there")
-        source = unpack_source(source, out)
+    source = _unpacked(source, out, dry_run=dry_run, quiet=rank != 0)
     plan = plan_media(
         dataset, source, out, annotations=annotations, store=store, size=_size(short_side, height, size),
         val_share=val_share, group=group, seed=seed, limits=limits,
@@ -138,6 +132,20 @@ def prepare_data(
             first = "\n".join(f"  {on_one_line(line)}" for line in told)
             hint = f"{out / 'failures.csv'} has them all" if done.complete else ""
             raise DataError(f"{len(done.failures)} videos could not be used:\n{first}", hint)
+
+
+def _unpacked(source: Path, out: Path, *, dry_run: bool, quiet: bool) -> Path:
+    """The source, or the folder that it is unpacked to."""
+    from tsmcli.data.archive import ARCHIVES
+    from tsmcli.prepare.official import unpack_source
+
+    if source.suffix.lower() not in ARCHIVES or not source.is_file():
+        return source
+    if dry_run:
+        raise UsageError(f"--dry-run writes nothing, but {source} is to be unpacked", "unpack it: --source DIR")
+    if not quiet:
+        print_note(f"{source} is unpacked below {out / 'unpacked'}, unless it is there")
+    return unpack_source(source, out)
 
 
 def _check(
