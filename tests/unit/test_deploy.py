@@ -34,7 +34,7 @@ def network(name: str, **changes: Any) -> TSM:
     if name == "mobileone_s4":
         model = small(backbone=name, **changes)
         names = layout_names(model, "mmaction")
-        load_state(model, fill({names[key]: t.shape for key, t in model.state_dict().items()}, 0.5))
+        load_state(model, fill({names[key]: t.shape for key, t in model.state_dict().items()}, 0.45))
         return model
     entry = MODELS[name]
     model = build_model(config_of(name).model_copy(update=changes), entry["num_classes"]).eval()
