@@ -9,6 +9,8 @@ import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -21,8 +23,10 @@ from tsmcli.config import Config, DataConfig, Views
 from tsmcli.data.dataset import BadVideo, VideoDataset
 from tsmcli.data.decode import DecordReader, FrameFolder, open_reader
 from tsmcli.data.frame_zip import FrameZip
+from tsmcli.data.intervals import Span
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
+from tsmcli.data.packets import Packets
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError
 
@@ -175,10 +179,12 @@ def test_a_length_that_is_too_long_ends_at_the_last_frame(tmp_path: Path, monkey
     path = write_video(tmp_path / "v.mp4", numbered_frames(20), g="5", bf="0")
     scan = PyAVReader._scan
 
-    def too_long(self: PyAVReader) -> list[object]:
+    def too_long(self: PyAVReader) -> Packets:
         packets = scan(self)
-        step = packets[1].pts - packets[0].pts
-        return [*packets, *(packets[-1]._replace(pts=packets[-1].pts + step * i, key=False) for i in range(1, 6))]
+        more = packets[:5].copy()
+        more["pts"] = packets["pts"][-1] + (packets["pts"][1] - packets["pts"][0]) * np.arange(1, 6)
+        more["key"] = False
+        return np.append(packets, more)
 
     monkeypatch.setattr(PyAVReader, "_scan", too_long)
     with PyAVReader(path) as reader:
@@ -661,3 +667,134 @@ def test_real_clips() -> None:
         capture.release()
         with PyAVReader(path) as reader:
             assert np.array_equal(reader.read(np.array([0]))[0], expected[..., ::-1]), path.name
+
+
+ODD = ("flipping_a_pancake.mkv", "unordered.mov", "video_0.mov", "video_90.mov", "video_180.mov", "video_270.mov")
+
+
+def odd_file(kind: str, videos: Path, folder: Path) -> Path:
+    """A file with something unusual about it; skips where this machine cannot have it."""
+    if kind in ODD:
+        return real_data() / "clips" / "odd" / kind
+    if kind == "cut copy":
+        return remux_from_third_key(videos / FILES["open GOP"][0], folder / "cut.mkv")
+    if kind == "fragments":
+        return remux(videos / FILES["B-pyramid"][0], folder / "f.mp4", movflags="frag_keyframe+empty_moov")
+    if kind == "29.97":
+        return write_video(folder / "ntsc.mp4", numbered_frames(COUNT), fps=Fraction(30000, 1001), g="30", bf="2")
+    if kind == "late start":
+        return remux(videos / FILES["open GOP"][0], folder / "late.mp4", shift_sec=7)
+    return videos / FILES[kind][0]
+
+
+def remux(source: Path, target: Path, shift_sec: int = 0, **options: str) -> Path:
+    """A stream copy; the clock starts at `shift_sec`."""
+    with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                shift = int(shift_sec / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                new.mux(packet)
+    return target
+
+
+def decode_all(path: Path) -> tuple[list[np.ndarray], list[float]]:
+    """Every frame, upright, and its time; by number where the times do not go up, as in AVI."""
+    with PyAVReader(path) as reader:
+        frames = [frame[..., ::-1] for frame in reader.all_bgr()]
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        pts = [frame.pts for frame in container.decode(stream)]
+        times = [float((tick - pts[0]) * stream.time_base) for tick in pts]
+        if any(a >= b for a, b in pairwise(times)):
+            times = [float(number / stream.average_rate) for number in range(len(pts))]
+    return frames, times
+
+
+@pytest.mark.parametrize("kind", [*sorted(FILES), "cut copy", "fragments", "29.97", "late start", *ODD])
+def test_intervals_hold_their_own_frames_and_no_others(videos: Path, tmp_path: Path, kind: str) -> None:
+    """Random intervals against a full decode; half of their ends are times of frames, rounded as files have them."""
+    path = odd_file(kind, videos, tmp_path)
+    if not path.exists():
+        pytest.skip("this PyAV cannot make it")
+    truth, times = decode_all(path)
+    split, rng = Split([], path.parent, path), np.random.default_rng(len(kind))
+    for number in range(8):
+        edges = rng.uniform(0, times[-1] * 1.1, 2) if number % 2 else rng.choice(times, 2, replace=False)
+        start, end = np.round(np.sort(edges), 3).tolist()
+        span = Span(start, end if number else np.inf)
+        record = VideoRecord(path.name, None, 0, span=span)
+        right = [n for n, sec in enumerate(times) if start - 0.0005 <= sec < span.end - 0.0005]
+        right = right or [max(n for n, sec in enumerate(times) if sec <= start)]
+        if start >= times[-1] and number % 2:
+            continue
+        with open_reader(split, record, DataConfig()) as reader:
+            assert reader.num_frames == len(right), (span, right[:1])
+            few = right if len(right) < 9 else [right[i] for i in (0, 1, len(right) // 2, -2, -1)]
+            frames = reader.read(np.array(few) - right[0])
+        for n, frame in zip(few, frames, strict=True):
+            assert np.array_equal(frame, truth[n]), (span, n)
+
+
+@pytest.mark.parametrize("kind", ["pyav", "decord", "frames", "zip"])
+def test_intervals_of_every_kind_of_video(tmp_path: Path, kind: str) -> None:
+    """30 frames at 10 a second, from one before 1.0 s to one before 2.0 s, and so on."""
+    frames, name = numbered_frames(30), {"zip": "v.zip", "frames": "v"}.get(kind, "v.mp4")
+    store = {"zip": "zip", "frames": "frames"}.get(kind, "video")
+    data = DataConfig(store=store, fps=10, decoder=kind if store == "video" else "auto")
+    if kind == "decord":
+        pytest.importorskip("decord")
+    if store == "video":
+        write_video(tmp_path / name, frames, fps=10, g="12")
+    else:
+        write_frames(tmp_path / "v", frames)
+        with zipfile.ZipFile(tmp_path / "v.zip", "w") as file:
+            for picture in sorted((tmp_path / "v").iterdir()):
+                file.write(picture, picture.name)
+    split, record = Split([], tmp_path, tmp_path), VideoRecord(name, None, 0)
+    for span, first, last in (
+        (Span(1, 2), 10, 19), (Span(1.0004, 2.0006), 10, 20), (Span(1.01, 1.05), 10, 10), (Span(0, 0.01), 0, 0),
+        (Span(2.95, 2.96), 29, 29), (Span(2.5, 99), 25, 29), (Span(0, np.inf), 0, 29),
+        (Span(7, 9, frames=True), 7, 8), (Span(7, 99, frames=True), 7, 29),
+    ):  # fmt: skip
+        with open_reader(split, record._replace(span=span), data) as reader:
+            shown = [number_of(frame) for frame in reader.read(np.arange(reader.num_frames)[::-1])]
+            assert shown == [*range(last, first - 1, -1)], span
+            with pytest.raises(DataError, match="no frame"):
+                reader.read(np.array([reader.num_frames]))
+    for span in (Span(3, 4), Span(3.2, np.inf), Span(30, 31, frames=True)):
+        with (
+            pytest.raises(DataError, match=r"begins after the end of the video \(30 frames, 3\.000 s\)"),
+            open_reader(split, record._replace(span=span), data),
+        ):
+            pass
+    bad = Split([], tmp_path, tmp_path, quarantine={f"{name}@1-2": "broken"})
+    with pytest.raises(DataError, match="@1-2: broken"), open_reader(bad, record._replace(span=Span(1, 2)), data):
+        pass
+    with open_reader(bad, record, data) as reader:
+        assert reader.num_frames == 30
+
+
+def test_an_interval_of_a_file_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in for frames that are promised and not there is in the interval, or there is an error."""
+    path, scan = write_video(tmp_path / "v.mp4", numbered_frames(20), g="5", bf="0"), PyAVReader._scan
+
+    def too_long(self: PyAVReader) -> Packets:
+        packets = scan(self)
+        more = packets[:10].copy()
+        more["pts"] = packets["pts"][-1] + (packets["pts"][1] - packets["pts"][0]) * np.arange(1, 11)
+        more["key"] = False
+        return np.append(packets, more)
+
+    monkeypatch.setattr(PyAVReader, "_scan", too_long)
+    split, record = Split([], tmp_path, tmp_path), VideoRecord(path.name, None, 0)
+    with open_reader(split, record._replace(span=Span(18, 25, frames=True)), DataConfig()) as reader:
+        assert [number_of(frame) for frame in reader.read(np.array([0, 3, 6]))] == [18, 19, 19]
+        assert reader.num_frames == 2
+    monkeypatch.setattr("tsmcli.data.pyav_reader._TRUE_LENGTHS", {})
+    with (
+        open_reader(split, record._replace(span=Span(22, 25, frames=True)), DataConfig()) as reader,
+        pytest.raises(DataError, match=r"f22-f25 begins after the end of the video \(20 frames\)"),
+    ):
+        reader.read(np.array([0]))
