@@ -119,7 +119,7 @@ def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[s
         raise DataError(f"{list_file}: its videos may have several labels", _SEVERAL)
     media = places.media or told
     records = read_list(
-        list_file, data.store, classes=classes or (), first_label=first, media=media, several=data.multi_label
+        list_file, data.store, classes=classes, first_label=first, media=media, several=data.multi_label
     )
     if not os.path.isdir(media):  # noqa: PTH112  a name that is too long is none
         hint = f"--media DIR says where it is\n{_how_to_make(data, folder)}"
