@@ -42,10 +42,8 @@ def read_cvat(root: Element, source: str, _ask: Ask) -> Marks:
     for (key, label), frames in tags.items():
         task = tasks.get(key) or next(iter(tasks.values()))
         for start, end in runs(frames, task.step):
-            first, last = start - task.offset, end - task.offset
-            marks.add(
-                task.video, first, min(last, task.end or last), label, f"{source}: image {start}", frames=True
-            )
+            first, last, where = start - task.offset, end - task.offset, f"{source}: image {start}"
+            marks.add(task.video, first, min(last, task.end or last), label, where, frames=True)
     return marks
 
 

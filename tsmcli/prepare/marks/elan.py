@@ -28,12 +28,7 @@ def read_elan(root: Element, source: str, ask: Ask) -> Marks:
         raise DataError(f"{source}: its times are in {units}", hint="save it with times in milliseconds")
     video, origin = _video(header, source)
     marks, slots = Marks(videos={video: source}), _slots(root, source)
-    every = {
-        str(a.get("ANNOTATION_ID")): a
-        for tier in root.iter("TIER")
-        for pair in tier.iter("ANNOTATION")
-        for a in pair
-    }
+    every = {str(a.get("ANNOTATION_ID")): a for pair in root.iter("ANNOTATION") for a in pair}
     names = [tier.get("TIER_ID") for tier in root.iter("TIER")]
     if ask.label and ask.label != "tier" and ask.label not in names:
         raise DataError(f"{source}: no tier {ask.label!r}; there are {', '.join(map(str, names))}")

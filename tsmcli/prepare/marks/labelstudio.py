@@ -32,34 +32,36 @@ def read_label_studio(tasks: list[Any], source: str, ask: Ask) -> Marks:
         marks.videos.setdefault(video, where)
         done = [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
         several += len(done) > 1
-        newest = max(done, key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at"))), default={})
+        newest: dict[str, Any] = max(done, key=_age, default={})
         values = _minimal(task) if minimal else (r["value"] for r in newest.get("result", []) if "value" in r)
         stated = next((data[key] for key in _RATES if data.get(key)), None)
         ticks = number(stated or ask.tick_rate or DEFAULT_TICKS, where)
-        rate = exact_rate(ticks if ticks >= 1 else 1 / max(ticks, 1e-6))
+        rate = float(exact_rate(ticks if ticks >= 1 else 1 / max(ticks, 1e-6)))
         for value in values:
             if "ranges" in value:
-                marks.rates[video] = float(rate)
+                marks.rates[video] = rate
                 assumed += not (stated or ask.tick_rate)
-                spans = [
-                    ((whole(r["start"], where) - 1) / rate, whole(r["end"], where) / rate) for r in value["ranges"]
-                ]
-                labels = value.get("timelinelabels")
-            elif "start" in value and "end" in value and "ranges" not in value:
-                spans, labels = [(number(value["start"], where), number(value["end"], where))], value.get("labels")  # type: ignore[list-item]
+                ticked = [(whole(r["start"], where), whole(r["end"], where)) for r in value["ranges"]]
+                spans = [(max(start - 1, 0) / rate, end / rate) for start, end in ticked]
+            elif "start" in value and "end" in value:
+                spans = [(number(value["start"], where), number(value["end"], where))]
             else:
                 continue  # a box, a choice for the whole video
             for start, end in spans:
-                for label in labels or [""]:
-                    marks.add(video, max(round(float(start), 9), 0.0), round(float(end), 9), label, where)
+                for label in value.get("timelinelabels") or value.get("labels") or [""]:
+                    marks.add(video, round(start, 9), round(end, 9), label, where)
     if assumed:
         marks.notes.append(
-            f"{source}: {assumed} intervals are in ticks, and no rate is in the file: {DEFAULT_TICKS:g} a second is "
-            "taken, which Label Studio does if nobody sets frameRate; --tick-rate says another"
+            f"{source}: {assumed} intervals are in ticks, without a rate in the file: {DEFAULT_TICKS:g} a second "
+            "are taken, as Label Studio does if nobody sets frameRate; --tick-rate says another"
         )
     if several:
         marks.notes.append(f"{source}: {several} tasks were annotated more than once; the newest counts")
     return marks
+
+
+def _age(annotation: Mapping[str, Any]) -> tuple[bool, str]:
+    return bool(annotation.get("ground_truth")), str(annotation.get("updated_at"))
 
 
 def _minimal(task: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from tsmcli.data.intervals import Span, read_span
 from tsmcli.data.media import VIDEO_SUFFIXES, suffix_of
 from tsmcli.errors import DataError
 
@@ -16,6 +17,7 @@ _DEEP = 50
 """Elements within elements that no tool writes."""
 _NO_LABEL = ("default", "_DEFAULT")
 """What VIA has where nobody chose a label."""
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]{1,3})?", re.IGNORECASE)
 _LONGEST = 10**9
 """Seconds or frames: a time beyond is damage."""
 
@@ -94,9 +96,7 @@ def clean_label(label: Any) -> str:
 def number(value: Any, where: str) -> float:
     """A finite number from JSON or from text, with a point or a comma; DataError for anything else."""
     text = str(value).strip().replace(",", ".")
-    plain = not isinstance(value, bool) and re.fullmatch(
-        r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", text, re.I
-    )
+    plain = not isinstance(value, bool) and _NUMBER.fullmatch(text)
     if not plain or not abs(found := float(text)) < _LONGEST:
         raise DataError(f"{where}: {text[:40]!r} is no time", hint="a time is in seconds, hh:mm:ss.mmm, or f300")
     return found
@@ -111,14 +111,11 @@ def whole(value: Any, where: str) -> int:
 
 
 def time_of(text: str, where: str) -> tuple[float, bool]:
-    """A time, and whether it is a frame number: `12.5`, `1:02.5`, `00:01:02.500` or `f300`."""
-    if text[:1] in ("f", "F"):
-        return whole(text[1:], where), True
-    *higher, last = text.split(":")
-    if len(higher) > 2 or not all(part.strip().isdecimal() for part in higher) or (higher and last[:1] == "-"):
-        raise DataError(f"{where}: {text[:40]!r} is no time", hint="a time is in seconds, hh:mm:ss.mmm, or f300")
-    total = sum(int(part[:9]) * 60 ** (len(higher) - i) for i, part in enumerate(higher))
-    return number(round(total + number(last, where), 9), where), False
+    """A time in text, and whether it is a frame number: `12.5`, `1:02,5`, `00:01:02.500` or `f300`."""
+    found = read_span(text.strip().replace(",", "."), "")
+    if not isinstance(found, Span):
+        raise DataError(f"{where}: {found or 'a time is lacking'}")
+    return found.start, found.frames
 
 
 def exact_rate(rate: float) -> Fraction:
@@ -138,9 +135,7 @@ class _Tree(ElementTree.TreeBuilder):
     depth = 0
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise DataError(
-            "it has a DOCTYPE, which is not read", hint="no annotation tool writes one: export it again"
-        )
+        raise DataError("it has a DOCTYPE, which no annotation tool writes", hint="export it anew")
 
     def start(self, tag: Any, attrs: Any) -> Any:
         self.depth += 1

@@ -106,7 +106,7 @@ def _recognise(file: Path) -> _Known | None:
     if start.startswith(b"<"):
         return _known_xml(data, file)
     if start.startswith((b"{", b"[")):
-        return _known_json(read_json(file, dict if start.startswith(b"{") else list))
+        return _known_json(read_json(file, dict) if start.startswith(b"{") else read_json(file, list))
     return _known_text(read_text(file, "annotations"), file)
 
 
@@ -126,7 +126,7 @@ def _known_json(tree: Mapping[str, Any] | list[Any]) -> _Known | None:
         return _Known("Label Studio", tree, read_label_studio) if len(tasks) == len(tree) > 0 and whole else None
     if {"project", "attribute", "file", "metadata", "view"} <= tree.keys():
         return _Known("VIA", tree, read_via)
-    if isinstance(tree.get("database"), dict):
+    if isinstance(tree.get("database", tree.get("results")), dict):
         return _Known("ActivityNet", tree, read_activitynet)
     return None
 

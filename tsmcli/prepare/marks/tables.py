@@ -1,9 +1,10 @@
-"""Tables: EPIC-KITCHENS, the clips of HACS, BORIS, and anyone's own with columns for video, start, end and label."""
+"""Tables: EPIC-KITCHENS, the clips of HACS, BORIS, and plain ones of video, start, end and label."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tsmcli.errors import DataError
 from tsmcli.prepare.marks.mark import Ask, Marks, exact_rate, number, time_of
@@ -76,46 +77,44 @@ def read_boris(rows: Rows, source: str, _ask: Ask) -> Marks:
     odd, later = list[str](), list[str]()
     started: dict[tuple[str, ...], list[tuple[float, str]]] = {}
     for where, row in rows:
-        kind, behavior = row["behavior type"].upper(), row["behavior"]
+        kind = row["behavior type"].upper()
         if kind not in ("STATE", "START", "STOP"):
             continue  # a point in time
-        names = [
-            part.strip() for part in re.sub(r"player #\d+:", "", row.get("source", "")).split("|")[0].split(";")
-        ]
-        video = next(
-            (v for k in ("media file name", "media file") if (v := row.get(k, "")) not in ("", "NA")), names[0]
-        )
-        video = names[0] if video == "Not found" else video
-        key = tuple(row.get(name, "") for name in ("observation id", "subject", "behavior", "modifiers"))
-        key += tuple(value for name, value in row.items() if name.startswith("modifier #"))
-        offset = row.get("time offset (s)") or "0"
         times = [row[name] for name in (("start (s)", "stop (s)") if kind == "STATE" else ("time",))]
         if "NA" in times or "" in times:
             odd.append(where)
             continue
-        seconds = [round(number(t, where) - number("0" if offset == "NA" else offset, where), 6) for t in times]
-        rate = row.get("fps (frame/s)") or row.get("fps") or "NA"
-        if re.fullmatch(r"[0-9.]+", rate) and float(rate):
-            marks.rates[video] = float(exact_rate(float(rate)))
+        offset = row.get("time offset (s)", "").replace("NA", "") or "0"
+        seconds = [round(number(t, where) - number(offset, where), 6) for t in times]
+        event = tuple(row.get(name, "") for name in ("observation id", "subject", "behavior", "modifiers"))
+        event += tuple(value for name, value in row.items() if name.startswith("modifier #"))
         if kind == "START":
-            started.setdefault(key, []).append((seconds[0], where))
+            started.setdefault(event, []).append((seconds[0], where))
             continue
-        begin, said = started[key].pop(0) if started.get(key) else (None, where)
-        if kind == "STATE":
-            begin, said = seconds[0], where
-        if begin is None:
+        begun = (seconds[0], where) if kind == "STATE" else next(iter(started.get(event, ())), None)
+        if kind == "STOP" and begun:
+            started[event].pop(0)
+        video, first = _played(row)
+        rate = row.get("fps (frame/s)") or row.get("fps") or ""
+        if re.fullmatch(r"[0-9]+\.?[0-9]*", rate) and float(rate):
+            marks.rates[video] = float(exact_rate(float(rate)))
+        if begun is None:
             odd.append(where)
-        elif (
-            len(names) > 1 and video.replace("\\", "/").split("/")[-1] != names[0].replace("\\", "/").split("/")[-1]
-        ):
-            later.append(said)
+        elif video != first:
+            later.append(begun[1])
         else:
-            marks.add(video, begin, seconds[-1], behavior, said)
+            marks.add(video, begun[0], seconds[-1], row["behavior"], begun[1])
     odd += [where for rest in started.values() for _, where in rest]
-    for lines, what in (
-        (odd, "have no time, or no other end"),
-        (later, "lie in the second file of a player or later"),
-    ):
+    for lines, what in ((odd, "have no time or no other end"), (later, "start in a later file of a player")):
         if lines:
-            marks.notes.append(f"{source}: {len(lines)} events are left out: they {what}; the first is {lines[0]}")
+            marks.notes.append(f"{source}: left out: {len(lines)} events that {what}; the first: {lines[0]}")
     return marks
+
+
+def _played(row: Mapping[str, str]) -> tuple[str, str]:
+    """The file that an event is in, and the first one that was played: `player #1:a.mp4;b.mp4|player #2:c.mp4`."""
+    listed = re.sub(r"player #[0-9]+:", "", row.get("source", "")).split("|")[0].split(";")[0].strip()
+    video = row.get("media file name") or row.get("media file") or ""
+    video = listed if video in ("", "NA", "Not found") else video
+    same = Path(listed.replace("\\", "/")).name == Path(video.replace("\\", "/")).name
+    return video, video if same or not listed else listed

@@ -42,11 +42,11 @@ def read_thumos(text: str, source: str, _ask: Ask) -> Marks:
 
 
 def read_activitynet(tree: Mapping[str, Any], source: str, _ask: Ask) -> Marks:
-    """The `database` of ActivityNet 1.3 or of HACS segments."""
+    """The `database` of ActivityNet 1.3 or of HACS segments, or the `results` that its evaluation takes."""
     marks = Marks()
-    for video, entry in tree["database"].items():
+    for video, entry in (tree["database"] if "database" in tree else tree["results"]).items():
         marks.videos.setdefault(video, f"{source}: {video}")
-        for at, annotation in enumerate(entry.get("annotations") or ()):
+        for at, annotation in enumerate(entry if "results" in tree else entry.get("annotations") or ()):
             where = f"{source}: {video}, annotation {at}"
             start, end = (number(t, where) for t in annotation["segment"])
             marks.add(video, start, end, annotation["label"], where)
