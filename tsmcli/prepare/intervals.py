@@ -34,8 +34,8 @@ from tsmcli.prepare.verify import VideoChecked
 
 _ROUNDED_SEC = 0.0005
 """What a written time may differ from that of the frame that is meant."""
-_SAME_RATE = 0.002
-"""Relative: rates that differ by more are not the same, such as 24 and 25; 29.97 and 30 do by less."""
+_SAME_RATE = 5e-4
+"""Relative: rates that differ by more are not the same; 29.97 and 30 differ by twice that."""
 
 
 class MarkProblem(NamedTuple):
