@@ -29,7 +29,9 @@ def predict(
     plot: Annotated[
         Path | None, Option(help="With --window: draw the classes over time, as .png, .svg or .pdf.")
     ] = None,
-    fps: Annotated[float, Option(min=0.01, help="Frames per second of frame folders.")] = 25.0,
+    fps: Annotated[
+        float | None, Option(min=0.01, help="Frames per second of frame folders; default data.fps.")
+    ] = None,
     preset: Preset = None,
     sets: Set = None,
     protocol: Annotated[str | None, Option(help="As of tsm test.", show_default="test")] = None,

@@ -19,11 +19,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tsmcli.data.media import name_key
 
 COLUMNS = ("path", "start", "end", "label")
 FORM = ",".join(COLUMNS)
 _TIME = re.compile(r"(?:(?:([0-9]{1,6}):)?([0-9]{1,6}):)?([0-9]{1,9}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})")
+_ROUNDED_SEC = 0.0005
+"""What a written time may differ from that of the frame that is meant."""
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _FRAME = re.compile(r"[fF]([0-9]{1,9})")
 
@@ -50,6 +55,22 @@ class Span(NamedTuple):
         """Start and end as a list has them."""
         start, end = (_written(time, self.frames) for time in self[:2])
         return start, end
+
+
+def frames_within(span: Span, times: NDArray[np.float64], length_sec: float) -> tuple[int, int]:
+    """[first, end) of the frames that begin in an interval, or the one that is shown all through it.
+
+    Args:
+        times: seconds of all frames from the first.
+        length_sec: of the video. An interval after its end has no frame: then first and end are the same.
+    """
+    count = len(times)
+    if span.frames:
+        return int(min(span.start, count)), int(min(span.end, count))
+    if span.start >= length_sec:
+        return count, count
+    first, end = np.searchsorted(times, np.subtract(span[:2], _ROUNDED_SEC)).tolist()
+    return (first, end) if first < end else (first - 1, first)
 
 
 class Row(NamedTuple):
