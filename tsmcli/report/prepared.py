@@ -83,12 +83,11 @@ def print_intervals(done: PreparedIntervals, as_json: bool) -> None:
         (name, done.counts[name, "train"], done.counts[name, "val"], round(done.seconds[name], 1))
         for name in done.classes
     ]
-    problems = done.out / "problems.csv"
     if as_json:
         classes = {name: {"train": train, "val": val, "seconds": sec} for name, train, val, sec in rows}
         found = [{"kind": kind, "used": used, "count": count} for (kind, used), count in kinds.items()]
-        print_json({"dataset": "folder", "folder": done.out, "recordings": done.recordings, "classes": classes,
-                    "problems": found, "problems_file": problems if found else None, "notes": done.notes})  # fmt: skip
+        facts = {"dataset": "folder", "folder": done.out, "recordings": done.recordings, "classes": classes}
+        print_json({**facts, "problems": found, "notes": done.notes})
         return
     videos = ", ".join(f"{count} of {split}" for split, count in sorted(done.recordings.items()))
     print_table(
@@ -96,7 +95,7 @@ def print_intervals(done: PreparedIntervals, as_json: bool) -> None:
     )
     for (kind, used), count in sorted(kinds.items()):
         print_line(f"{'used' if used else 'left out'}: {kind}: {count}")
-    for line in [*done.notes, *([f"{problems} has each row"] if kinds else ())]:
+    for line in [*done.notes, *([f"{done.out / 'problems.csv'} has each row"] if kinds else ())]:
         print_line(f"note: {line}")
     own = "" if done.out == Path("data/folder") else f" --data {done.out}"
     own += "" if done.recordings.get("val") else " --set train.validation=false"
