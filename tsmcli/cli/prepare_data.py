@@ -229,7 +229,7 @@ def _intervals(
         raise UsageError("prepare-data intervals needs --annotations FILE or FOLDER")
     if not options["source"].is_dir():
         raise DataError(f"no folder {options['source']}")
-    plan = IntervalPlan(read_marks(annotations, Ask(tick_rate, label)), **options)
+    plan = IntervalPlan(read_marks(annotations, Ask(tick_rate, label), options["out"]), **options)
     print_intervals(follow(prepare_intervals(plan, workers=workers, write=not dry_run)), as_json)
 
 

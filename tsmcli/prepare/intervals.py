@@ -62,6 +62,7 @@ class PreparedIntervals:
         counts: (class, split) -> intervals.
         recordings: split -> videos.
         seconds: class -> seconds in both splits.
+        written: whether there are files now.
     """
 
     out: Path
@@ -71,6 +72,7 @@ class PreparedIntervals:
     seconds: dict[str, float]
     problems: list[MarkProblem]
     notes: list[str]
+    written: bool
 
 
 @dataclass
@@ -226,4 +228,5 @@ def _finish(
         else:
             remove(plan.out / "problems.csv")
     counts = Counter((classes[item.label], item.split) for item in items)
-    return PreparedIntervals(plan.out, classes, counts, dict(Counter(split_of.values())), seconds, problems, notes)
+    recordings = dict(Counter(split_of.values()))
+    return PreparedIntervals(plan.out, classes, counts, recordings, seconds, problems, notes, write)
