@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import csv
+import zipfile
+from fractions import Fraction
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from support import Frame, tsm, write_video
 
 from tsmcli.config import DataConfig
+from tsmcli.data.intervals import frames_within
 from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.data.location import Places, find_classes, find_split
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.prepare.background import draw_background, gaps_between
 from tsmcli.prepare.marks.write import Film, write
 
+CASES = Path(__file__).parents[1] / "cases" / "intervals"
 GREY = np.full((112, 112, 3), 128, np.uint8)
 GAP = 40
 SMALL = [
@@ -96,6 +101,40 @@ def test_from_events_of_a_tool_to_a_training(
     assert split.media.samefile(source)
     trained = tsm("train", "--preset", "demo", "--data", "out", "--set", *SMALL)
     assert trained.code == 0, trained.err
+
+
+@pytest.fixture(scope="module")
+def cams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos of the length and rate of the samples' `cam1` and `cam2`."""
+    folder = tmp_path_factory.mktemp("cams")
+    for name, rate, length in (("cam1", Fraction(25), 2000), ("cam2", Fraction(30000, 1001), 900)):
+        with av.open(str(folder / f"{name}.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=rate)
+            stream.width = stream.height = 32
+            for number in range(length):
+                shade = np.full((32, 32, 3), number % 200, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(shade, format="rgb24")))
+            container.mux(stream.encode())
+    return folder
+
+
+@pytest.mark.parametrize("sample", ["labelstudio_timeline.json", "via3.json", "elan", "epic100.csv", "cvat.zip", "boris_events.tsv"])
+def test_lists_of_every_unit_are_exact_to_the_frame(sample: str, cams: Path, tmp_path: Path) -> None:
+    annotations = CASES / sample
+    if sample == "cvat.zip":
+        annotations = tmp_path / sample
+        with zipfile.ZipFile(annotations, "w") as file:
+            for name in ("cvat_cam1.xml", "cvat_cam2.xml"):
+                file.write(CASES / name, name)
+    done = tsm("prepare-data", "intervals", "--annotations", annotations, "--source", cams, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    found = set()
+    for record in (record for own in lists(tmp_path / "out").values() for record in own):
+        with PyAVReader(cams / record.path) as reader:
+            assert record.span
+            found.add((record.path, *frames_within(record.span, *reader.timeline[:2]), record.label))
+    rows = csv.DictReader((CASES / "truth.csv").read_text().splitlines())
+    assert found == {(r["video"], int(r["start_frame"]), int(r["end_frame_exclusive"]), int(r["label"] == "wave")) for r in rows}
 
 
 def test_a_dry_run_and_what_does_not_apply(recordings: tuple[Path, list[Any]], tmp_path: Path) -> None:

@@ -220,6 +220,7 @@ def _intervals(
     dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Read annotations, and list their intervals."""
+    from tsmcli.prepare.annotations import label_folder
     from tsmcli.prepare.intervals import IntervalPlan, prepare_intervals
     from tsmcli.prepare.marks.mark import Ask
     from tsmcli.prepare.marks.read import read_marks
@@ -229,7 +230,9 @@ def _intervals(
         raise UsageError("prepare-data intervals needs --annotations FILE or FOLDER")
     if not options["source"].is_dir():
         raise DataError(f"no folder {options['source']}")
-    plan = IntervalPlan(read_marks(annotations, Ask(tick_rate, label), options["out"]), **options)
+    with label_folder(annotations) as where:
+        marks = read_marks(where or annotations, Ask(tick_rate, label), options["out"])
+    plan = IntervalPlan(marks, **options)
     print_intervals(follow(prepare_intervals(plan, workers=workers, write=not dry_run)), as_json)
 
 

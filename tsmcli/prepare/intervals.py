@@ -216,6 +216,7 @@ def _finish(
         seconds[label] += length
     items = [Item(split, (r.path,), r.label) for split, own in records.items() for r in own]
     notes += thin_classes(classes, items)
+    problems.sort(key=lambda problem: natural(problem.where))
     if write:
         write_dataset(
             plan.out, CATALOG["folder"], "video", records, classes,
