@@ -118,7 +118,9 @@ def cams(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("sample", ["labelstudio_timeline.json", "via3.json", "elan", "epic100.csv", "cvat.zip", "boris_events.tsv"])
+@pytest.mark.parametrize(
+    "sample", ["labelstudio_timeline.json", "via3.json", "elan", "epic100.csv", "cvat.zip", "boris_events.tsv"]
+)
 def test_lists_of_every_unit_are_exact_to_the_frame(sample: str, cams: Path, tmp_path: Path) -> None:
     annotations = CASES / sample
     if sample == "cvat.zip":
@@ -126,7 +128,9 @@ def test_lists_of_every_unit_are_exact_to_the_frame(sample: str, cams: Path, tmp
         with zipfile.ZipFile(annotations, "w") as file:
             for name in ("cvat_cam1.xml", "cvat_cam2.xml"):
                 file.write(CASES / name, name)
-    done = tsm("prepare-data", "intervals", "--annotations", annotations, "--source", cams, "--out", tmp_path / "out")
+    done = tsm(
+        "prepare-data", "intervals", "--annotations", annotations, "--source", cams, "--out", tmp_path / "out"
+    )
     assert done.code == 0, done.err
     found = set()
     for record in (record for own in lists(tmp_path / "out").values() for record in own):
@@ -134,7 +138,9 @@ def test_lists_of_every_unit_are_exact_to_the_frame(sample: str, cams: Path, tmp
             assert record.span
             found.add((record.path, *frames_within(record.span, *reader.timeline[:2]), record.label))
     rows = csv.DictReader((CASES / "truth.csv").read_text().splitlines())
-    assert found == {(r["video"], int(r["start_frame"]), int(r["end_frame_exclusive"]), int(r["label"] == "wave")) for r in rows}
+    assert found == {
+        (r["video"], int(r["start_frame"]), int(r["end_frame_exclusive"]), int(r["label"] == "wave")) for r in rows
+    }
 
 
 def test_a_dry_run_and_what_does_not_apply(recordings: tuple[Path, list[Any]], tmp_path: Path) -> None:
@@ -147,6 +153,7 @@ def test_a_dry_run_and_what_does_not_apply(recordings: tuple[Path, list[Any]], t
         (["--store", "zip"], "intervals stay in their videos"),
         (["--size", "64x64"], "intervals stay in their videos"),
         (["--background", events[0][3]], "is called"),
+        (["--set", "data.multi_label=true"], "an interval has one label"),
         (["--group", "night"], "does not match day0.mp4"),
     ):
         refused = tsm(*args, *more)

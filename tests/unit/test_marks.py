@@ -261,6 +261,8 @@ def test_plain_tables_and_labels_of_choice(tmp_path: Path) -> None:
     assert found.marks[1].where.endswith("t.csv:3")
     assert [m.label for m in read_text_as(tmp_path, "t.csv", text, label="Who").marks] == ["ann", "ben"]
     epic = (CASES / "epic100.csv").read_text()
+    lone = '{"database": {"a": {"annotations": [{"segment": ["1", 2.5], "label": " x\\ud800\\n y "}]}}}'
+    assert spans(read_text_as(tmp_path, "s.json", lone)) == [(1, 2.5, "x? y")]
     assert {m.label for m in read_text_as(tmp_path, "e.csv", epic, label="verb noun").marks} == {
         "wave hand",
         "jump hand",
@@ -297,8 +299,8 @@ def test_names_of_videos(name: str, found: str) -> None:
 
 
 def test_rates_are_meant_exactly() -> None:
-    assert [exact_rate(r) for r in (25, 29.97, 23.976, 59.94, 12.5)] == [
-        25, Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60000, 1001), Fraction(25, 2)]  # fmt: skip
+    assert [exact_rate(r) for r in (25, 29.97, 23.98, 59.94, 12.5, 24, 30)] == [
+        25, Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60000, 1001), Fraction(25, 2), 24, 30]  # fmt: skip
 
 
 def test_subtitles_are_as_expected_to_the_byte(tmp_path: Path) -> None:

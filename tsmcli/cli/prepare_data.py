@@ -228,6 +228,8 @@ def _intervals(
 
     if annotations is None:
         raise UsageError("prepare-data intervals needs --annotations FILE or FOLDER")
+    if options["limits"].multi_label:
+        raise UsageError("an interval has one label; where there are several, intervals overlap")
     if not options["source"].is_dir():
         raise DataError(f"no folder {options['source']}")
     with label_folder(annotations) as where:

@@ -29,7 +29,7 @@ from tsmcli.prepare.marks.texts import (
 from tsmcli.prepare.marks.via import read_via, read_via_csv
 
 _SUFFIXES = (".xml", ".json", ".csv", ".tsv", ".txt", ".eaf")
-_LARGEST = 1 << 29
+_LARGEST = 1 << 28
 """Bytes: no tool writes more for what one person can mark."""
 _UNKNOWN = "no annotations that are known"
 _HINT = (
