@@ -229,5 +229,5 @@ def _finish(
         else:
             remove(plan.out / "problems.csv")
     counts = Counter((classes[item.label], item.split) for item in items)
-    recordings = dict(Counter(split_of.values()))
+    recordings = {split: len({record.path for record in own}) for split, own in records.items()}
     return PreparedIntervals(plan.out, classes, counts, recordings, seconds, problems, notes, write)

@@ -90,7 +90,7 @@ def print_intervals(done: PreparedIntervals, as_json: bool) -> None:
         facts = {"dataset": "folder", "folder": done.out, "recordings": done.recordings, "classes": classes}
         print_json({**facts, "problems": found, "notes": done.notes})
         return
-    train, val = (done.recordings.get(split, 0) for split in ("train", "val"))
+    train, val = done.recordings["train"], done.recordings["val"]
     place = f"lists in {done.out}" if done.written else "dry run: nothing was written"
     print_table(("class", "train", "val", "seconds"), rows, f"intervals of {train} + {val} recordings, {place}")
     for (used, kind), count in sorted(kinds.items()):
