@@ -38,7 +38,7 @@ Form = Literal["table", "markdown", "csv", "json"]
 Metrics = Annotated[
     list[str] | None,
     Option(
-        help="top_k, mean_class, per_class, confusion, map.",
+        help="top_k, mean_class, per_class, confusion, map; of events: tiou_map, tiou_map=thumos14.",
         show_default="top_k mean_class; map per_class where videos may have several labels",
     ),
 ]
