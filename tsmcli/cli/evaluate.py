@@ -100,7 +100,7 @@ def _events(
 ) -> None:
     """Score a file of `tsm predict --events`."""
     from tsmcli.recipes.eval_events import eval_events
-    from tsmcli.report.intervals import print_event_scores
+    from tsmcli.report.event_scores import print_event_scores
 
     found = eval_events(files, metrics, list_file)
     print_event_scores(found, as_json=as_json)

@@ -110,7 +110,7 @@ def seconds(text: str) -> float:
     parts = [float(part) for part in text.split(":")]
     if len(parts) > 3 or not all(math.isfinite(part) and part >= 0 for part in parts):
         raise ValueError(text)
-    return sum(part * 60**place for place, part in enumerate(reversed(parts)))
+    return sum(part * 60.0**place for place, part in enumerate(reversed(parts)))
 
 
 def same_names(truth: Iterable[Interval], videos: Iterable[str]) -> list[Interval]:

@@ -144,8 +144,8 @@ def _eleven_points(
 ) -> float:
     """THUMOS14's average precision of one class.
 
-    In each video each true interval, in file order, takes the free event that overlaps it most. Events left over are
-    wrong, unless they overlap an ambiguous interval.
+    In each video each true interval, in file order, takes the free event that overlaps it most. Events left over
+    are wrong, unless they overlap an ambiguous interval.
     """
     true, unsure = _by_video(truth), _by_video(ambiguous)
     judged: list[tuple[float, bool]] = []

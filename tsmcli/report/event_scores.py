@@ -1,4 +1,4 @@
-"""Events of long videos, and how well they fit, as tables, JSON and CSV."""
+"""How well events of long videos fit, as tables and JSON. No torch."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from support import tsm
+
 from tsmcli.errors import DataError
 from tsmcli.intervals.read import read_truth, same_names
 from tsmcli.intervals.tiou import Interval
