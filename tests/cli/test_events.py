@@ -143,7 +143,7 @@ def test_killed_and_started_again(here: Path) -> None:
         "--window",
         "1",
         "--stride",
-        "0.05",
+        "0.2",
     ]
     args += ["--engine", "torch", "--to"]
     assert tsm(*args, "whole.json").code == 0

@@ -9,6 +9,8 @@ import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -21,8 +23,10 @@ from tsmcli.config import Config, DataConfig, Views
 from tsmcli.data.dataset import BadVideo, VideoDataset
 from tsmcli.data.decode import DecordReader, FrameFolder, open_reader
 from tsmcli.data.frame_zip import FrameZip
+from tsmcli.data.intervals import Span
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
+from tsmcli.data.packets import Packets
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError
 
@@ -175,10 +179,11 @@ def test_a_length_that_is_too_long_ends_at_the_last_frame(tmp_path: Path, monkey
     path = write_video(tmp_path / "v.mp4", numbered_frames(20), g="5", bf="0")
     scan = PyAVReader._scan
 
-    def too_long(self: PyAVReader) -> list[object]:
-        packets = scan(self)
-        step = packets[1].pts - packets[0].pts
-        return [*packets, *(packets[-1]._replace(pts=packets[-1].pts + step * i, key=False) for i in range(1, 6))]
+    def too_long(self: PyAVReader) -> Packets:
+        pts, durations, keys = scan(self)
+        later = pts[-1] + (pts[1] - pts[0]) * np.arange(1, 6)
+        more = durations[:5], np.zeros(5, bool)
+        return Packets(np.append(pts, later), np.append(durations, more[0]), np.append(keys, more[1]))
 
     monkeypatch.setattr(PyAVReader, "_scan", too_long)
     with PyAVReader(path) as reader:
@@ -661,3 +666,71 @@ def test_real_clips() -> None:
         capture.release()
         with PyAVReader(path) as reader:
             assert np.array_equal(reader.read(np.array([0]))[0], expected[..., ::-1]), path.name
+
+
+ODD = ("flipping_a_pancake.mkv", "unordered.mov", "video_0.mov", "video_90.mov", "video_180.mov", "video_270.mov")
+
+
+def odd_file(kind: str, videos: Path, folder: Path) -> Path:
+    """A file with something unusual about it; skips where this machine cannot have it."""
+    if kind in ODD:
+        return real_data() / "clips" / "odd" / kind
+    if kind == "cut copy":
+        return remux_from_third_key(videos / FILES["open GOP"][0], folder / "cut.mkv")
+    if kind == "fragments":
+        return remux(videos / FILES["B-pyramid"][0], folder / "f.mp4", movflags="frag_keyframe+empty_moov")
+    if kind == "29.97":
+        return write_video(folder / "ntsc.mp4", numbered_frames(COUNT), fps=Fraction(30000, 1001), g="30", bf="2")
+    if kind == "late start":
+        return remux(videos / FILES["open GOP"][0], folder / "late.mp4", shift_sec=7)
+    return videos / FILES[kind][0]
+
+
+def remux(source: Path, target: Path, shift_sec: int = 0, **options: str) -> Path:
+    """A stream copy; the clock starts at `shift_sec`."""
+    with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                shift = int(shift_sec / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                new.mux(packet)
+    return target
+
+
+def decode_all(path: Path) -> tuple[list[np.ndarray], list[float]]:
+    """Every frame, upright, and its time; by number where the times do not go up, as in AVI."""
+    with PyAVReader(path) as reader:
+        frames = [frame[..., ::-1] for frame in reader.all_bgr()]
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        pts = [frame.pts for frame in container.decode(stream)]
+        times = [float((tick - pts[0]) * stream.time_base) for tick in pts]
+        if any(a >= b for a, b in pairwise(times)):
+            times = [float(number / stream.average_rate) for number in range(len(pts))]
+    return frames, times
+
+
+@pytest.mark.parametrize("kind", [*sorted(FILES), "cut copy", "fragments", "29.97", "late start", *ODD])
+def test_intervals_hold_their_own_frames_and_no_others(videos: Path, tmp_path: Path, kind: str) -> None:
+    """Random intervals against a full decode; half of their ends are times of frames, rounded as files have them."""
+    path = odd_file(kind, videos, tmp_path)
+    if not path.exists():
+        pytest.skip("this PyAV cannot make it")
+    truth, times = decode_all(path)
+    split, rng = Split([], path.parent, path), np.random.default_rng(len(kind))
+    for number in range(8):
+        edges = rng.uniform(0, times[-1] * 1.1, 2) if number % 2 else rng.choice(times, 2, replace=False)
+        start, end = np.round(np.sort(edges), 3).tolist()
+        span = Span(start, end if number else np.inf)
+        record = VideoRecord(path.name, None, 0, span=span)
+        right = [n for n, sec in enumerate(times) if start - 0.0005 <= sec < span.end - 0.0005]
+        right = right or [max(n for n, sec in enumerate(times) if sec <= start)]
+        if start >= times[-1] and number % 2:
+            continue
+        with open_reader(split, record, DataConfig()) as reader:
+            assert reader.num_frames == len(right), (span, right[:1])
+            few = right if len(right) < 9 else [right[i] for i in (0, 1, len(right) // 2, -2, -1)]
+            frames = reader.read(np.array(few) - right[0])
+        for n, frame in zip(few, frames, strict=True):
+            assert np.array_equal(frame, truth[n]), (span, n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 from support import tsm
 
 from tsmcli.errors import DataError
-from tsmcli.intervals.read import read_truth, same_names
+from tsmcli.intervals.read import same_names
 from tsmcli.intervals.tiou import Interval
+from tsmcli.recipes.eval_events import read_truth, within
 
 TRUTH = "path,start,end,label\na.mp4,0:01,4,wave\na.mp4,00:00:10.5,12,1\nb.mp4,0,5,background\nsub/a.mp4,1,2,wave\n"
 
@@ -34,13 +36,24 @@ def test_true_intervals(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(TRUTH)
     found = read_truth(tmp_path / "t.csv", ["background", "jump", "wave"])
     assert found[:2] == [Interval("a.mp4", 1, 4, "wave"), Interval("a.mp4", 10.5, 12, "jump")]
-    renamed = same_names(found, ["media/a.mp4", "media/sub/a.mp4"][:1])
+    renamed = same_names(found, ["media/a.mp4"])
     assert [one.video for one in renamed] == ["media/a.mp4", "media/a.mp4", "b.mp4", "sub/a.mp4"]
+    renamed = same_names(found, ["media/a.mp4", "media/sub/a.mp4"])
+    assert [one.video for one in renamed][2:] == ["b.mp4", "media/sub/a.mp4"]
     with pytest.raises(DataError, match="may be"):
         same_names(found, ["x/a.mp4", "y/a.mp4"])
-    (tmp_path / "t.csv").write_text(f"{TRUTH}a.mp4,4,4,wave\na.mp4,x,5,wave\n")
-    with pytest.raises(DataError, match=r"t.csv:6: .*not after the start\n.*t.csv:7: no times"):
+    (tmp_path / "t.csv").write_text(f"{TRUTH}a.mp4,4,4,wave\na.mp4,x,5,wave\na.mp4,f1,f5,wave\na.mp4,1,2,\n")
+    with pytest.raises(DataError) as refused:
         read_truth(tmp_path / "t.csv")
+    for line, words in ((6, "not before the end"), (7, "no time"), (8, "frames"), (9, "no label")):
+        assert re.search(f"t.csv:{line}: .*{words}", str(refused.value))
+    (tmp_path / "t.csv").write_text("path,start,end,label\na.mp4,,,wave\na.mp4,5,,jump\n")
+    open_ended = read_truth(tmp_path / "t.csv")
+    assert within(open_ended, {"a.mp4": 8.0}) == [Interval("a.mp4", 0, 8, "wave"), Interval("a.mp4", 5, 8, "jump")]
+    with pytest.raises(DataError, match="after the end"):
+        within(open_ended, {"a.mp4": 4.0})
+    with pytest.raises(DataError, match="length is not known"):
+        within(open_ended, {})
 
 
 def test_eval(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def fit(
     ] = None,
     smooth: Smooth = None,
     background: Background = None,
-    fps: Annotated[float, Option(min=0.01, help="Frames per second of frame folders.")] = 25.0,
+    fps: Annotated[
+        float | None, Option(min=0.01, help="Frames per second of frame folders; default data.fps.")
+    ] = None,
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "fp32",

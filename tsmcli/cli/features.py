@@ -44,7 +44,9 @@ def features(
         float | None,
         Option(min=0.01, metavar="SEC", help="From window to window.", show_default="half a window"),
     ] = None,
-    fps: Annotated[float, Option(min=0.01, help="Frames per second of frame folders, for windows.")] = 25.0,
+    fps: Annotated[
+        float | None, Option(min=0.01, help="Frames per second of frame folders; default data.fps.")
+    ] = None,
     preset: Preset = None,
     sets: Set = None,
     protocol: Annotated[str | None, Option(help="As of tsm test.", show_default="test")] = None,

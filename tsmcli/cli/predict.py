@@ -37,7 +37,9 @@ def predict(
     plot: Annotated[
         Path | None, Option(help="With --window: draw the classes over time, as .png, .svg or .pdf.")
     ] = None,
-    fps: Annotated[float, Option(min=0.01, help="Frames per second of frame folders.")] = 25.0,
+    fps: Annotated[
+        float | None, Option(min=0.01, help="Frames per second of frame folders; default data.fps.")
+    ] = None,
     events: Annotated[bool, Option("--events", help="Say when what happens in long videos.")] = False,
     to: Annotated[Path | None, Option(help="With --events: write them to a .json or .csv file, too.")] = None,
     background: Background = None,

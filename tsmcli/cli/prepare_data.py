@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
 from tsmcli.catalog import CATALOG
 from tsmcli.cli.shared import Json, Workers, one_per_core
 from tsmcli.errors import DataError, UsageError
+from tsmcli.report.prepared import print_intervals, print_plan, print_prepared
 from tsmcli.report.tables import on_one_line, print_json, print_line, print_note, print_table
 
 if TYPE_CHECKING:
@@ -19,24 +19,29 @@ if TYPE_CHECKING:
 
     from tsmcli.config import DataConfig
     from tsmcli.prepare.extract import Size
-    from tsmcli.prepare.matching import MediaPlan
-    from tsmcli.prepare.official import PreparedDataset
 
 _PROBLEMS = 20
+_OWN = {"csv": "folder", "intervals": "folder"}
+"""Ways to prepare -> the dataset that they make."""
 
 
 def prepare_data(
     dataset: Annotated[
-        str, Argument(help="folder, csv, k400, sthv1, sthv2, jester, diving48, ucf101, hmdb51.")
+        str, Argument(help="folder, csv, intervals, k400, sthv1, sthv2, jester, diving48, ucf101, hmdb51.")
     ] = "demo",
     source: Annotated[
         Path | None, Option(help="Folder or archive of media and label files, or class folders.")
     ] = None,
     out: Annotated[
-        Path | None, Option(help="Folder to write.", show_default="data/DATASET; csv: data/folder")
+        Path | None, Option(help="Folder to write.", show_default="data/DATASET; csv, intervals: data/folder")
     ] = None,
     annotations: Annotated[
-        Path | None, Option(help="Folder or archive of the label files; csv: the table.", show_default="--source")
+        Path | None,
+        Option(
+            help="Folder or archive of the label files; csv: the table; intervals: a file or folder of CVAT, Label "
+            "Studio, VIA, ELAN, Audacity, BORIS, ActivityNet, HACS, THUMOS14, EPIC-KITCHENS or a table.",
+            show_default="--source",
+        ),
     ] = None,
     store: Annotated[
         Literal["video", "frames", "zip", "seekable"] | None,
@@ -58,15 +63,37 @@ def prepare_data(
             show_default=False,
         ),
     ] = None,
-    val_share: Annotated[float, Option(min=0.01, max=0.99, help="folder, csv: share for validation.")] = 0.2,
+    val_share: Annotated[
+        float, Option(min=0.01, max=0.99, help="folder, csv, intervals: share for validation.")
+    ] = 0.2,
     group: Annotated[
         str | None,
         Option(
-            help="folder: regular expression; videos in whose names it finds the same text "
+            help="folder, intervals: regular expression; videos in whose names it finds the same text "
             "(a person, a recording) stay in one split."
         ),
     ] = None,
-    seed: Annotated[int, Option(min=0, help="Of the clips (demo) or of the split (folder, csv).")] = 0,
+    seed: Annotated[int, Option(min=0, help="Of the clips (demo) or of the split (folder, csv, intervals).")] = 0,
+    background: Annotated[
+        str | None, Option(metavar="NAME", help="intervals: make a class of time that nobody marked.")
+    ] = None,
+    margin: Annotated[
+        float, Option(min=0.0, metavar="SEC", help="intervals: its least distance from what is marked.")
+    ] = 0.5,
+    tick_rate: Annotated[
+        float | None,
+        Option(
+            min=0.001,
+            help="intervals: frameRate of Label Studio's timeline, where a task has none.",
+            show_default="24",
+        ),
+    ] = None,
+    label: Annotated[
+        str | None,
+        Option(
+            help="intervals: attribute of VIA, tier of ELAN, or column that holds the label.", show_default=False
+        ),
+    ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done, on how much disk.")] = False,
     check: Annotated[bool, Option("--check", help="Verify a prepared dataset instead.")] = False,
     full: Annotated[bool, Option("--full", help="With --check: decode every frame.")] = False,
@@ -85,12 +112,12 @@ def prepare_data(
     from tsmcli.data.shards import rank_and_size
 
     rank, processes = rank_and_size()
-    known = [*CATALOG, "csv"]
+    known = [*CATALOG, *_OWN]
     if dataset not in known:
         raise UsageError(f"no dataset named {dataset!r}", hint=f"choose from {', '.join(known)}")
-    out = out or Path("data") / CATALOG["folder" if dataset == "csv" else dataset].folder
+    out = out or Path("data") / CATALOG[_OWN.get(dataset, dataset)].folder
     limits = _limits(dataset, sets or ())
-    if rank and (check or dry_run or dataset == "demo"):
+    if rank and (check or dry_run or dataset in ("demo", "intervals")):
         return  # process 0 does that alone
     if check:
         _check(dataset, out, full, quarantine, report, one_per_core(workers), store, limits, as_json)
@@ -103,11 +130,16 @@ def prepare_data(
         _demo(out, seed, as_json)
         return
     if source is None:
-        facts = CATALOG.get(dataset)
-        needed = "one folder of videos per class, or what the paths in --annotations FILE are relative to"
-        if facts and facts.home:
-            needed = f"the official label files and the videos or frames of {facts.title}; get them at {facts.home}"
-        raise UsageError(f"prepare-data {dataset} needs --source DIR", hint=f"DIR holds {needed}")
+        raise _no_source(dataset)
+    if dataset == "intervals":
+        if store not in (None, "video") or size or short_side or height or shard:
+            raise UsageError("intervals stay in their videos: --store, sizes and --shard are for whole videos")
+        options = {"source": source, "out": out, "background": background, "margin_sec": margin, "limits": limits,
+                   "val_share": val_share, "group": group, "seed": seed}  # fmt: skip
+        _intervals(annotations, tick_rate, label, options, one_per_core(workers), dry_run, as_json)
+        return
+    if background or tick_rate or label:
+        raise UsageError("--background, --tick-rate and --label are for prepare-data intervals")
     from tsmcli.data.archive import ARCHIVES
     from tsmcli.prepare.matching import plan_media
     from tsmcli.prepare.official import prepare, unpack_source
@@ -129,10 +161,10 @@ def prepare_data(
         val_share=val_share, group=group, seed=seed, limits=limits,
     )  # fmt: skip
     if dry_run:
-        _print_plan(plan, as_json)
+        print_plan(plan, as_json)
     else:
         done = follow(prepare(plan, workers=one_per_core(workers), shard=part), quiet=rank != 0)
-        _print_prepared(done, dataset, part, as_json)
+        print_prepared(done, dataset, part, as_json)
         if done.failures and (done.complete or processes == 1):  # to fail early would end the other processes
             told = (why if video in why else f"{video}: {why}" for video, why in done.failures[:5])
             first = "\n".join(f"  {on_one_line(line)}" for line in told)
@@ -150,7 +182,7 @@ def _check(
     from tsmcli.prepare.verify import check, write_quarantine
     from tsmcli.report.progress import follow
 
-    name = "folder" if dataset == "csv" else dataset
+    name = _OWN.get(dataset, dataset)
     read_as = "video" if store == "seekable" else store or (prepared_stores(name, folder) or ["frames"])[0]
     data = limits.model_copy(update={"dataset": name, "store": read_as})
     result = follow(check(data, Places(folder=folder), num_segments=8, full=full, workers=workers))
@@ -178,6 +210,32 @@ def _check(
         raise DataError(f"{len(rows)} problems, {broken} of them broken videos", hint)
 
 
+def _intervals(
+    annotations: Path | None, tick_rate: float | None, label: str | None, options: dict[str, Any], workers: int,
+    dry_run: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Read annotations, and list their intervals."""
+    from tsmcli.prepare.intervals import IntervalPlan, prepare_intervals
+    from tsmcli.prepare.marks.mark import Ask
+    from tsmcli.prepare.marks.read import read_marks
+    from tsmcli.report.progress import follow
+
+    if annotations is None:
+        raise UsageError("prepare-data intervals needs --annotations FILE or FOLDER")
+    if not options["source"].is_dir():
+        raise DataError(f"no folder {options['source']}")
+    plan = IntervalPlan(read_marks(annotations, Ask(tick_rate, label)), **options)
+    print_intervals(follow(prepare_intervals(plan, workers=workers, write=not dry_run)), as_json)
+
+
+def _no_source(dataset: str) -> UsageError:
+    facts = CATALOG.get(dataset)
+    needed = "one folder of videos per class, or what the paths in --annotations are relative to"
+    if facts and facts.home:
+        needed = f"the official label files and the videos or frames of {facts.title}; get them at {facts.home}"
+    return UsageError(f"prepare-data {dataset} needs --source DIR", hint=f"DIR holds {needed}")
+
+
 def _limits(dataset: str, sets: Sequence[str]) -> DataConfig:
     """What `--set` says of the videos that are read."""
     from tsmcli.config import Config
@@ -185,7 +243,7 @@ def _limits(dataset: str, sets: Sequence[str]) -> DataConfig:
 
     if odd := [word for word in sets if not word.startswith("data.")]:
         raise UsageError(f"--set {odd[0]}: prepare-data takes keys of data only")
-    return override(Config(), [f"data.dataset={'folder' if dataset == 'csv' else dataset}", *sets]).data
+    return override(Config(), [f"data.dataset={_OWN.get(dataset, dataset)}", *sets]).data
 
 
 def _size(short_side: int | None, height: int | None, exact: str | None) -> Size:
@@ -227,62 +285,3 @@ def _demo(out: Path, seed: int, as_json: bool) -> None:
     for name, facts in CATALOG.items():
         if facts.home:
             print_line(f"  tsm prepare-data {name:8} --source DIR   {facts.title}, from {facts.home}")
-
-
-def _print_plan(plan: MediaPlan, as_json: bool) -> None:
-    from tsmcli.prepare.official import differences, estimate_bytes
-
-    disk = estimate_bytes(plan) if plan.target in ("frames", "zip") else None
-    annotated, found = {item.names for item in plan.annotations.items}, {found.path for found in plan.found}
-    facts = {"annotated": len(annotated), "found": len(found), "store": plan.store, "conversion": plan.target}
-    if as_json:
-        print_json({**facts, "estimated_bytes": disk, "differences": differences(plan, {})})
-        return
-    rows = [*facts.items(), ("disk, estimated", f"{disk / 1e9:.3f} GB" if disk else "no new media of known size")]
-    print_table(("", "dry run: nothing was written"), rows)
-    for line in differences(plan, {}):
-        print_line(line)
-
-
-def _print_prepared(done: PreparedDataset, dataset: str, part: tuple[int, int], as_json: bool) -> None:
-    out, store = done.plan.out, done.plan.store
-    counts = Counter((item.label, item.split) for item in done.plan.annotations.items)
-    rows = [(name, counts[i, "train"], counts[i, "val"]) for i, name in enumerate(done.plan.annotations.classes)]
-    if as_json:
-        facts = {"dataset": done.plan.dataset, "folder": str(out), "store": store, "videos": done.counts,
-                 "differences": done.differences, "failures": len(done.failures),
-                 "complete": done.complete}  # fmt: skip
-        classes = {name: {"train": train, "val": val} for name, train, val in rows}
-        print_json({**facts, "classes": classes} if dataset == "folder" else facts)
-        return
-    if not done.complete:
-        rest = (
-            "are written by the last of parts " + ", ".join(map(str, done.waiting)) if done.waiting else "are there"
-        )
-        failed = f"; {len(done.failures)} videos could not be used" if done.failures else ""
-        print_line(f"part {part[0]}/{part[1]} is done{failed}; the lists {rest}")
-        return
-    own = "" if out == Path("data/folder") else f" --data {out}"
-    several = " data.multi_label=true" * done.plan.limits.multi_label
-    sets = f"data.store={store}" * (store != "video") + several
-    own += f" --set {sets.strip()}" * bool(sets)
-    own += "" if done.counts.get("val", 1) else " --set train.validation=false"
-    look = f"tsm data check{own} looks at the videos themselves"
-    if dataset == "folder":
-        print_table(("class", "train", "val"), rows,
-                    f"{sum(done.counts.values())} videos of {done.plan.source}, lists in {out}")  # fmt: skip
-        for line in done.differences:
-            print_line(f"note: {line}")
-        print_line(look)
-        print_line(f"next:  tsm train --preset mbv2-folder{own}")
-    else:
-        split = " data.split=N" * (CATALOG[done.plan.dataset].splits > 0)
-        for name, count in done.counts.items():
-            print_line(f"{name}: {count} videos")
-        print_line(
-            f"{out}: lists, classes.txt, manifest.json; read them with --set data.store={store}{several}{split}"
-        )
-        for line in done.differences:
-            print_line(f"difference: {line}")
-        if dataset == "csv":
-            print_line(look)

@@ -28,6 +28,9 @@ class DataConfig(Section):
         description="number of the first class in list files; null: 0, and lists that may count from 1 are refused",
     )
     decoder: Decoder = Field("auto", description="video decoder; auto is PyAV")
+    fps: float = Field(
+        25.0, gt=0, le=1000, description="frames a second of folders and ZIPs of frames, which say none"
+    )
     timeout_sec: float = Field(120.0, ge=0, description="give up on a video after this long; 0: never")
     max_pixels: int = Field(  # twice a frame of 8K video
         64_000_000,

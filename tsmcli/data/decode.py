@@ -13,15 +13,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from tsmcli.config import LIMITS, DataConfig
 from tsmcli.core.sampling import Indices
 from tsmcli.data.container import UPRIGHT, Upright, check_limit, open_video, unreadable
 from tsmcli.data.frame_zip import FrameZip, decode_picture
+from tsmcli.data.intervals import Span, frames_within
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.media import FrameSet, number_frames
@@ -43,9 +45,14 @@ class FrameReader(Protocol):
 
 @contextmanager
 def open_reader(split: Split, record: VideoRecord, data: DataConfig) -> Iterator[FrameReader]:
-    """Open the video of a list line; DataError where it is in quarantine, missing, no video, or not decodable."""
-    if record.path in split.quarantine:
-        raise DataError(f"{record.path}: {split.quarantine[record.path]}")
+    """Open the video of a list line, or the interval of it.
+
+    Raises:
+        DataError: it is in quarantine, missing, no video, not decodable, or over before the interval begins.
+    """
+    for name in (record.name, record.path):
+        if name in split.quarantine:
+            raise DataError(f"{name}: {split.quarantine[name]}")
     path, store = split.media / record.path, record.store or data.store
     reader: FrameReader
     if store == "frames":
@@ -58,20 +65,72 @@ def open_reader(split: Split, record: VideoRecord, data: DataConfig) -> Iterator
     else:
         reader = PyAVReader(path, data.timeout_sec or None, data)
     try:
-        yield reader
+        yield Excerpt(reader, path, record.span, data.fps) if record.span else reader
     finally:
         reader.close()
 
 
 def read_each(reader: FrameReader, batches: Sequence[Indices]) -> Iterator[list[Frame]]:
     """`reader.read` of one batch after the other, without decoding a file from its start for each."""
-    return reader.read_each(batches) if isinstance(reader, PyAVReader) else map(reader.read, batches)
+    one_pass = isinstance(reader, PyAVReader | Excerpt)
+    return reader.read_each(batches) if one_pass else map(reader.read, batches)
+
+
+def clock_of(reader: FrameReader, fps: float) -> tuple[NDArray[np.float64], float]:
+    """Seconds of all frames from the first, and of the end of the last; `fps` is that of pictures."""
+    if isinstance(reader, PyAVReader):
+        return reader.timeline[:2]
+    if isinstance(reader, DecordReader | Excerpt):
+        return reader.times, reader.length_sec
+    return np.arange(reader.num_frames) / fps, reader.num_frames / fps
 
 
 def check_decoder(data: DataConfig) -> None:
     """Raise EnvironmentProblem, before any work is done, where the chosen decoder is not installed."""
     if data.store == "video" and data.decoder == "decord" and not importlib.util.find_spec("decord"):
         raise EnvironmentProblem("decord is not installed", hint="--set data.decoder=pyav")
+
+
+class Excerpt:
+    """The frames of an interval, as a video of their own.
+
+    Attributes:
+        whole: the reader of the video.
+        times: seconds from the first frame of the interval, [num_frames].
+        length_sec: to the end of the last frame.
+    """
+
+    def __init__(self, whole: FrameReader, path: Path, span: Span, fps: float) -> None:
+        times, length_sec = clock_of(whole, fps)
+        first, end = frames_within(span, times, length_sec)
+        self.whole, self._path, self._span, self._first = whole, path, span, first
+        self.num_frames = end - first
+        if not self.num_frames:
+            self._refuse(f"{whole.num_frames} frames, {length_sec:.3f} s")
+        ends = np.append(times, length_sec)[first : end + 1] - times[first]
+        self.times, self.length_sec = ends[:-1], float(ends[-1])
+
+    def _refuse(self, length: str) -> NoReturn:
+        raise DataError(f"{self._path}: the interval {self._span} begins after the end of the video ({length})")
+
+    def read(self, indices: Indices) -> list[Frame]:
+        """Frames uint8 [H, W, 3] in the order of the indices, counted from the start of the interval."""
+        return next(self.read_each([indices]))
+
+    def read_each(self, batches: Sequence[Indices]) -> Iterator[list[Frame]]:
+        """`read` of one batch after the other."""
+        low, high = min(batch.min() for batch in batches), max(batch.max() for batch in batches)
+        if low < 0 or high >= self.num_frames:
+            raise DataError(f"{self._path}: no frame {high} in {self._span}: there are {self.num_frames}")
+        for frames in read_each(self.whole, [batch + self._first for batch in batches]):
+            held = self.whole.num_frames - self._first  # less than was promised, where the file is cut short
+            if held < 1:
+                self._refuse(f"{self.whole.num_frames} frames")
+            self.num_frames = min(self.num_frames, held)
+            yield frames
+
+    def close(self) -> None:
+        self.whole.close()
 
 
 class FrameFolder:
@@ -144,6 +203,22 @@ class DecordReader:
         self.path, self.num_frames = path, len(self._video)
         check_limit(path, "frames", self.num_frames, limits.max_frames)
         check_limit(path, "sec", self.num_frames / self._video.get_avg_fps(), limits.max_sec)
+
+    @property
+    def _shown(self) -> NDArray[np.float64]:
+        """Start and end of every frame in seconds from the first, [num_frames, 2]."""
+        shown = np.asarray(self._video.get_frame_timestamp(np.arange(self.num_frames)), np.float64)
+        return shown - shown[0, 0]
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Seconds from the first frame, [num_frames]."""
+        return self._shown[:, 0]
+
+    @property
+    def length_sec(self) -> float:
+        """To the end of the last frame."""
+        return float(self._shown[-1, 1])
 
     def read(self, indices: Indices) -> list[Frame]:
         unique, where = np.unique(indices, return_inverse=True)

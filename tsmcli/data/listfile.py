@@ -4,7 +4,8 @@
     frames:  <folder> <number of frames> <label>    4218 37 12
 
 Where videos may have several labels, all of them stand at the end of the line, or none. Paths may hold spaces: the
-numbers are taken from the end of the line. Empty lines and lines that start with `#` are skipped.
+numbers are taken from the end of the line. Empty lines and lines that start with `#` are skipped. A third form
+lists intervals of videos: see `intervals.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsmcli.config import Store
-from tsmcli.data.media import is_there, name_key, spellings
+from tsmcli.data.intervals import FORM, Row, Span, class_index, class_key, read_labels, read_rows, write_table
+from tsmcli.data.media import is_there, spellings
 from tsmcli.errors import DataError
 from tsmcli.files import write_text
 from tsmcli.results import many_hot
@@ -41,6 +43,7 @@ class VideoRecord(NamedTuple):
         store, naming: how it is stored, and the template and first number of its frames, where that is not what the
             whole list has.
         labels: all class indices of a video that may have several, in rising order; None: it has one.
+        span: the interval of the video that is meant; None: all of it.
     """
 
     path: str
@@ -49,6 +52,12 @@ class VideoRecord(NamedTuple):
     store: Store | None = None
     naming: tuple[str, int] | None = None
     labels: tuple[int, ...] | None = None
+    span: Span | None = None
+
+    @property
+    def name(self) -> str:
+        """What results and messages call it: its path, for an interval `path@12.5-14` or `path@f300-f350`."""
+        return self.path if self.span is None else f"{self.path}@{self.span}"
 
     @property
     def every(self) -> tuple[int, ...]:
@@ -57,14 +66,14 @@ class VideoRecord(NamedTuple):
 
 
 def read_list(
-    path: Path, store: Store, *, classes: Sequence[str] = (), first_label: int | None = 0,
+    path: Path, store: Store, *, classes: Sequence[str] | None = (), first_label: int | None = 0,
     media: Path | None = None, several: bool = False,
 ) -> list[VideoRecord]:  # fmt: skip
     """Read a list file and check every line.
 
     Args:
         classes: their names; a label beyond them is an error. With them, a line needs no label if its video lies
-            in a folder that is named as a class, as in the test lists of UCF101.
+            in a folder that is named as a class, as in the test lists of UCF101. None: labels are not looked at.
         first_label: the number of the first class in this file (records count from 0); None: 0, or 1 where the
             folders of the videos show it, as in the training lists of UCF101.
         media: where the videos lie. A line that starts with `#` is a video if it is there, else a comment.
@@ -76,20 +85,27 @@ def read_list(
     """
     if not path.exists():
         raise DataError(f"no list file {path}")
-    index = {_class_key(name): label for label, name in enumerate(classes)}
+    index, first, form = class_index(classes or ()), first_label, _form(store, several)
+    parsed: Iterable[tuple[int, str, VideoRecord | str]] = (
+        (n, line, _parse_several(line, store, media) if several else _parse(line, store, index, first_label or 0))
+        for n, line in read_lines(path, "a list")
+    )
+    if (rows := read_rows(read_text(path, "a list"))) is not None:
+        form, known = FORM, None if classes is None else index
+        if any(row.is_named for row in rows):
+            first = first or 0  # the names say which classes are meant
+        parsed = ((row.number, row.path, _of_row(row, known, first_label or 0, several)) for row in rows)
     found, problems = list[tuple[int, VideoRecord]](), list[str]()
-    for number, line in read_lines(path, "a list"):
-        parsed = _parse_several(line, store, media) if several else _parse(line, store, index, first_label or 0)
-        if line.lstrip().startswith("#") and not _is_there(parsed, media):
+    for number, line, record in parsed:
+        if line.lstrip().startswith("#") and not _is_there(record, media):
             continue
-        if isinstance(parsed, VideoRecord):
-            found.append((number, parsed))
+        if isinstance(record, VideoRecord):
+            found.append((number, record))
         else:
-            problems.append(f"{path}:{number}: {parsed}")
-    first = first_label
+            problems.append(f"{path}:{number}: {record}")
     if first is None:
         first = 0 if problems else _first_label(path, [record for _, record in found], index)
-    if count := len(classes):
+    if count := len(classes or ()):
         held = f"but there are {count} classes ({first} to {first + count - 1})"
         if first_label is None and min((label for _, r in found for label in r.every), default=0) == 1:
             held += "; if labels count from 1: --set data.first_label=1"
@@ -97,9 +113,9 @@ def read_list(
         problems += [f"{path}:{number}: label {label}, {held}" for number, label in odd]
     if problems:
         more = [f"... and {len(problems) - _SHOWN} more lines"] if len(problems) > _SHOWN else []
-        raise DataError("\n".join([*problems[:_SHOWN], *more]), hint=f"a line is: {_form(store, several)}")
+        raise DataError("\n".join([*problems[:_SHOWN], *more]), hint=f"a line is: {form}")
     if not found:
-        raise DataError(f"{path}: the list is empty", hint=f"a line is: {_form(store, several)}")
+        raise DataError(f"{path}: the list is empty", hint=f"a line is: {form}")
     if several:
         return [with_labels(record, [label - first for label in record.every]) for _, record in found]
     return [record._replace(label=record.label - first) for _, record in found]
@@ -118,14 +134,10 @@ def labels_of(records: Sequence[VideoRecord], num_classes: int) -> NDArray[Any]:
     return np.array([record.label for record in records], np.int64)
 
 
-def _class_key(name: str) -> str:
-    return name_key(name).replace("_", " ")
-
-
 def _class_of(path: str, index: Mapping[str, int]) -> int | None:
     """The class that a folder of the path is named as, the outermost first."""
     *folders, _ = path.replace("\\", "/").split("/")
-    return next((index[key] for folder in folders if (key := _class_key(folder)) in index), None)
+    return next((index[key] for folder in folders if (key := class_key(folder)) in index), None)
 
 
 def _is_there(parsed: VideoRecord | str, media: Path | None) -> bool:
@@ -148,17 +160,29 @@ def _first_label(path: Path, records: Sequence[VideoRecord], index: Mapping[str,
     return 0
 
 
-def write_list(path: Path, records: Iterable[VideoRecord]) -> None:
+def write_list(path: Path, records: Sequence[VideoRecord]) -> None:
     """Write a list file, whole or not at all; DataError for a path that could not be read back."""
+    if any(record.span for record in records):
+        write_intervals(path, records)
+        return
     lines = []
     for record in records:
-        video, frames = record.path, record.num_frames
-        if wrong := unlistable(video, several=record.labels is not None):
-            raise DataError(f"{path}: {wrong}", "rename the file or folder")
-        name = f"./{video}" if video.startswith(("#", " ")) else video
-        numbers = record.every if frames is None else (frames, *record.every)
-        lines.append(" ".join([name, *map(str, numbers)]) + "\n")
+        numbers = record.every if record.num_frames is None else (record.num_frames, *record.every)
+        lines.append(" ".join([_listed(path, record), *map(str, numbers)]) + "\n")
     write_text(path, "".join(lines))
+
+
+def write_intervals(path: Path, records: Iterable[VideoRecord], class_names: Sequence[str] = ()) -> None:
+    """Write a list of intervals, as `write_list`; with class names where they are read back as the same labels."""
+    cells = ((_listed(path, record), record.span, record.every) for record in records)
+    write_text(path, write_table(cells, class_names))
+
+
+def _listed(path: Path, record: VideoRecord) -> str:
+    """The name of a video in the list at `path`."""
+    if wrong := unlistable(record.path, several=record.labels is not None):
+        raise DataError(f"{path}: {wrong}", "rename the file or folder")
+    return f"./{record.path}" if record.path.startswith(("#", " ")) else record.path
 
 
 def unlistable(video: str, *, several: bool = False) -> str:
@@ -262,3 +286,12 @@ def _parse(line: str, store: Store, index: Mapping[str, int], first: int) -> Vid
     if frames == [0]:
         return "a video of 0 frames"
     return VideoRecord(fields[0], frames[0] if frames else None, label)
+
+
+def _of_row(row: Row, index: Mapping[str, int] | None, first: int, several: bool) -> VideoRecord | str:
+    """A record with the label as the file has it, or what is wrong with the row."""
+    labels = row.problem or read_labels(row.label, index, first, several)
+    if isinstance(labels, str):
+        return labels
+    record = VideoRecord(row.path, None, labels[0] if labels else -1, span=row.span)
+    return with_labels(record, labels) if several else record

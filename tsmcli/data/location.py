@@ -23,7 +23,15 @@ from typing import Any
 
 from tsmcli.catalog import CATALOG, Dataset
 from tsmcli.config import DataConfig, Store
-from tsmcli.data.listfile import VideoRecord, read_json, read_lines, read_list, read_text, write_list
+from tsmcli.data.listfile import (
+    VideoRecord,
+    read_json,
+    read_lines,
+    read_list,
+    read_text,
+    write_intervals,
+    write_list,
+)
 from tsmcli.data.media import is_there, spellings
 from tsmcli.errors import DataError
 from tsmcli.files import remove, write_text
@@ -83,7 +91,13 @@ def dataset_folder(data: DataConfig, places: Places) -> Path:
 def find_list(data: DataConfig, places: Places, split: str) -> Path:
     """The list file of a split, which may not be there."""
     facts, given = CATALOG[data.dataset], places.train_list if split == "train" else places.val_list
-    return given or dataset_folder(data, places) / facts.list_name(data.store, facts.part(split, data.split))
+    path = dataset_folder(data, places) / facts.list_name(data.store, facts.part(split, data.split))
+    return given or (path if path.exists() or not _table(path).exists() else _table(path))
+
+
+def _table(path: Path) -> Path:
+    """What a list is called if it holds intervals."""
+    return path.with_suffix(".csv")
 
 
 def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[str] | None) -> Split:
@@ -119,7 +133,7 @@ def find_split(data: DataConfig, places: Places, split: str, classes: Sequence[s
         raise DataError(f"{list_file}: its videos may have several labels", _SEVERAL)
     media = places.media or told
     records = read_list(
-        list_file, data.store, classes=classes or (), first_label=first, media=media, several=data.multi_label
+        list_file, data.store, classes=classes, first_label=first, media=media, several=data.multi_label
     )
     if not os.path.isdir(media):  # noqa: PTH112  a name that is too long is none
         hint = f"--media DIR says where it is\n{_how_to_make(data, folder)}"
@@ -212,6 +226,12 @@ def write_dataset(
         raise DataError(wrong, "choose another --out, or remove that folder")
     for split, videos in records.items():
         path = folder / dataset.list_name(store, split)
+        table = _table(path)
+        if any(record.span for record in videos):
+            write_intervals(table, videos, classes)
+            remove(path)
+            continue
+        remove(table)
         if videos:
             write_list(path, videos)
         else:
@@ -244,7 +264,8 @@ def prepared_stores(dataset: str, folder: Path) -> list[Store]:
     stores: tuple[Store, ...] = ("frames", "video", "zip")
     facts = CATALOG[dataset]
     parts = [part for part in facts.parts if part.startswith("train")]
-    return [store for store in stores if any((folder / facts.list_name(store, part)).exists() for part in parts)]
+    lists = {store: [folder / facts.list_name(store, part) for part in parts] for store in stores}
+    return [s for s, paths in lists.items() if any(p.exists() or _table(p).exists() for p in paths)]
 
 
 def _how_to_make(data: DataConfig, folder: Path) -> str:

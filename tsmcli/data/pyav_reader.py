@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from tsmcli.config import LIMITS, DataConfig
 from tsmcli.core.sampling import Indices
 from tsmcli.data.container import Upright, check_limit, decoded, open_video, unreadable
+from tsmcli.data.packets import Packets, keep_packets, kept_packets, make_packets
 from tsmcli.data.spatial import Frame
 from tsmcli.data.timeline import Ticks, Timeline, make_timeline, rising
 from tsmcli.errors import DataError
@@ -32,14 +32,6 @@ SKIPPABLE_CODECS = ("h264", "hevc")
 
 _TRUE_LENGTHS: dict[Path, int] = {}
 """The real number of frames of files that promise more."""
-
-
-class _Packet(NamedTuple):
-    """What the container says of one shown frame: when and how long it is shown, and whether it is a key frame."""
-
-    pts: int
-    duration: int
-    key: bool
 
 
 class PyAVReader:
@@ -67,19 +59,20 @@ class PyAVReader:
                 self._stated_rate: Fraction = self._stream.average_rate or Fraction(25)
                 self._clock: Fraction = self._stream.time_base or 1 / self._stated_rate
                 self._colours = VideoReformatter()  # kept, so that its tables are built once
-                self._packets = self._scan()
-                shown = sorted(self._packets)
-                self._display = [packet.pts for packet in shown]
+                pts, durations, keys = self._packets = self._scan()
+                order = np.argsort(pts, kind="stable")
+                self._display, self._keys = pts[order], np.sort(pts[keys])
                 self._indexed = self._can_index()
-                self._ticks: Ticks
+                self._ticks: Ticks | NDArray[np.int64]
                 if self._indexed:
-                    self._ticks, self._last_ticks = self._display, shown[-1].duration
+                    self._ticks, self._last_ticks = self._display, int(durations[order[-1]])
                 else:
                     self._ticks, self._last_ticks = self._count()
                 self.num_frames = _TRUE_LENGTHS.get(path) or len(self._ticks)
                 if self.num_frames < 1:
                     raise DataError(f"{path}: no frame can be decoded")
-                known = [tick for tick in self._ticks if tick is not None] or [0]
+                ends = self._display[[0, -1]].tolist() if self._indexed else self._ticks
+                known = [tick for tick in ends if tick is not None] or [0]
                 span = (known[-1] - known[0] + self._last_ticks) * self._clock
                 check_limit(path, "sec", float(span), limits.max_sec)
         except DataError:
@@ -152,48 +145,53 @@ class PyAVReader:
         pts, dts = zip(*found, strict=True) if found else ((), ())
         return rising(pts, dts, self._clock), last.duration or 0 if last else 0
 
-    def _scan(self) -> list[_Packet]:
-        """The packets of all shown frames, in decoding order; nothing is decoded."""
-        packets = []
+    def _scan(self) -> Packets:
+        """The packets of all shown frames, as kept, or by reading the file; nothing is decoded."""
+        if packets := kept_packets(self.path):
+            check_limit(self.path, "frames", len(packets.pts), self._limits.max_frames)
+            return packets
+        found = list[tuple[int, int, bool]]()
         for packet in self._demux():
             if packet.size and not packet.is_discard:
                 if packet.pts is None:
-                    return []
-                packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe))
-                check_limit(self.path, "frames", len(packets), self._limits.max_frames)
+                    return make_packets([])
+                found.append((packet.pts, packet.duration or 0, packet.is_keyframe))
+                check_limit(self.path, "frames", len(found), self._limits.max_frames)
+        packets = make_packets(found)
+        keep_packets(self.path, packets)
         return packets
 
     def _can_index(self) -> bool:
         formats = self._container.format.name
-        return (
+        return bool(
             any(name in formats for name in INDEXED_FORMATS)
             and self._codec.name.removeprefix("lib").startswith((*INDEXED_CODECS, "dav1d"))
-            and len(set(self._display)) == len(self._display) > 0
-            and self._packets[0].key
-            and self._packets[0].pts == self._display[0]  # else undecodable frames lead
+            and len(self._display)
+            and (np.diff(self._display) > 0).all()
+            and self._packets.keys[0]
+            and self._packets.pts[0] == self._display[0]  # else undecodable frames lead
         )
 
     def _read_indexed(self, wanted: Sequence[int]) -> dict[int, Frame]:
         """Wanted frames by seeking, or fewer where the index turned out wrong."""
-        index_of = {self._display[i]: i for i in wanted}
-        keys = sorted((p for p in self._packets if p.key), key=lambda packet: packet.pts)
-        key_times = [packet.pts for packet in keys]
+        index_of = dict(zip(self._display[wanted].tolist(), wanted, strict=True))
         groups: dict[int, set[int]] = {}
         for pts in index_of:
-            groups.setdefault(max(bisect.bisect_right(key_times, pts) - 1, 0), set()).add(pts)
+            at = max(int(np.searchsorted(self._keys, pts, "right")) - 1, 0)
+            groups.setdefault(int(self._keys[at]), set()).add(pts)
         found: dict[int, Frame] = {}
         for key, times in sorted(groups.items()):
-            for frame in self._decode_from(keys[key], times):
+            for frame in self._decode_from(key, times):
                 found[index_of[frame.pts]] = self._to_array(frame, "rgb24")
         return found
 
-    def _decode_from(self, key: _Packet, times: set[int]) -> Iterator[Any]:
-        """The frames with these presentation times, decoding from a key frame on.
+    def _decode_from(self, key: int, times: set[int]) -> Iterator[Any]:
+        """The frames with these presentation times, decoding from the key frame of a time on.
 
         Once the last wanted packet is in, the decoder is drained: what it holds back comes out without decoding
         the packets that would push it out.
         """
-        self._container.seek(key.pts, stream=self._stream, backward=True)
+        self._container.seek(key, stream=self._stream, backward=True)
         skippable = self._codec.name in SKIPPABLE_CODECS
         to_send, left, last = set(times), set(times), max(times)
         skipping = False

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from tsmcli.config import Config, Views
 from tsmcli.core.sampling import sample_test
 from tsmcli.data.container import unreadable
-from tsmcli.data.decode import open_reader, read_each
+from tsmcli.data.decode import clock_of, open_reader, read_each
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
-from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import eval_views
 
 _TICK_SEC = 1e-6
@@ -23,15 +22,15 @@ _TICK_SEC = 1e-6
 
 
 class Sliding(NamedTuple):
-    """Windows of `window_sec` that start every `stride_sec`; `fps` is of frame folders, which do not say it."""
+    """Windows of `window_sec` that start every `stride_sec`; `fps` is of frame folders: None: `data.fps`."""
 
     window_sec: float
     stride_sec: float
-    fps: float = 25.0
+    fps: float | None = None
 
 
 class WindowViews(NamedTuple):
-    """Seconds from the start of the video, how many windows the video has, and the views uint8 [V, T, h, w, 3]."""
+    """Seconds from the start of the video or interval, how many windows it has, its views uint8 [V, T, h, w, 3]."""
 
     start_sec: float
     end_sec: float
@@ -49,14 +48,12 @@ def read_windows(
     Raises:
         DataError: the video cannot be read; earlier windows were yielded before.
     """
-    data = config.data.model_copy(update={"decoder": "pyav", "timeout_sec": 0.0})
+    fps = sliding.fps or config.data.fps
+    data = config.data.model_copy(update={"decoder": "pyav", "timeout_sec": 0.0, "fps": fps})
     segments = config.model.num_segments
     try:
         with open_reader(split, record, data) as reader:
-            if isinstance(reader, PyAVReader):
-                times, end_sec = reader.times, reader.timeline.duration_sec
-            else:
-                times, end_sec = np.arange(reader.num_frames) / sliding.fps, reader.num_frames / sliding.fps
+            times, end_sec = clock_of(reader, fps)
             spans = window_spans(end_sec, sliding.window_sec, sliding.stride_sec)
             ranges = [frames_shown(times, *span) for span in spans]
             indices = [first + sample_test(end - first, segments, views).ravel() for first, end in ranges[known:]]

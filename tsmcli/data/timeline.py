@@ -34,7 +34,9 @@ class Timeline(NamedTuple):
     clock: Fraction
 
 
-def make_timeline(ticks: Ticks, last_ticks: int, clock: Fraction, stated_rate: Fraction) -> Timeline:
+def make_timeline(
+    ticks: Ticks | NDArray[np.int64], last_ticks: int, clock: Fraction, stated_rate: Fraction
+) -> Timeline:
     """The times of all frames. Those for which the file says none are as far apart as their neighbours.
 
     Args:
@@ -42,14 +44,17 @@ def make_timeline(ticks: Ticks, last_ticks: int, clock: Fraction, stated_rate: F
         stated_rate: what the file states as its rate, which is used only where there are no two times. Browsers and
             phones write what their clock has there, 1000 for example.
     """
-    known = [number for number, tick in enumerate(ticks) if tick is not None]
-    values = [tick for tick in ticks if tick is not None]
+    if isinstance(ticks, np.ndarray):
+        known, values = np.arange(len(ticks)), ticks
+    else:
+        known = np.array([number for number, tick in enumerate(ticks) if tick is not None], np.int64)
+        values = np.array([tick for tick in ticks if tick is not None], np.int64)
     if len(known) < 2 or values[0] >= values[-1]:
         times: NDArray[np.float64] = np.arange(len(ticks)) / float(stated_rate)
         rate = stated_rate
     else:
         numbers = np.arange(len(ticks))
-        seconds = (np.array(values) - values[0]) * float(clock)
+        seconds = (values - values[0]) * float(clock)
         times = np.interp(numbers, known, seconds)
         for end, (a, b) in ((numbers < known[0], (0, 1)), (numbers > known[-1], (-2, -1))):
             step = (seconds[b] - seconds[a]) / (known[b] - known[a])
@@ -57,7 +62,7 @@ def make_timeline(ticks: Ticks, last_ticks: int, clock: Fraction, stated_rate: F
         times -= times[0]
         rate = (len(ticks) - 1) / Fraction(float(times[-1])).limit_denominator(10**7)
         if len(known) == len(ticks):
-            rate = (len(ticks) - 1) / ((values[-1] - values[0]) * clock)
+            rate = (len(ticks) - 1) / (int(values[-1] - values[0]) * clock)
     last_sec = float(last_ticks * clock) or float(1 / rate)
     return Timeline(np.round(times, 9), round(float(times[-1]) + last_sec, 9), rate, clock)
 

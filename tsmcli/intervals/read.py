@@ -1,12 +1,12 @@
-"""True intervals from a table, and events from a file of `tsm predict --events`, or of ActivityNet's form."""
+"""Events from a file of `tsm predict --events`, or of ActivityNet's form, and the names of their videos."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -69,73 +69,29 @@ def _checked(video: Any, start: Any, end: Any, label: Any, score: Any) -> Interv
     return event
 
 
-def read_truth(path: Path, class_names: Sequence[str] = ()) -> list[Interval]:
-    """True intervals from a CSV file with the columns path, start, end, label; others are ignored.
-
-    Args:
-        class_names: a label that is none of them may be the number of one.
-
-    Raises:
-        DataError: the file or one of its rows is wrong; the first few are named.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as CSV: {error}", "save it as CSV in UTF-8") from None
-    hint, problems, found = "a heading path,start,end,label, and a row an interval", [], []
-    if not rows or not {"path", "start", "end", "label"} <= set(rows[0]):
-        raise DataError(f"{path}: no list of intervals", hint)
-    for number, row in enumerate(rows, 2):
-        try:
-            start, end, label = seconds(row["start"]), seconds(row["end"]), row["label"]
-        except (ValueError, AttributeError):
-            problems.append(f"{path}:{number}: no times in seconds or hh:mm:ss: {row['start']!r}, {row['end']!r}")
-            continue
-        if not row["path"] or not label or end <= start:
-            problems.append(f"{path}:{number}: no path or label, or the end is not after the start")
-        if label not in class_names and (label or "").isdigit() and int(label) < len(class_names):
-            label = class_names[int(label)]
-        found.append(Interval(row["path"], start, end, label))
-    if problems:
-        more = [f"... and {len(problems) - 5} more rows"] if len(problems) > 5 else []
-        raise DataError("\n".join([*problems[:5], *more]), hint)
-    return found
-
-
-def seconds(text: str) -> float:
-    """`75.5`, `1:15.5` or `00:01:15.5` as seconds; ValueError for anything else."""
-    parts = [float(part) for part in text.split(":")]
-    if len(parts) > 3 or not all(math.isfinite(part) and part >= 0 for part in parts):
-        raise ValueError(text)
-    return sum(part * 60.0**place for place, part in enumerate(reversed(parts)))
-
-
 def same_names(truth: Iterable[Interval], videos: Iterable[str]) -> list[Interval]:
     """True intervals, named as the videos that they are of: `data/cam1.mp4` is `cam1.mp4` of a list.
 
     Raises:
         DataError: a name in the list may be of several videos.
     """
-    known, renamed = set(videos), dict[str, str]()
+    known = {_parts(video): video for video in videos}
+    folders = sorted(parts[:-1] for parts in known) or [()]
+    root = [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(folders[0], folders[-1], strict=False))]
     ends: dict[tuple[str, ...], list[str]] = {}
-    for video in known:
-        parts = _parts(video)
+    for parts, video in known.items():
         for first in range(len(parts)):
             ends.setdefault(parts[first:], []).append(video)
-    result = []
-    for one in truth:
-        if one.video not in renamed:
-            fitting = [one.video] if one.video in known else ends.get(_parts(one.video), [])
-            if len(fitting) > 1:
-                raise DataError(
-                    f"{one.video} of the list may be {fitting[0]} or {fitting[1]}", "name its folder, too"
-                )
-            renamed[one.video] = fitting[0] if fitting else one.video
-        result.append(one._replace(video=renamed[one.video]))
-    return result
+
+    def full(name: str) -> str:
+        parts = _parts(name)
+        at_once = known.get(parts) or known.get((*root, *parts))
+        fitting = [at_once] if at_once else ends.get(parts, [name])
+        if len(fitting) > 1:
+            raise DataError(f"{name} of the list may be {fitting[0]} or {fitting[1]}", "name its folder, too")
+        return fitting[0]
+
+    return [one._replace(video=full(one.video)) for one in truth]
 
 
 def _parts(video: str) -> tuple[str, ...]:

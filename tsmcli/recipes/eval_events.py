@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from tsmcli.data.intervals import FORM, read_rows
+from tsmcli.data.listfile import read_text
 from tsmcli.errors import DataError, UsageError
-from tsmcli.intervals.read import Events, read_events, read_truth, same_names
+from tsmcli.intervals.read import Events, read_events, same_names
 from tsmcli.intervals.tiou import AMBIGUOUS, Interval, TiouScores, delays, f1_score, false_alarms, tiou_map
 
 TIOU = {"tiou_map": "activitynet", "tiou_map=thumos14": "thumos14"}
@@ -82,7 +85,53 @@ def eval_events(files: Sequence[Path], metrics: Sequence[str], list_file: Path |
         )
     events = read_events(files[0])
     truth = same_names(read_truth(list_file, events.class_names), [*_videos(events), *events.failed])
-    return score_events(events, truth, metrics, str(files[0]), str(list_file))
+    return score_events(events, within(truth, events.durations or {}), metrics, str(files[0]), str(list_file))
+
+
+def read_truth(path: Path, class_names: Sequence[str] = ()) -> list[Interval]:
+    """True intervals from a list of intervals, in seconds; an end that is not said is infinite.
+
+    Args:
+        class_names: a label that is none of them may be the number of one.
+
+    Raises:
+        DataError: the file or one of its rows is wrong; the first few are named.
+    """
+    rows = read_rows(read_text(path, "a list of intervals"))
+    if not rows:
+        raise DataError(f"{path}: no list of intervals", hint=f"its first line is: {FORM}")
+    problems, found = list[str](), list[Interval]()
+    for row in rows:
+        labels = [label for label in map(str.strip, row.label.split(";")) if label]
+        unclear = "its times are frames; here they are in seconds" if row.span and row.span.frames else ""
+        if wrong := row.problem or unclear or ("" if labels else "there is no label"):
+            problems.append(f"{path}:{row.number}: {wrong}")
+            continue
+        start, end = row.span[:2] if row.span else (0.0, math.inf)
+        for label in labels:
+            numbered = label not in class_names and label.isdecimal() and int(label) < len(class_names)
+            found.append(Interval(row.path, start, end, class_names[int(label)] if numbered else label))
+    if problems:
+        more = [f"... and {len(problems) - 5} more rows"] if len(problems) > 5 else []
+        raise DataError("\n".join([*problems[:5], *more]), hint=f"a line is: {FORM}")
+    return found
+
+
+def within(truth: Sequence[Interval], durations: Mapping[str, float]) -> list[Interval]:
+    """The true intervals, those without an end up to the end of their video.
+
+    Raises:
+        DataError: nobody knows where that is, or the interval begins after it.
+    """
+    ended = []
+    for one in truth:
+        end = durations.get(one.video, math.inf) if math.isinf(one.end_sec) else one.end_sec
+        if math.isinf(end) and (one.video in durations or not durations):
+            raise DataError(f"{one.video}: an interval without an end, and its length is not known")
+        if end <= one.start_sec:
+            raise DataError(f"{one.video}: an interval begins at {one.start_sec:g} s, after the end of the video")
+        ended.append(one._replace(end_sec=min(end, 1e9)))
+    return ended
 
 
 def score_events(

@@ -43,7 +43,7 @@ class Wanted:
 
     Attributes:
         background, threshold, gap_sec, min_sec: of all classes; the rest as in `EventRules`.
-        fps: of frame folders.
+        fps: of frame folders; None: as the configuration says.
     """
 
     window_sec: float | None = None
@@ -53,7 +53,7 @@ class Wanted:
     threshold: float | None = None
     gap_sec: float | None = None
     min_sec: float | None = None
-    fps: float = 25.0
+    fps: float | None = None
 
     def rules(self, opened: Opened) -> EventRules:
         """The rules for a network; UsageError for a background that is no class of it."""
@@ -135,7 +135,7 @@ def find_in_videos(
 
 def score_recordings(
     opened: Opened, split: Split, views: Views, rules: EventRules, *, device_name: str, engine: Choice | None,
-    world: World = ALONE, fps: float = 25.0, to: Path | None = None,
+    world: World = ALONE, fps: float | None = None, to: Path | None = None,
 ) -> Generator[Stage | Scoring | VideoScored | BadVideo, None, ScoredWindows]:  # fmt: skip
     """Score the windows of every video; arguments as in `find_in_videos`."""
     config, sliding = opened.config, Sliding(rules.window_sec, rules.stride_sec, fps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,9 +28,9 @@ from tsmcli.intervals.find import (
     prepare,
     runs_of,
 )
-from tsmcli.intervals.read import Events, read_truth, same_names
+from tsmcli.intervals.read import Events, same_names
 from tsmcli.intervals.tiou import Floats, Interval, tiou
-from tsmcli.recipes.eval_events import TIOU, EventScores, score_events
+from tsmcli.recipes.eval_events import TIOU, EventScores, read_truth, score_events, within
 from tsmcli.recipes.events import Scoring, Stage
 from tsmcli.recipes.find_events import Wanted, score_recordings
 from tsmcli.recipes.network import open_network
@@ -82,9 +83,11 @@ def fit_events(
     listed = read_truth(list_file, names)
     if odd := [one.label for one in listed if one.label not in names]:
         raise DataError(f"{list_file}: {odd[0]!r} is no class of {checkpoint}: {', '.join(names[:10])}")
-    usual = Wanted(1.0, background=wanted.background).rules(opened)
-    if not (spans := [one.end_sec - one.start_sec for one in listed if one.label not in usual.background]):
+    usual = Wanted(background=wanted.background).rules(opened)
+    marked = [one for one in listed if one.label not in usual.background]
+    if not marked:
         raise DataError(f"{list_file}: no interval of a class that is no background")
+    spans = [one.end_sec - one.start_sec for one in marked if one.end_sec < math.inf] or [usual.window_sec]
     wanted = replace(wanted, window_sec=wanted.window_sec or median(spans))
     opened = replace(opened, own=replace(own, events=None))  # what was fitted before does not count
     usual = wanted.rules(opened)
@@ -94,14 +97,13 @@ def fit_events(
     )
     if not scored.scores:
         raise DataError(f"no recording of {list_file} could be read: {scored.bad[0].path}: {scored.bad[0].reason}")
-    videos = {str(media / one.video): one.video for one in listed}
-    truth = [one for one in same_names(listed, videos) if one.video in scored.scores]
+    durations = {video: one.duration_sec for video, one in scored.scores.items()}
+    truth = within([one for one in same_names(listed, durations) if one.video in durations], durations)
     temperature, nll = fit_temperature(scored.scores, truth, names, usual, several=several)
     rules = fit_rules(scored.scores, truth, names, replace(usual, temperature=temperature), several=several)
 
     def judged(some: EventRules) -> EventScores:
         found = [e for v, s in scored.scores.items() for e in find_events(v, s, some, names, several=several)]
-        durations = {video: one.duration_sec for video, one in scored.scores.items()}
         events = Events(found, durations, some.background, names)
         return score_events(events, truth, list(TIOU)[:1], str(out), str(list_file))
 

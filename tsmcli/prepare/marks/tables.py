@@ -1,0 +1,120 @@
+"""Tables: EPIC-KITCHENS, the clips of HACS, BORIS, and plain ones of video, start, end and label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tsmcli.errors import DataError
+from tsmcli.prepare.marks.mark import Ask, Marks, exact_rate, number, time_of
+
+Rows = Sequence[tuple[str, dict[str, str]]]
+"""The rows of a table, each with its `file:line`; names of columns in lower case."""
+
+COLUMNS = {
+    "video": ("video", "path", "file", "filename", "video_id"),
+    "start": ("start", "start_sec", "start_time", "begin"),
+    "end": ("end", "stop", "end_sec", "stop_sec", "end_time", "stop_time"),
+    "label": ("label", "class", "behavior", "behaviour", "action"),
+}
+"""What people call the columns of their own tables."""
+
+
+def columns_of(header: Sequence[str], label: str | None = None) -> dict[str, str] | None:
+    """The columns of a plain table by their meaning; None where one is lacking."""
+    ways = COLUMNS | {"label": (label.lower(),)} if label else COLUMNS
+    found = {what: next((name for name in names if name in header), "") for what, names in ways.items()}
+    return found if all(found.values()) else None
+
+
+def read_plain(rows: Rows, source: str, ask: Ask) -> Marks:
+    """Times are in seconds, `mm:ss`, `hh:mm:ss.mmm`, or frames, as `f300`. A row without times names a video."""
+    marks, columns = Marks(), columns_of([*rows[0][1]], ask.label)
+    assert columns
+    for where, row in rows:
+        video, start, end, label = (row[columns[what]] for what in ("video", "start", "end", "label"))
+        marks.videos.setdefault(video, where)
+        if start or end or label:
+            (first, in_frames), (last, same) = time_of(start, where), time_of(end, where)
+            if in_frames != same:
+                raise DataError(f"{where}: one time is a frame number, the other is not")
+            marks.add(video, first, last, label, where, frames=in_frames)
+    return marks
+
+
+def read_epic(rows: Rows, source: str, ask: Ask) -> Marks:
+    """Times, not frames: those are of pictures that were extracted at other rates. The label is the verb."""
+    marks, wanted = Marks(), (ask.label or "verb").lower().split()
+    if absent := [name for name in wanted if name not in rows[0][1]]:
+        raise DataError(f"{source}: no column {absent[0]} to take labels from", "--label verb, noun, 'verb noun'")
+    for where, row in rows:
+        start, end = (time_of(row[key], where)[0] for key in ("start_timestamp", "stop_timestamp"))
+        marks.add(row["video_id"], start, end, " ".join(row[name] for name in wanted), where)
+    return marks
+
+
+def read_hacs_clips(rows: Rows, source: str, _ask: Ask) -> Marks:
+    """Clips whose `label` is 1; -1 says that the class is not there, which is no interval."""
+    marks = Marks()
+    for where, row in rows:
+        marks.videos.setdefault(row["youtube_id"], where)
+        if row["label"] == "1":
+            start, end = (number(row[key], where) for key in ("start", "end"))
+            marks.add(row["youtube_id"], start, end, row["classname"], where)
+    if left := sum(row["label"] != "1" for _, row in rows):
+        marks.notes.append(f"{source}: {left} negative clips are left out")
+    return marks
+
+
+def read_boris(rows: Rows, source: str, _ask: Ask) -> Marks:
+    """State events, aggregated (a row each) or as a START and a STOP, which are paired.
+
+    The time offset of an observation is in its times, and taken out. Where several files were played one after the
+    other, times run on over them: what does not start in the first one is left out and told.
+    """
+    marks = Marks()
+    odd, later = list[str](), list[str]()
+    started: dict[tuple[str, ...], list[tuple[float, str]]] = {}
+    for where, row in rows:
+        kind = row["behavior type"].upper()
+        if kind not in ("STATE", "START", "STOP"):
+            continue  # a point in time
+        times = [row[name] for name in (("start (s)", "stop (s)") if kind == "STATE" else ("time",))]
+        if "NA" in times or "" in times:
+            odd.append(where)
+            continue
+        offset = row.get("time offset (s)", "").replace("NA", "") or "0"
+        seconds = [round(number(t, where) - number(offset, where), 6) for t in times]
+        event = tuple(row.get(name, "") for name in ("observation id", "subject", "behavior", "modifiers"))
+        event += tuple(value for name, value in row.items() if name.startswith("modifier #"))
+        if kind == "START":
+            started.setdefault(event, []).append((seconds[0], where))
+            continue
+        begun = (seconds[0], where) if kind == "STATE" else next(iter(started.get(event, ())), None)
+        if kind == "STOP" and begun:
+            started[event].pop(0)
+        video, first = _played(row)
+        rate = row.get("fps (frame/s)") or row.get("fps") or ""
+        if re.fullmatch(r"[0-9]+\.?[0-9]*", rate) and float(rate):
+            marks.rates[video] = float(exact_rate(float(rate)))
+        if begun is None:
+            odd.append(where)
+        elif video != first:
+            later.append(begun[1])
+        else:
+            marks.add(video, begun[0], seconds[-1], row["behavior"], begun[1])
+    odd += [where for rest in started.values() for _, where in rest]
+    for lines, what in ((odd, "have no time or no other end"), (later, "start in a later file of a player")):
+        if lines:
+            marks.notes.append(f"{source}: left out: {len(lines)} events that {what}; the first: {lines[0]}")
+    return marks
+
+
+def _played(row: Mapping[str, str]) -> tuple[str, str]:
+    """The file that an event is in, and the first one that was played: `player #1:a.mp4;b.mp4|player #2:c.mp4`."""
+    listed = re.sub(r"player #[0-9]+:", "", row.get("source", "")).split("|")[0].split(";")[0].strip()
+    video = row.get("media file name") or row.get("media file") or ""
+    video = listed if video in ("", "NA", "Not found") else video
+    same = Path(listed.replace("\\", "/")).name == Path(video.replace("\\", "/")).name
+    return video, video if same or not listed else listed
