@@ -18,6 +18,7 @@ from support import tsm
 from tsmcli.core.tsm import build_model, normalize
 from tsmcli.data.video_writer import VideoWriter
 from tsmcli.engine.checkpoint import Checkpoint, Progress, open_checkpoint, save_checkpoint
+from tsmcli.prepare.marks.read import read_marks
 from tsmcli.presets import load_preset
 
 NAMES = ["background", "jump", "wave"]
@@ -160,3 +161,21 @@ def test_killed_and_started_again(here: Path) -> None:
     assert "windows were scored before" in again.err
     assert Path("again.json").read_text() == Path("whole.json").read_text()
     assert not partial.exists()
+
+
+@pytest.mark.parametrize(("name", "form"), [("e.srt", ""), ("e.xml", ""), ("e.eaf", ""), ("e.json", "labelstudio")])
+def test_files_for_other_programs(here: Path, name: str, form: str) -> None:
+    args = ["predict", "best.pt", "videos/one.mp4", "--events", "--window", "1", "--stride", "0.25", "--to", name]
+    assert tsm(*args, *(["--format", form] if form else [])).code == 0
+    text = Path(name).read_text()
+    assert text.count("wave") >= 1
+    if name == "e.srt":
+        assert "00:00:12," in text or "00:00:11," in text
+        return
+    if form:  # predictions, which nobody has corrected, are no marks yet
+        assert [len(task["predictions"][0]["result"]) for task in json.loads(text)] == [3]
+        return
+    marks = read_marks(Path(name)).marks
+    assert [mark.label for mark in sorted(marks, key=lambda mark: mark.start)] == ["jump", "wave", "jump"]
+    first = min(marks, key=lambda mark: mark.start)
+    assert first.start / (FPS if first.frames else 1) == pytest.approx(4, abs=0.3)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tsmcli.recipes.find_events import Wanted
 
 Style = Literal["table", "json", "csv"]
+Form = Literal["json", "csv", "srt", "vtt", "cvat", "elan", "labelstudio", "activitynet"]
 
 
 def predict(
@@ -41,7 +42,13 @@ def predict(
         float | None, Option(min=0.01, help="Frames per second of frame folders; default data.fps.")
     ] = None,
     events: Annotated[bool, Option("--events", help="Say when what happens in long videos.")] = False,
-    to: Annotated[Path | None, Option(help="With --events: write them to a .json or .csv file, too.")] = None,
+    to: Annotated[
+        Path | None,
+        Option(help="With --events: write them, too: .json, .csv, .srt, .vtt, .xml (CVAT), .eaf (ELAN)."),
+    ] = None,
+    form: Annotated[
+        Form | None, Option("--format", help="Of the --to file.", show_default="as its suffix says")
+    ] = None,
     background: Background = None,
     threshold: Annotated[
         float | None,
@@ -81,9 +88,9 @@ def predict(
         raise UsageError("an empty name of a video", hint=". is this folder")
     if as_json and as_csv:
         raise UsageError("--json or --csv, not both")
-    of_events = (to, background, threshold, gap, shortest, smooth)
+    of_events = (to, form, background, threshold, gap, shortest, smooth)
     if not events and any(option is not None for option in of_events):
-        raise UsageError("--to, --background, --threshold, --gap, --shortest and --smooth need --events")
+        raise UsageError("--to, --format, --background, --threshold, --gap, --shortest and --smooth need --events")
     if events and plot:
         raise UsageError("--plot draws the windows of --window, not --events")
     if window is None and (stride or plot) and not events:
@@ -105,7 +112,7 @@ def predict(
         )
         how: dict[str, Any] = {"overrides": sets or (), "protocol": protocol, "classes": classes}
         how["engine"] = Choice(engine, precision)
-        _events(checkpoint, resolved, videos, wanted, to, device, style, how)
+        _events(checkpoint, resolved, videos, wanted, to, form, device, style, how)
         return
     from tsmcli.data.sliding import Sliding
     from tsmcli.engine.processes import joined
@@ -133,25 +140,28 @@ def predict(
 
 def _events(
     checkpoint: Path, preset: presets.Preset | None, videos: list[str], wanted: Wanted, to: Path | None,
-    device: str, style: Style, how: dict[str, Any],
+    form: Form | None, device: str, style: Style, how: dict[str, Any],
 ) -> None:  # fmt: skip
     """`tsm predict --events`."""
     from tsmcli.engine.processes import joined
     from tsmcli.recipes.find_events import FoundEvents, find_in_videos
-    from tsmcli.report.events import check_events_file, print_events, write_events
+    from tsmcli.report.events import COUNT_FRAMES, form_of, print_events, write_events
     from tsmcli.report.progress import follow
 
-    if to:
-        check_events_file(to)
+    if form and not to:
+        raise UsageError("--format is of --to FILE")
+    form = form_of(to, form) if to else None
 
     def write(found: FoundEvents) -> None:
-        if to:
-            write_events(to, found)
+        if to and form:
+            for file in write_events(to, form, found):
+                print_note(f"events: {file}")
 
     with joined(device) as (world, at):
         run = find_in_videos(
-            checkpoint, preset, videos, wanted, device_name=str(at), world=world, to=to, write=write, **how
-        )
+            checkpoint, preset, videos, wanted, device_name=str(at), world=world, to=to,
+            films=form in COUNT_FRAMES, write=write, **how,
+        )  # fmt: skip
         found = follow(run, quiet=not world.is_main)
     if world.is_main:
         print_events(found, style=style)

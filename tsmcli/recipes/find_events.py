@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 from tsmcli.config import Views
 from tsmcli.core.sampling import DENSE_WINDOW
 from tsmcli.data.dataset import BadVideo
-from tsmcli.data.decode import check_decoder
+from tsmcli.data.decode import check_decoder, clock_of, open_reader
 from tsmcli.data.find_videos import find_videos
+from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.shards import eval_shard
 from tsmcli.data.sliding import Sliding
@@ -26,6 +27,7 @@ from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import UsageError
 from tsmcli.intervals.find import EventRules, WindowScores, default_rules, find_events
 from tsmcli.intervals.tiou import Interval
+from tsmcli.prepare.marks.write import Film
 from tsmcli.presets import Preset
 from tsmcli.recipes.engines import open_engine
 from tsmcli.recipes.events import Scoring, Stage
@@ -93,6 +95,7 @@ class FoundEvents:
 
     Attributes:
         durations: seconds of each video, also of those without an event.
+        films: rates and sizes of the same videos, where they were asked for.
     """
 
     checkpoint: Path
@@ -103,18 +106,20 @@ class FoundEvents:
     durations: dict[str, float]
     events: list[Interval]
     bad: list[BadVideo]
+    films: dict[str, Film] = field(default_factory=dict)
 
 
 def find_in_videos(
     checkpoint: Path, preset: Preset | None, sources: Sequence[str], wanted: Wanted,
     *, overrides: Sequence[str] = (), protocol: str | None = None, device_name: str = "auto",
     engine: Choice | None = None, classes: Path | None = None, world: World = ALONE,
-    to: Path | None = None, write: Callable[[FoundEvents], None] = lambda _: None,
+    to: Path | None = None, films: bool = False, write: Callable[[FoundEvents], None] = lambda _: None,
 ) -> Generator[Stage | Scoring | VideoScored | BadVideo, None, FoundEvents]:  # fmt: skip
     """The events in every video that the sources name; other arguments as in `predict_videos`.
 
     Args:
         to: scores are kept beside this file on the way; the same command, started again, goes on from there.
+        films: find out rates and sizes of the videos for `write`.
         write: gets the events before the scores are forgotten.
     """
     opened = yield from open_network(checkpoint, preset, overrides, classes)
@@ -128,6 +133,9 @@ def find_in_videos(
     events = list(chain.from_iterable(lists))
     found = FoundEvents(opened.path, opened.name, views.name, names, rules, durations, events, scored.bad)
     if world.is_main:
+        if films:
+            there = (record for record in split.records if record.path in durations)
+            found.films.update((record.path, _film(split, record, opened, wanted.fps)) for record in there)
         write(found)
         scored.forget()
     return found
@@ -168,3 +176,12 @@ def _stacked(video: VideoPrediction) -> WindowScores:
     probabilities = np.stack([window.probabilities for window in video.windows]).astype(np.float64)
     spans = np.array([(window.start_sec, window.end_sec) for window in video.windows], np.float64)
     return WindowScores(probabilities, spans, float(spans[-1, 1]))
+
+
+def _film(split: Split, record: VideoRecord, opened: Opened, fps: float | None) -> Film:
+    """Mean rate, number of frames, and size of a video, of its first frame."""
+    data = opened.config.data
+    with open_reader(split, record, data) as reader:
+        height, width = reader.read(np.zeros(1, np.int64))[0].shape[:2]
+        seconds = clock_of(reader, fps or data.fps)[1]
+        return Film(reader.num_frames / seconds, reader.num_frames, width, height)

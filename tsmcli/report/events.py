@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from dataclasses import asdict
@@ -12,6 +10,7 @@ from typing import Any, Literal
 
 from tsmcli.errors import UsageError
 from tsmcli.files import write_text
+from tsmcli.prepare.marks.write import Film, write
 from tsmcli.recipes.find_events import FoundEvents
 from tsmcli.recipes.fit_events import FittedEvents
 from tsmcli.report.event_scores import event_scores_json, print_event_scores
@@ -37,21 +36,29 @@ def print_events(found: FoundEvents, *, style: Literal["table", "json", "csv"]) 
         print_table(("video", "from s", "to s", "class", "mean probability"), rows, title)
 
 
-def check_events_file(path: Path) -> None:
-    """Raise UsageError unless events can be written under this name."""
-    if path.suffix not in (".json", ".csv"):
-        raise UsageError(f"{path}: events are written as .json or .csv")
+Form = Literal["json", "csv", "srt", "vtt", "cvat", "elan", "labelstudio", "activitynet"]
+_SUFFIXES: dict[str, Form] = {
+    ".json": "json", ".csv": "csv", ".srt": "srt", ".vtt": "vtt", ".xml": "cvat", ".eaf": "elan",
+}  # fmt: skip
+COUNT_FRAMES = ("cvat", "labelstudio")
+"""Forms that count frames, not seconds."""
 
 
-def write_events(path: Path, found: FoundEvents) -> None:
-    """Write events in the form that the suffix names."""
+def form_of(path: Path, form: Form | None) -> Form:
+    """The form in which events are written under a name; UsageError where the suffix does not say it."""
+    if form is None and path.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"{path}: which form?", hint=f"{', '.join(_SUFFIXES)}, or --format")
+    return form or _SUFFIXES[path.suffix.lower()]
+
+
+def write_events(path: Path, form: Form, found: FoundEvents) -> list[Path]:
+    """Write events in a form; returns the files, of which subtitles, CVAT and ELAN have one for each video."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".csv":
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *_rows(found)])
-        write_text(path, text.getvalue())
-    else:
+    if form == "json":
         write_text(path, json.dumps(events_json(found), indent=2, default=os.fspath) + "\n")
+        return [path]
+    films = {video: found.films.get(video, Film()) for video in found.durations}
+    return write("json" if form == "activitynet" else form, found.events, path, films)
 
 
 def events_json(found: FoundEvents) -> dict[str, Any]:
