@@ -134,18 +134,11 @@ def test_wrong_input(here: Path) -> None:
     assert tsm("events", "fit", "best.pt", "--list", "true.csv", "--media", "videos").code == 3
 
 
-def test_killed_and_started_again(here: Path) -> None:
-    args = [
-        "predict",
-        "best.pt",
-        "videos/one.mp4",
-        "videos/two.mp4",
-        "--events",
-        "--window",
-        "1",
-        "--stride",
-        "0.2",
-    ]
+@pytest.mark.parametrize("shift", ["bidirectional", "unidirectional"])
+def test_killed_and_started_again(here: Path, shift: str) -> None:
+    make_network(here / "best.pt", shift)
+    windows = ["--stride", "0.2"] if shift == "bidirectional" else []  # else frame by frame
+    args = ["predict", "best.pt", "videos/one.mp4", "videos/two.mp4", "--events", "--window", "1", *windows]
     args += ["--engine", "torch", "--to"]
     assert tsm(*args, "whole.json").code == 0
     process = subprocess.Popen([sys.executable, "-m", "tsmcli", *args, "again.json"], stderr=subprocess.DEVNULL)
@@ -161,6 +154,28 @@ def test_killed_and_started_again(here: Path) -> None:
     assert "windows were scored before" in again.err
     assert Path("again.json").read_text() == Path("whole.json").read_text()
     assert not partial.exists()
+
+
+def test_stream_and_file_say_the_same(here: Path) -> None:
+    make_network(here / "uni.pt", "unidirectional")
+    args = ["predict", "uni.pt", "videos/one.mp4", "--events", "--window", "1"]
+    found = tsm(*args, "--to", "of.json", "--json")
+    assert "frame by frame, one each 0.125 s" in found.err
+    events = found.json()["videos"][0]["events"]
+    assert [e["name"] for e in events] == ["jump", "wave", "jump"]
+    lines = tsm("stream", "uni.pt", "--source", "videos/one.mp4", "--events", "--window", "1", "--json").out
+    live = [json.loads(line) for line in lines.splitlines()]
+    assert [e["name"] for e in live] == [e["name"] for e in events]
+    for key in ("start_sec", "end_sec", "score"):
+        assert [e[key] for e in live] == pytest.approx([e[key] for e in events], abs=1e-9)
+    printed = tsm("stream", "uni.pt", "--source", "videos/one.mp4", "--events", "--window", "1").out
+    assert "wave" in printed.splitlines()[1]
+    tsm("events", "fit", "uni.pt", "--list", "true.csv", "--media", "videos", "--window", "1")
+    fitted = tsm("predict", "uni.pt", "videos/two.mp4", "--events", "--json").json()
+    assert fitted["rules"]["streamed"]
+    live = tsm("stream", "uni.pt", "--source", "videos/two.mp4", "--events", "--json").out.splitlines()
+    assert [json.loads(line)["name"] for line in live] == [e["name"] for e in fitted["videos"][0]["events"]]
+    assert tsm("stream", "uni.pt", "--source", "videos/one.mp4", "--events", "--smooth", "3").code == 2
 
 
 @pytest.mark.parametrize(("name", "form"), [("e.srt", ""), ("e.xml", ""), ("e.eaf", ""), ("e.json", "labelstudio")])

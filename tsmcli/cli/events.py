@@ -54,7 +54,7 @@ def fit(
     """
     from tsmcli.cli.predict import check_read
     from tsmcli.engine.inference import Choice
-    from tsmcli.recipes.find_events import Wanted
+    from tsmcli.recipes.event_rules import Wanted
     from tsmcli.recipes.fit_events import fit_events
     from tsmcli.report.events import print_fitted
     from tsmcli.report.progress import follow

@@ -15,7 +15,7 @@ from tsmcli.report.tables import print_note
 if TYPE_CHECKING:
     from tsmcli import presets
     from tsmcli.data.dataset import BadVideo
-    from tsmcli.recipes.find_events import Wanted
+    from tsmcli.recipes.event_rules import Wanted
 
 Style = Literal["table", "json", "csv"]
 Form = Literal["json", "csv", "srt", "vtt", "cvat", "elan", "labelstudio", "activitynet"]
@@ -105,7 +105,7 @@ def predict(
 
     style: Style = "json" if as_json else "csv" if as_csv else "table"
     if events:
-        from tsmcli.recipes.find_events import Wanted
+        from tsmcli.recipes.event_rules import Wanted
 
         wanted = Wanted(
             window, stride, smooth, tuple(background) if background else None, threshold, gap, shortest, fps

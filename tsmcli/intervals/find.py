@@ -31,6 +31,7 @@ class EventRules:
         thresholds: of each class, the probability from which on it is seen.
         gap_sec: of each class, what lies between two parts of one event at most.
         min_sec: of each class, the shortest event.
+        streamed: the network, a unidirectional one, sees a frame each `stride_sec` and remembers those before.
     """
 
     window_sec: Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -41,6 +42,12 @@ class EventRules:
     thresholds: tuple[_Share, ...]
     gap_sec: tuple[_Sec, ...]
     min_sec: tuple[_Sec, ...]
+    streamed: bool = False
+
+    @property
+    def reach(self) -> int:
+        """How many windows before and after one its scores are averaged over."""
+        return round(self.smooth_sec / self.stride_sec / 2)
 
 
 class WindowScores(NamedTuple):
@@ -94,7 +101,7 @@ def prepare(scores: WindowScores, rules: EventRules, *, several: bool = False) -
     calibrated = calibrate(scores.probabilities, rules.temperature, several=several)
     middles = scores.spans.mean(axis=1)
     edges = np.concatenate([[0.0], (middles[1:] + middles[:-1]) / 2, [scores.duration_sec]])
-    return moving_mean(calibrated, round(rules.smooth_sec / rules.stride_sec / 2)), edges
+    return moving_mean(calibrated, rules.reach), edges
 
 
 def calibrate(probabilities: Floats, temperature: float, *, several: bool = False) -> Floats:

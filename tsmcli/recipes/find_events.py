@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
 from tsmcli.config import Views
-from tsmcli.core.sampling import DENSE_WINDOW
+from tsmcli.core.streaming import Step, Stream
 from tsmcli.data.dataset import BadVideo
 from tsmcli.data.decode import check_decoder, clock_of, open_reader
 from tsmcli.data.find_videos import find_videos
@@ -24,55 +24,21 @@ from tsmcli.engine.device import choose_device
 from tsmcli.engine.inference import Choice
 from tsmcli.engine.processes import ALONE, World
 from tsmcli.engine.scores import VideoScored
-from tsmcli.errors import UsageError
-from tsmcli.intervals.find import EventRules, WindowScores, default_rules, find_events
+from tsmcli.errors import DataError
+from tsmcli.intervals.find import EventRules, WindowScores, find_events
 from tsmcli.intervals.tiou import Interval
 from tsmcli.prepare.marks.write import Film
 from tsmcli.presets import Preset
-from tsmcli.recipes.engines import open_engine
+from tsmcli.recipes.engines import open_engine, open_step
+from tsmcli.recipes.event_rules import Wanted
 from tsmcli.recipes.events import Scoring, Stage
 from tsmcli.recipes.network import Opened, choose_protocol, open_network
-from tsmcli.recipes.predict import VideoPrediction, windows_of_all
+from tsmcli.recipes.predict import Found, VideoPrediction, Window, keep_window, kept_windows, windows_of_all
 from tsmcli.recipes.score import PartialScores
+from tsmcli.recipes.stream import Paced, frames_of, probabilities_after
 
-_USUAL_SEC, _USUAL_FPS = 2.0, 25.0
-"""A window where nothing says how long training clips were; and frames per second of those of dense sampling."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What was asked of events; None: as the checkpoint has it, else the default.
-
-    Attributes:
-        background, threshold, gap_sec, min_sec: of all classes; the rest as in `EventRules`.
-        fps: of frame folders; None: as the configuration says.
-    """
-
-    window_sec: float | None = None
-    stride_sec: float | None = None
-    smooth_sec: float | None = None
-    background: tuple[str, ...] | None = None
-    threshold: float | None = None
-    gap_sec: float | None = None
-    min_sec: float | None = None
-    fps: float | None = None
-
-    def rules(self, opened: Opened) -> EventRules:
-        """The rules for a network; UsageError for a background that is no class of it."""
-        names, config = opened.class_names, opened.config
-        if odd := [name for name in self.background or () if name not in names]:
-            raise UsageError(f"no class is called {odd[0]!r}", f"the classes are {', '.join(names[:10])}")
-        dense = config.augment.sampling == "dense"
-        window = self.window_sec or (DENSE_WINDOW / _USUAL_FPS if dense else _USUAL_SEC)
-        rules = opened.own.events if opened.own else None
-        if rules is None or (self.window_sec and self.window_sec != rules.window_sec):
-            fitted, rules = rules, default_rules(window, names, None)
-            rules = replace(rules, background=fitted.background) if fitted else rules
-        given = {"stride_sec": self.stride_sec, "smooth_sec": self.smooth_sec, "background": self.background}
-        each = {"thresholds": self.threshold, "gap_sec": self.gap_sec, "min_sec": self.min_sec}
-        every = {key: (value,) * len(names) for key, value in each.items() if value is not None}
-        changed: dict[str, Any] = {key: value for key, value in given.items() if value is not None} | every
-        return replace(rules, **changed)
+_REMEMBERED = 512
+"""Frames before the last kept one that are seen again: more than a network remembers."""
 
 
 @dataclass(frozen=True)
@@ -147,15 +113,19 @@ def score_recordings(
 ) -> Generator[Stage | Scoring | VideoScored | BadVideo, None, ScoredWindows]:  # fmt: skip
     """Score the windows of every video; arguments as in `find_in_videos`."""
     config, sliding = opened.config, Sliding(rules.window_sec, rules.stride_sec, fps)
-    device = choose_device(device_name)
+    device, count = choose_device(device_name), len(split.records)
     check_decoder(config.data)
-    network = yield from open_engine(opened, engine or Choice(), device, views, len(split.records), windows=True)
-    windows = f"windows of {rules.window_sec:.3g} s every {rules.stride_sec:.3g} s"
-    facts = (f"{windows}, protocol {views.name}, device {device}, {network.choice}", *split.notes)
-    yield Stage(f"events by {opened.path}, videos: {len(split.records)}", facts)
+    if rules.streamed:
+        step, choice = yield from open_step(opened, engine or Choice(), device)
+        how = f"frame by frame, one each {rules.stride_sec:.3g} s"
+    else:
+        network = yield from open_engine(opened, engine or Choice(), device, views, count, windows=True)
+        choice, how = network.choice, f"every {rules.stride_sec:.3g} s, protocol {views.name}"
+    facts = (f"windows of {rules.window_sec:.3g} s {how}, device {device}, {choice}", *split.notes)
+    yield Stage(f"events by {opened.path}, videos: {count}", facts)
     of = {
         **opened.describe(), "protocol": views.model_dump(), "sliding": sliding._asdict(), "videos": split.records,
-        "folder": Path.cwd(), "config": config.model_dump(), **network.choice.identity(),
+        "folder": Path.cwd(), "config": config.model_dump(), **choice.identity(), "streamed": rules.streamed,
     }  # fmt: skip
     partial = PartialScores(to, of, world) if to else None
     with ExitStack() as stack:
@@ -164,7 +134,10 @@ def score_recordings(
             if partial.kept:
                 yield Stage(f"{len(partial.kept)} windows were scored before; going on from there")
         mine = eval_shard(len(split.records), rank=world.rank, world_size=world.size)
-        parts = yield from windows_of_all(network, config, views, split, mine, sliding, partial)
+        if rules.streamed:
+            parts = yield from stream_all(step, opened, split, mine, rules, fps or config.data.fps, partial)
+        else:
+            parts = yield from windows_of_all(network, config, views, split, mine, sliding, partial)
         parts = {number: video for part in world.gather(parts) for number, video in part.items()}
         stack.pop_all()
     ordered = [video for _, video in sorted(parts.items(), key=lambda pair: pair[0])]
@@ -172,10 +145,45 @@ def score_recordings(
     return ScoredWindows(scores, [video for video in ordered if isinstance(video, BadVideo)], partial)
 
 
+def stream_all(
+    step: Step, opened: Opened, split: Split, mine: Sequence[int], rules: EventRules, fps: float,
+    partial: PartialScores | None,
+) -> Generator[Scoring | VideoScored | BadVideo, None, Found]:  # fmt: skip
+    """What a unidirectional network says frame by frame of every video, as windows that end with the frames.
+
+    What was kept is not scored again, but for so many frames that the network remembers what it has to.
+    """
+    found: Found = {}
+    for number in mine:
+        record, windows = split.records[number], list[Window]()
+        paced = Paced(frames_of(split, record, opened.config, fps), rules.stride_sec)
+        known = [] if partial is None else kept_windows(partial, number)
+        memory = Stream(step, smooth=opened.config.model.num_segments)
+        yield Scoring(Path(record.path).name, 0)
+        try:
+            for place, shot in enumerate(paced.shots()):
+                span = paced.pace.span(shot.time_sec, rules.window_sec)
+                if place >= len(known) - _REMEMBERED:
+                    said = probabilities_after(memory, shot.frame, opened)
+                if partial and place < len(known):
+                    windows.append(Window(partial.read(known[place]), *span))
+                    continue
+                if partial:
+                    keep_window(partial, number, place, said)
+                windows.append(Window(said, *span))
+                yield VideoScored(place, torch.from_numpy(said))
+        except DataError as error:
+            found[number] = bad = BadVideo(number, record.path, str(error))
+            yield bad
+        else:
+            found[number] = VideoPrediction(record.path, windows, paced.duration_sec)
+    return found
+
+
 def _stacked(video: VideoPrediction) -> WindowScores:
     probabilities = np.stack([window.probabilities for window in video.windows]).astype(np.float64)
     spans = np.array([(window.start_sec, window.end_sec) for window in video.windows], np.float64)
-    return WindowScores(probabilities, spans, float(spans[-1, 1]))
+    return WindowScores(probabilities, spans, video.duration_sec or float(spans[-1, 1]))
 
 
 def _film(split: Split, record: VideoRecord, opened: Opened, fps: float | None) -> Film:

@@ -31,8 +31,9 @@ from tsmcli.intervals.find import (
 from tsmcli.intervals.read import Events, same_names
 from tsmcli.intervals.tiou import Floats, Interval, tiou
 from tsmcli.recipes.eval_events import TIOU, EventScores, read_truth, score_events, within
+from tsmcli.recipes.event_rules import Wanted
 from tsmcli.recipes.events import Scoring, Stage
-from tsmcli.recipes.find_events import Wanted, score_recordings
+from tsmcli.recipes.find_events import score_recordings
 from tsmcli.recipes.network import open_network
 
 _THRESHOLDS = np.arange(1, 20) / 20

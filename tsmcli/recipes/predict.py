@@ -44,10 +44,11 @@ class Window:
 
 @dataclass(frozen=True)
 class VideoPrediction:
-    """What the network says of one video."""
+    """What the network says of one video; its length, where that is not the end of the last window."""
 
     path: str
     windows: list[Window]
+    duration_sec: float | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def windows_of_all(
     found: Found = {}
     for number in mine:
         record, windows, told = split.records[number], list[Window](), False
-        known = [] if partial is None else _kept(partial, number)
+        known = [] if partial is None else kept_windows(partial, number)
 
         def parts(
             record: VideoRecord = record, windows: list[Window] = windows, known: list[Kept] = known
@@ -175,7 +176,7 @@ def windows_of_all(
                 told, scores = True, average_views(logits, averaging(config, views)).numpy()
                 probabilities = _to_probabilities(scores, config, views)
                 if partial:
-                    partial.add(VideoScored(_key(number, len(windows)), torch.from_numpy(probabilities)))
+                    keep_window(partial, number, len(windows), probabilities)
                 windows.append(Window(probabilities, part.start_sec, part.end_sec))
                 yield VideoScored(len(windows) - 1, torch.from_numpy(probabilities))
         except DataError as error:
@@ -186,14 +187,15 @@ def windows_of_all(
     return found
 
 
-def _key(video: int, window: int) -> int:
-    """The number under which a window is kept."""
-    return video << 32 | window
+def keep_window(partial: PartialScores, video: int, window: int, probabilities: NDArray[np.float32]) -> None:
+    """Keep what is said of a window of a video, by its number."""
+    partial.add(VideoScored(video << 32 | window, torch.from_numpy(probabilities)))
 
 
-def _kept(partial: PartialScores, video: int) -> list[Kept]:
+def kept_windows(partial: PartialScores, video: int) -> list[Kept]:
     """Where the first windows of a video are kept."""
-    return [partial.kept[key] for key in takewhile(partial.kept.__contains__, (_key(video, i) for i in count()))]
+    keys = (video << 32 | window for window in count())
+    return [partial.kept[key] for key in takewhile(partial.kept.__contains__, keys)]
 
 
 def _as_views(pixels: NDArray[np.uint8]) -> Tensor:
