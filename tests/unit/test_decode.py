@@ -180,10 +180,11 @@ def test_a_length_that_is_too_long_ends_at_the_last_frame(tmp_path: Path, monkey
     scan = PyAVReader._scan
 
     def too_long(self: PyAVReader) -> Packets:
-        pts, durations, keys = scan(self)
-        later = pts[-1] + (pts[1] - pts[0]) * np.arange(1, 6)
-        more = durations[:5], np.zeros(5, bool)
-        return Packets(np.append(pts, later), np.append(durations, more[0]), np.append(keys, more[1]))
+        packets = scan(self)
+        more = packets[:5].copy()
+        more["pts"] = packets["pts"][-1] + (packets["pts"][1] - packets["pts"][0]) * np.arange(1, 6)
+        more["key"] = False
+        return np.append(packets, more)
 
     monkeypatch.setattr(PyAVReader, "_scan", too_long)
     with PyAVReader(path) as reader:

@@ -112,8 +112,7 @@ def prepare_data(
     from tsmcli.data.shards import rank_and_size
 
     rank, processes = rank_and_size()
-    known = [*CATALOG, *_OWN]
-    if dataset not in known:
+    if dataset not in (known := [*CATALOG, *_OWN]):
         raise UsageError(f"no dataset named {dataset!r}", hint=f"choose from {', '.join(known)}")
     out = out or Path("data") / CATALOG[_OWN.get(dataset, dataset)].folder
     limits = _limits(dataset, sets or ())
@@ -133,7 +132,7 @@ def prepare_data(
         raise _no_source(dataset)
     if dataset == "intervals":
         if store not in (None, "video") or size or short_side or height or shard:
-            raise UsageError("intervals stay in their videos: --store, sizes and --shard are for whole videos")
+            raise UsageError("intervals stay in their videos, so --store, sizes and --shard are for other datasets")
         options = {"source": source, "out": out, "background": background, "margin_sec": margin, "limits": limits,
                    "val_share": val_share, "group": group, "seed": seed}  # fmt: skip
         _intervals(annotations, tick_rate, label, options, one_per_core(workers), dry_run, as_json)
@@ -145,11 +144,7 @@ def prepare_data(
     from tsmcli.prepare.official import prepare, unpack_source
     from tsmcli.report.progress import follow
 
-    if shard and processes > 1:
-        raise UsageError("--shard is for processes that no launcher started; leave it out")
-    part = parse_pair(shard, "/", "--shard 1/4") if shard else (rank + 1, processes)
-    if part[0] > part[1]:
-        raise UsageError(f"--shard {shard}: part {part[0]} of {part[1]}")
+    part = _part(shard, rank, processes)
     if source.suffix.lower() in ARCHIVES and source.is_file():
         if dry_run:
             raise UsageError(f"--dry-run writes nothing, but {source} is to be unpacked", "leave one of them out")
@@ -210,11 +205,22 @@ def _check(
         raise DataError(f"{len(rows)} problems, {broken} of them broken videos", hint)
 
 
+def _part(shard: str | None, rank: int, processes: int) -> tuple[int, int]:
+    """Which part of how many this process does."""
+    if shard and processes > 1:
+        raise UsageError("--shard is for processes that no launcher started; leave it out")
+    part = parse_pair(shard, "/", "--shard 1/4") if shard else (rank + 1, processes)
+    if part[0] > part[1]:
+        raise UsageError(f"--shard {shard}: part {part[0]} of {part[1]}")
+    return part
+
+
 def _intervals(
     annotations: Path | None, tick_rate: float | None, label: str | None, options: dict[str, Any], workers: int,
     dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Read annotations, and list their intervals."""
+    from tsmcli.prepare.annotations import label_folder
     from tsmcli.prepare.intervals import IntervalPlan, prepare_intervals
     from tsmcli.prepare.marks.mark import Ask
     from tsmcli.prepare.marks.read import read_marks
@@ -222,9 +228,13 @@ def _intervals(
 
     if annotations is None:
         raise UsageError("prepare-data intervals needs --annotations FILE or FOLDER")
+    if options["limits"].multi_label:
+        raise UsageError("an interval has one label; where there are several, intervals overlap")
     if not options["source"].is_dir():
         raise DataError(f"no folder {options['source']}")
-    plan = IntervalPlan(read_marks(annotations, Ask(tick_rate, label)), **options)
+    with label_folder(annotations) as where:
+        marks = read_marks(where or annotations, Ask(tick_rate, label), options["out"])
+    plan = IntervalPlan(marks, **options)
     print_intervals(follow(prepare_intervals(plan, workers=workers, write=not dry_run)), as_json)
 
 

@@ -109,7 +109,7 @@ class VideoDataset:
         try:
             views, label = self.load(record, np.random.default_rng(seed))
         except DataError as error:
-            return BadVideo(index, record.path, str(error))
+            return BadVideo(index, record.name, str(error))
         if isinstance(label, tuple):
             return Sample(index, views, many_hot([label], self.split.num_classes)[0])
         return Sample(index, views, label)
@@ -121,8 +121,8 @@ class VideoDataset:
             begin(position)
             if reason := task.lost.get(position):
                 index = key[1] if isinstance(key, tuple) else key
-                path = self.split.records[index].path
-                items.append(BadVideo(index, path, f"{self.split.media / path}: {reason}"))
+                name = self.split.records[index].name
+                items.append(BadVideo(index, name, f"{self.split.media / name}: {reason}"))
             else:
                 items.append(self[key])
         return stack(items)
@@ -137,7 +137,7 @@ class VideoDataset:
         try:
             return self._load(record, rng, mark)
         except (OSError, ValueError, cv2.error) as error:  # what libraries raise for a broken file
-            raise unreadable(self.split.media / record.path, error) from error
+            raise unreadable(self.split.media / record.name, error) from error
 
     def _load(self, record: VideoRecord, rng: np.random.Generator, mark: Callable[[], object]) -> tuple[Any, Any]:
         label: Any = record.label if record.labels is None else record.labels
@@ -151,7 +151,7 @@ class VideoDataset:
             frames = reader.read(indices.ravel())
         mark()
         if len({frame.shape for frame in frames}) > 1:
-            raise DataError(f"{self.split.media / record.path}: its frames change size")
+            raise DataError(f"{self.split.media / record.name}: its frames change size")
         if self.views is None:
             views, label = train_view(frames, label, augment, self.flip_map, rng)
             if augment.rand_augment:

@@ -72,8 +72,9 @@ def open_reader(split: Split, record: VideoRecord, data: DataConfig) -> Iterator
 
 def read_each(reader: FrameReader, batches: Sequence[Indices]) -> Iterator[list[Frame]]:
     """`reader.read` of one batch after the other, without decoding a file from its start for each."""
-    one_pass = isinstance(reader, PyAVReader | Excerpt)
-    return reader.read_each(batches) if one_pass else map(reader.read, batches)
+    if isinstance(reader, PyAVReader | Excerpt):
+        return reader.read_each(batches)
+    return map(reader.read, batches)
 
 
 def clock_of(reader: FrameReader, fps: float) -> tuple[NDArray[np.float64], float]:
@@ -207,8 +208,8 @@ class DecordReader:
     @property
     def _shown(self) -> NDArray[np.float64]:
         """Start and end of every frame in seconds from the first, [num_frames, 2]."""
-        shown = np.asarray(self._video.get_frame_timestamp(np.arange(self.num_frames)), np.float64)
-        return shown - shown[0, 0]
+        shown: NDArray[np.float64] = self._video.get_frame_timestamp(np.arange(self.num_frames)).astype(np.float64)
+        return np.subtract(shown, shown[0, 0])
 
     @property
     def times(self) -> NDArray[np.float64]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from tsmcli.config import Store
 from tsmcli.data.frame_zip import holds_frames
-from tsmcli.data.listfile import VideoRecord
+from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.data.location import Split
 from tsmcli.data.media import FrameSet, is_there, left_out, scan, walk
+from tsmcli.errors import DataError
 
 _Found = tuple[VideoRecord, str]
 """A video, and why it cannot be used, or nothing."""
@@ -21,17 +22,18 @@ def find_videos(sources: Sequence[str | Path]) -> Split:
 
     A source that is no video is in the list, too, and the quarantine says why. A folder with numbered pictures is
     one video; any other folder stands for the videos and the frame folders in it and below; its other files are
-    noted. A source with `*`, `?` or `[` that is no file itself is a pattern; `**` goes through folders.
+    noted. A list (`.csv`) stands for its intervals; their paths are relative to it. A source with `*`, `?` or `[`
+    that is no file itself is a pattern; `**` goes through folders.
     """
     records: dict[str, VideoRecord] = {}
     problems: dict[str, str] = {}
     notes: list[str] = []
     for source in sources:
         for path in _matches(str(source)):
-            for record, problem in _in_folder(path, notes) if path.is_dir() else [_found(path)]:
-                if record.path not in records and problem:
-                    problems[record.path] = problem
-                records.setdefault(record.path, record)
+            for record, problem in _in_folder(path, notes) if path.is_dir() else _in_file(path):
+                if record.name not in records and problem:
+                    problems[record.name] = problem
+                records.setdefault(record.name, record)
     return Split(list(records.values()), Path(), Path(), quarantine=problems, notes=tuple(notes))
 
 
@@ -64,6 +66,22 @@ def _in_folder(folder: Path, notes: list[str]) -> Iterator[_Found]:
     yield from sorted(found, key=lambda found: found[0].path)
     if not found:
         yield _found(folder, "no videos or numbered pictures in this folder")
+
+
+def _in_file(path: Path) -> Iterator[_Found]:
+    """The videos of a list, or the file itself."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        yield _found(path)
+        return
+    try:
+        lines = read_list(path, "video", classes=None)
+    except DataError as error:
+        yield VideoRecord(str(path), None, 0, "video"), str(error).splitlines()[0]
+        return
+    for line in lines:
+        record, problem = _found(path.parent / line.path)
+        store = "frames" if Path(record.path).is_dir() else record.store
+        yield record._replace(store=store, span=line.span), problem
 
 
 def _found(path: Path, frames: FrameSet | str = "") -> _Found:

@@ -18,7 +18,7 @@ import numpy as np
 
 from tsmcli.config import LIMITS, DataConfig
 from tsmcli.data.container import Upright, check_limit, decoded, open_video, unreadable
-from tsmcli.data.decode import FrameReader
+from tsmcli.data.decode import FrameReader, clock_of, read_each
 from tsmcli.data.spatial import Frame
 from tsmcli.errors import DataError, EnvironmentProblem
 
@@ -60,10 +60,12 @@ def open_source(source: str | Path, limits: DataConfig = LIMITS) -> Generator[Sh
 
 
 def from_reader(reader: FrameReader, fps: float) -> Iterator[Shot]:
-    """The frames of a folder or a ZIP of pictures, which have no frame rate of their own."""
-    for number in range(reader.num_frames):
-        (frame,) = reader.read(np.array([number]))
-        yield Shot(number, number / fps, time.perf_counter(), frame)
+    """The frames of an interval, or of a folder or a ZIP of pictures, which have no frame rate of their own."""
+    times, _ = clock_of(reader, fps)
+    few = np.array_split(np.arange(reader.num_frames), -(-reader.num_frames // 16))  # each may need a seek
+    shown = (frame for frames in read_each(reader, few) for frame in frames)
+    for number, (sec, frame) in enumerate(zip(times.tolist(), shown, strict=True)):
+        yield Shot(number, sec, time.perf_counter(), frame)
 
 
 def _camera(number: int) -> Generator[Shot, None, None]:

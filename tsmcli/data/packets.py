@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
+import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from tsmcli.files import cache_home, replacing
+from tsmcli.files import cache_home, write_bytes
+
+Packets = NDArray[np.void]
+"""Of each shown frame, in the order of showing: `PACKET`."""
+PACKET = np.dtype([("pts", "<i8"), ("duration", "<i8"), ("key", "?")])
+"""When and how long it is shown, in ticks of the stream, and whether it is a key frame."""
 
 _LONG = 2000
 """Files with fewer packets are read as quickly."""
@@ -21,44 +25,23 @@ _MOST_BYTES = 2_000_000_000
 """Of all that is kept; the oldest goes first."""
 
 
-class Packets(NamedTuple):
-    """Of each shown frame, in decoding order: when and how long it is shown, and whether it is a key frame.
-
-    Attributes:
-        pts, durations: int64 [n], in ticks of the stream.
-        keys: bool [n].
-    """
-
-    pts: NDArray[np.int64]
-    durations: NDArray[np.int64]
-    keys: NDArray[np.bool_]
-
-
-def make_packets(found: list[tuple[int, int, bool]]) -> Packets:
-    """The packets as arrays."""
-    pts, durations, keys = np.array(found, np.int64).reshape(-1, 3).T
-    return Packets(np.ascontiguousarray(pts), np.ascontiguousarray(durations), keys.astype(bool))
-
-
 def kept_packets(path: Path) -> Packets | None:
     """What was kept of a file that has not changed since; None where nothing was, or it is damaged."""
-    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(_place(path)) as file:
-        packets = Packets(*(file[name] for name in Packets._fields))  # an archive has checksums
-        kinds = [(array.dtype.kind, array.shape) for array in packets]
-        if kinds == [(kind, (packets.pts.size,)) for kind in "iib"]:
-            return packets
+    with suppress(OSError, ValueError):
+        data = memoryview(_place(path).read_bytes())
+        if zlib.crc32(data[4:]) == int.from_bytes(data[:4], "little"):
+            return np.frombuffer(data, PACKET, offset=4)
     return None
 
 
 def keep_packets(path: Path, packets: Packets) -> None:
     """Keep what is known of a long file; nothing happens where that cannot be written."""
-    if len(packets.pts) < _LONG:
+    if len(packets) < _LONG:
         return
     with suppress(OSError):
-        place = _place(path)
+        place, data = _place(path), packets.tobytes()
         place.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(place) as part, part.open("wb") as file:
-            np.savez(file, **packets._asdict())
+        write_bytes(place, zlib.crc32(data).to_bytes(4, "little") + data)
         with os.scandir(place.parent) as entries:
             found = [(entry.stat(), entry.path) for entry in entries]
         size = 0
@@ -71,6 +54,4 @@ def keep_packets(path: Path, packets: Packets) -> None:
 def _place(path: Path) -> Path:
     facts = path.stat()
     words = f"{path.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}\0{av.__version__}"
-    return (
-        cache_home() / "packets" / f"{hashlib.sha256(words.encode(errors='surrogateescape')).hexdigest()[:32]}.npz"
-    )
+    return cache_home() / "packets" / hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()[:32]

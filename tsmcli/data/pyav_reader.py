@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tsmcli.config import LIMITS, DataConfig
 from tsmcli.core.sampling import Indices
 from tsmcli.data.container import Upright, check_limit, decoded, open_video, unreadable
-from tsmcli.data.packets import Packets, keep_packets, kept_packets, make_packets
+from tsmcli.data.packets import PACKET, Packets, keep_packets, kept_packets
 from tsmcli.data.spatial import Frame
 from tsmcli.data.timeline import Ticks, Timeline, make_timeline, rising
 from tsmcli.errors import DataError
@@ -59,13 +59,13 @@ class PyAVReader:
                 self._stated_rate: Fraction = self._stream.average_rate or Fraction(25)
                 self._clock: Fraction = self._stream.time_base or 1 / self._stated_rate
                 self._colours = VideoReformatter()  # kept, so that its tables are built once
-                pts, durations, keys = self._packets = self._scan()
-                order = np.argsort(pts, kind="stable")
-                self._display, self._keys = pts[order], np.sort(pts[keys])
+                packets = self._scan()
+                self._display = np.ascontiguousarray(packets["pts"])
+                self._keys = self._display[packets["key"]]
                 self._indexed = self._can_index()
                 self._ticks: Ticks | NDArray[np.int64]
                 if self._indexed:
-                    self._ticks, self._last_ticks = self._display, int(durations[order[-1]])
+                    self._ticks, self._last_ticks = self._display, int(packets["duration"][-1])
                 else:
                     self._ticks, self._last_ticks = self._count()
                 self.num_frames = _TRUE_LENGTHS.get(path) or len(self._ticks)
@@ -146,18 +146,24 @@ class PyAVReader:
         return rising(pts, dts, self._clock), last.duration or 0 if last else 0
 
     def _scan(self) -> Packets:
-        """The packets of all shown frames, as kept, or by reading the file; nothing is decoded."""
-        if packets := kept_packets(self.path):
-            check_limit(self.path, "frames", len(packets.pts), self._limits.max_frames)
-            return packets
+        """The packets of all shown frames, as kept, or by reading the file; nothing is decoded.
+
+        None where they cannot be told, and where frames lead that cannot be decoded.
+        """
+        kept = kept_packets(self.path)
+        if kept is not None:
+            check_limit(self.path, "frames", len(kept), self._limits.max_frames)
+            return kept
         found = list[tuple[int, int, bool]]()
         for packet in self._demux():
             if packet.size and not packet.is_discard:
                 if packet.pts is None:
-                    return make_packets([])
+                    return np.empty(0, PACKET)
                 found.append((packet.pts, packet.duration or 0, packet.is_keyframe))
                 check_limit(self.path, "frames", len(found), self._limits.max_frames)
-        packets = make_packets(found)
+        packets = np.array(sorted(found), PACKET)
+        if not found or not found[0][2] or found[0] != min(found):
+            return packets[:0]
         keep_packets(self.path, packets)
         return packets
 
@@ -168,8 +174,6 @@ class PyAVReader:
             and self._codec.name.removeprefix("lib").startswith((*INDEXED_CODECS, "dav1d"))
             and len(self._display)
             and (np.diff(self._display) > 0).all()
-            and self._packets.keys[0]
-            and self._packets.pts[0] == self._display[0]  # else undecodable frames lead
         )
 
     def _read_indexed(self, wanted: Sequence[int]) -> dict[int, Frame]:

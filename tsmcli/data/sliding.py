@@ -62,7 +62,7 @@ def read_windows(
             for (start, end), frames in zip(spans[known:], read_each(reader, indices), strict=True):
                 yield WindowViews(start, end, len(spans), eval_views(frames, segments, views))
     except (OSError, ValueError, cv2.error) as error:
-        raise unreadable(split.media / record.path, error) from error
+        raise unreadable(split.media / record.name, error) from error
 
 
 def window_spans(end_sec: float, length_sec: float, step_sec: float) -> list[tuple[float, float]]:

@@ -54,8 +54,9 @@ def make_timeline(
         rate = stated_rate
     else:
         numbers = np.arange(len(ticks))
-        seconds = (values - values[0]) * float(clock)
-        times = np.interp(numbers, known, seconds)
+        times = seconds = (values - values[0]) * float(clock)
+        if len(known) < len(ticks):
+            times = np.interp(numbers, known, seconds)
         for end, (a, b) in ((numbers < known[0], (0, 1)), (numbers > known[-1], (-2, -1))):
             step = (seconds[b] - seconds[a]) / (known[b] - known[a])
             times[end] = seconds[b] + (numbers[end] - known[b]) * step

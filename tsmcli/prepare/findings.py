@@ -26,11 +26,12 @@ ONE_RECORDING = "the network may learn the recording and not the action; record 
 
 
 class Listed(NamedTuple):
-    """A video as a list names it: `train` or `val`, its path, its class index."""
+    """A video as a list names it: `train` or `val`, its path, its class index, whether it is only an interval."""
 
     split: str
     path: str
     label: int
+    is_part: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,12 @@ def _uneven(classes: Sequence[str], videos: Sequence[Listed]) -> Iterator[Findin
 def _recordings(classes: Sequence[str], videos: Sequence[Listed]) -> Iterator[Finding]:
     sizes, groups = Counter(video.label for video in videos), defaultdict[tuple[int, str], list[Listed]](list)
     for video in videos:
-        groups[video.label, recording_of(video.path)].append(video)
+        stem = video.path if video.is_part else recording_of(video.path)
+        groups[video.label, stem].append(video)
     shared, single, affected = list[str](), list[str](), 0
     for (label, stem), clips in groups.items():
-        if not _names_a_recording(stem, classes[label], len(clips) / sizes[label]):
+        share = len(clips) / sizes[label]
+        if not (clips[0].is_part or _names_a_recording(stem, classes[label], share)):
             continue
         known = {clip.path for clip in clips if clip.split == "train"}
         in_val = {clip.path for clip in clips if clip.split == "val"} - known

@@ -22,7 +22,7 @@ from tsmcli.prepare.findings import (
     find_by_name,
     find_sides,
 )
-from tsmcli.prepare.verify import IN_BOTH, Look, Problem, VideoChecked, check
+from tsmcli.prepare.verify import IN_BOTH, IN_TWO, Look, Problem, VideoChecked, check
 
 _FLAT = 4.0
 """Grey levels: a clip with less contrast than this shows nothing by which it could be known again."""
@@ -41,6 +41,7 @@ _PROBLEMS: dict[str, tuple[Severity, str, str]] = {
     "frame count": ("may hurt", "videos have not as many frames as promised", "tsm prepare-data writes new lists"),
     "duplicate": ("may hurt", "videos are in the list more than once", "take out the other lines"),
     "empty class": ("may hurt", "videos are lacking for some classes", "add some, or take out the classes"),
+    IN_TWO: ("will mislead", "recordings are in both lists", "keep all intervals of each in one, or use --folds"),
     IN_BOTH: ("will mislead", "videos are training videos, too", "take them out of one list"),
 }
 """What verification finds -> how bad that is, in words, and what to do."""
@@ -67,7 +68,7 @@ def inspect(
     report = yield from check(config.data, places, num_segments=1, full=False, workers=workers, validation=val)
     classes, splits = report.classes, report.splits
     listed = [
-        Listed(name, record.path, label)
+        Listed(name, record.path, label, record.span is not None)
         for name, split in splits.items()
         for record in split.records
         for label in record.every

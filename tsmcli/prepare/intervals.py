@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import LIMITS, DataConfig
@@ -26,33 +25,12 @@ from tsmcli.files import remove
 from tsmcli.prepare.annotations import Item, write_csv
 from tsmcli.prepare.background import Gap, draw_background, gaps_between
 from tsmcli.prepare.extract import VideosCounted
+from tsmcli.prepare.marks.check import Clock, MarkProblem, check_marks
 from tsmcli.prepare.marks.mark import Mark, Marks
 from tsmcli.prepare.marks.names import find_video
 from tsmcli.prepare.own import draw_several, groups_of, natural, thin_classes
 from tsmcli.prepare.verify import Problem as VideoProblem
 from tsmcli.prepare.verify import VideoChecked
-
-_ROUNDED_SEC = 0.0005
-"""What a written time may differ from that of the frame that is meant."""
-_SAME_RATE = 5e-4
-"""Relative: rates that differ by more are not the same; 29.97 and 30 differ by twice that."""
-
-
-class MarkProblem(NamedTuple):
-    """What is wrong with an interval, or unusual.
-
-    Attributes:
-        where: file and row or element.
-        kind: `no video`, `several videos`, `unreadable`, `no label`, `empty`, `past the end`, `before the start`,
-            `twice`, `overlap` or `frame rate`.
-        used: whether the interval is in the lists all the same.
-    """
-
-    where: str
-    video: str
-    kind: str
-    detail: str
-    used: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +62,7 @@ class PreparedIntervals:
         counts: (class, split) -> intervals.
         recordings: split -> videos.
         seconds: class -> seconds in both splits.
+        written: whether there are files now.
     """
 
     out: Path
@@ -93,14 +72,14 @@ class PreparedIntervals:
     seconds: dict[str, float]
     problems: list[MarkProblem]
     notes: list[str]
+    written: bool
 
 
 @dataclass
 class _Kept:
-    """What goes into the lists: video, interval and label; and free time and length of every video."""
+    """What goes into the lists (video, interval, label, seconds), and the unmarked time of every video."""
 
-    rows: list[tuple[str, Span, str]] = field(default_factory=list)
-    lengths: list[float] = field(default_factory=list)
+    rows: list[tuple[str, Span, str, float]] = field(default_factory=list)
     gaps: dict[str, list[Gap]] = field(default_factory=dict)
 
 
@@ -108,19 +87,6 @@ class _Task(NamedTuple):
     path: Path
     limits: DataConfig
     problem: str = ""
-
-
-class _Clock(NamedTuple):
-    """Times of all frames [n] and the end in seconds, the rate; or why the video cannot be read."""
-
-    times: NDArray[np.float64]
-    length_sec: float
-    rate: float
-    problem: str = ""
-
-    def seconds(self, frame: float) -> float:
-        """When a frame is shown; the end of the video for one past the last."""
-        return float(self.times[int(frame)]) if frame < len(self.times) else self.length_sec
 
 
 Preparing = Generator[VideosCounted | VideoChecked, None, PreparedIntervals]
@@ -146,17 +112,21 @@ def prepare_intervals(plan: IntervalPlan, *, workers: int, write: bool = True) -
             if clock.problem:
                 problems += [MarkProblem(m.where, m.video, "unreadable", clock.problem) for m in marks]
             else:
-                problems += _check(plan, path, marks, clock, kept)
+                checked = check_marks(marks, clock, plan.marks.rates)
+                kept.rows += [(path, *used) for used in checked.used]
+                kept.gaps[path] = gaps_between(checked.taken, clock.length_sec, plan.margin_sec)
+                problems += checked.problems
             trouble = VideoProblem("", path, "unreadable", clock.problem, broken=True) if clock.problem else None
             yield VideoChecked(trouble)
-    notes = [*plan.marks.notes, *_add_background(plan, kept)]
-    classes = sorted({label for _, _, label in kept.rows}, key=natural)
+    split_of = _split(plan, kept)
+    notes = [*plan.marks.notes, *_add_background(plan, kept, split_of)]
+    classes = sorted({label for _, _, label, _ in kept.rows}, key=natural)
     if len(classes) < 2:
         why = Counter(p.kind for p in problems if not p.used)
         left = "; left out: " + ", ".join(f"{n} {kind}" for kind, n in why.most_common()) if why else ""
         hint = "--background NAME makes a second class of unmarked time" if classes else ""
         raise DataError(f"{plan.out}: {len(classes)} classes; at least 2 are needed{left}", hint)
-    return _finish(plan, kept, classes, problems, notes, write=write)
+    return _finish(plan, kept, split_of, classes, problems, notes, write=write)
 
 
 def _match(plan: IntervalPlan, problems: list[MarkProblem]) -> dict[str, list[Mark]]:
@@ -183,113 +153,70 @@ def _match(plan: IntervalPlan, problems: list[MarkProblem]) -> dict[str, list[Ma
     return dict(sorted(found.items()))
 
 
-def _measure(task: _Task, begin: Begin) -> _Clock:
+def _measure(task: _Task, begin: Begin) -> Clock:
     begin(0)
     if not task.problem:
         try:
             with PyAVReader(task.path, task.limits.timeout_sec or None, task.limits) as reader:
                 times, length_sec, rate, _ = reader.timeline
-                return _Clock(times, length_sec, float(rate))
+                return Clock(times, length_sec, float(rate))
         except DataError as error:
             task = task._replace(problem=str(error))
-    return _Clock(np.empty(0), 0.0, 0.0, task.problem)
+    return Clock(np.empty(0), 0.0, 0.0, task.problem)
 
 
 def _given_up(task: _Task, _part: int, reason: str) -> _Task:
     return task._replace(problem=f"{task.path}: {reason}")
 
 
-def _check(
-    plan: IntervalPlan, path: str, marks: Sequence[Mark], clock: _Clock, kept: _Kept
-) -> Iterator[MarkProblem]:
-    """Keep what can be used of the marks of a video, and say what is wrong with the rest."""
-    taken, seen, last = list[tuple[float, float]](), set[tuple[str, Span]](), None
-    for mark in sorted(marks, key=lambda mark: clock.seconds(mark.start) if mark.frames else mark.start):
-        limit = len(clock.times) if mark.frames else clock.length_sec
-        span = Span(max(mark.start, 0), min(mark.end, limit), mark.frames)
-        start, end = (clock.seconds(t) for t in span[:2]) if mark.frames else span[:2]
-        problem, details = "", f"{mark.start:g} to {mark.end:g}, the video has {limit:.10g}"
-        if mark.start >= limit:
-            problem = "past the end"
-        elif span.start >= span.end or not _holds_frame(clock, start, end):
-            problem, details = "empty", f"{mark.start:g} to {mark.end:g} holds no frame"
-        elif not mark.label:
-            problem, details = "no label", ""
-        elif (mark.label, span) in seen:
-            problem, details = "twice", f"{mark.label} {span}"
-        taken.append((start, max(start, end)))
-        if problem:
-            yield MarkProblem(mark.where, mark.video, problem, details)
-            continue
-        if mark.end > limit:
-            yield MarkProblem(mark.where, mark.video, "past the end", f"{details}; cut there", True)
-        if mark.start < 0:
-            yield MarkProblem(mark.where, mark.video, "before the start", f"{details}; cut there", True)
-        if last and start < last[0]:
-            yield MarkProblem(mark.where, mark.video, "overlap", f"with {last[1]}", True)
-        last = max(last or (end, mark.where), (end, mark.where))
-        seen.add((mark.label, span))
-        kept.rows.append((path, span, mark.label))
-        kept.lengths.append(end - start)
-    kept.gaps[path] = gaps_between(taken, clock.length_sec, plan.margin_sec)
-    for name, mark in {mark.video: mark for mark in reversed(marks)}.items():
-        assumed = plan.marks.rates.get(name)
-        if assumed and abs(assumed / clock.rate - 1) > _SAME_RATE:
-            detail = f"its times were made with {assumed:.6g} frames a second, the video has {clock.rate:.6g}"
-            yield MarkProblem(mark.where, name, "frame rate", detail, True)
+def _split(plan: IntervalPlan, kept: _Kept) -> dict[str, str]:
+    """The list that each recording goes to. Those without intervals are of use for the background only."""
+    labels = defaultdict[str, set[str]](set)
+    paths = sorted(kept.gaps if plan.background else {path for path, *_ in kept.rows})
+    groups = groups_of([Path(path) for path in paths], plan.group) if plan.group else paths
+    group_of = dict(zip(paths, groups, strict=True))
+    for path, _, label, _ in kept.rows:
+        labels[group_of[path]].add(label)
+    names = sorted({*groups})
+    drawn = {names[i] for i in draw_several([sorted(labels[name]) for name in names], plan.val_share, plan.seed)}
+    return {path: "val" if group_of[path] in drawn else "train" for path in paths}
 
 
-def _holds_frame(clock: _Clock, start: float, end: float) -> bool:
-    first, after = np.searchsorted(clock.times, np.subtract((start, end), _ROUNDED_SEC))
-    return bool(first < after)
-
-
-def _add_background(plan: IntervalPlan, kept: _Kept) -> Iterator[str]:
-    """Add the class of unmarked time; what there is to say of it."""
+def _add_background(plan: IntervalPlan, kept: _Kept, split_of: Mapping[str, str]) -> Iterator[str]:
+    """Add the class of unmarked time to both lists; what there is to say of it."""
     name = plan.background
-    if not name or not kept.rows:
-        return
-    if any(label == name for _, _, label in kept.rows):
+    if name and any(label == name for _, _, label, _ in kept.rows):
         raise DataError(f"a class is called {name!r} already", hint="--background takes another name")
-    totals = Counter[str]()
-    for (_, _, label), length in zip(kept.rows, kept.lengths, strict=True):
-        totals[label] += length  # type: ignore[assignment]
-    wanted = median(totals.values())
-    drawn = draw_background(kept.gaps, kept.lengths, wanted, plan.seed)
-    got = sum(span.end - span.start for _, span in drawn)
-    kept.rows += [(path, span, name) for path, span in drawn]
-    kept.lengths += [span.end - span.start for _, span in drawn]
-    if got < 0.9 * wanted:
-        yield f"only {got:.1f} s of {name}, not {wanted:.1f}: no more is unmarked and {plan.margin_sec:g} s away"
+    marked = [*kept.rows] if name else []
+    for split in ("train", "val"):
+        totals = defaultdict[str, float](float)
+        for path, _, label, seconds in marked:
+            if split_of[path] == split:
+                totals[label] += seconds
+        gaps = {path: gaps for path, gaps in kept.gaps.items() if split_of.get(path) == split}
+        wanted = median(totals.values()) if totals else 0.0
+        drawn = draw_background(gaps, [seconds for *_, seconds in marked], wanted, plan.seed)
+        kept.rows += [(path, span, str(name), span.end - span.start) for path, span in drawn]
+        got = sum(span.end - span.start for _, span in drawn)
+        if got < 0.9 * wanted:
+            told = f"only {got:.1f} s of {name}, not {wanted:.1f}, in {split}"
+            yield f"{told}: no other unmarked time is long enough and {plan.margin_sec:g} s away from marks"
 
 
 def _finish(
-    plan: IntervalPlan,
-    kept: _Kept,
-    classes: list[str],
-    problems: list[MarkProblem],
-    notes: list[str],
-    *,
-    write: bool,
-) -> PreparedIntervals:
-    """Split by recordings and write all files."""
+    plan: IntervalPlan, kept: _Kept, split_of: dict[str, str], classes: list[str], problems: list[MarkProblem],
+    notes: list[str], *, write: bool,
+) -> PreparedIntervals:  # fmt: skip
+    """Write all files."""
     index = {name: i for i, name in enumerate(classes)}
-    paths = sorted({path for path, _, _ in kept.rows})
-    groups = groups_of([Path(path) for path in paths], plan.group) if plan.group else paths
-    group_of = dict(zip(paths, groups, strict=True))
-    labels = defaultdict[str, set[str]](set)
-    for path, _, label in kept.rows:
-        labels[group_of[path]].add(label)
-    names = sorted(labels)
-    drawn = {names[i] for i in draw_several([sorted(labels[name]) for name in names], plan.val_share, plan.seed)}
-    split_of = {path: "val" if group_of[path] in drawn else "train" for path in paths}
     records: dict[str, list[VideoRecord]] = {"train": [], "val": []}
     seconds = dict.fromkeys(classes, 0.0)
-    for (path, span, label), length in sorted(zip(kept.rows, kept.lengths, strict=True)):
+    for path, span, label, length in sorted(kept.rows):
         records[split_of[path]].append(VideoRecord(path, None, index[label], span=span))
         seconds[label] += length
     items = [Item(split, (r.path,), r.label) for split, own in records.items() for r in own]
     notes += thin_classes(classes, items)
+    problems.sort(key=lambda problem: natural(problem.where))
     if write:
         write_dataset(
             plan.out, CATALOG["folder"], "video", records, classes,
@@ -302,4 +229,5 @@ def _finish(
         else:
             remove(plan.out / "problems.csv")
     counts = Counter((classes[item.label], item.split) for item in items)
-    return PreparedIntervals(plan.out, classes, counts, dict(Counter(split_of.values())), seconds, problems, notes)
+    recordings = {split: len({record.path for record in own}) for split, own in records.items()}
+    return PreparedIntervals(plan.out, classes, counts, recordings, seconds, problems, notes, write)

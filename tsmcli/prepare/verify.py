@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsmcli.config import DataConfig
-from tsmcli.data.decode import FrameFolder, open_reader, read_each
+from tsmcli.data.decode import Excerpt, FrameFolder, open_reader, read_each
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Places, Split, dataset_folder, find_classes, find_split
 from tsmcli.data.media import count_frames
@@ -26,6 +26,7 @@ from tsmcli.files import remove, write_text
 from tsmcli.prepare.extract import VideosCounted
 
 IN_BOTH = "in the training list, too"
+IN_TWO = "recording in both"
 _PROBES = 8
 _SHARES = (1 / 7, 3 / 7, 4 / 7, 6 / 7)
 """Where in a video the frames of a `Look` are: at probes, so that nothing more is decoded."""
@@ -37,7 +38,8 @@ class Problem:
     """Something wrong with a video or a list.
 
     Attributes:
-        kind: unreadable, frame count, short, duplicate, empty class.
+        path: of the video, or the name of its interval.
+        kind: unreadable, frame count, short, duplicate, recording in both, empty class.
         broken: the video cannot be used: it belongs in quarantine.
     """
 
@@ -131,7 +133,7 @@ def check(
 def _check_lists(splits: dict[str, Split], classes: list[str]) -> list[Problem]:
     problems = []
     for name, split in splits.items():
-        seen = Counter(record.path for record in split.records)
+        seen = Counter(record.name for record in split.records)
         problems += [
             Problem(name, path, "duplicate", f"{n} times in the list") for path, n in seen.items() if n > 1
         ]
@@ -140,8 +142,13 @@ def _check_lists(splits: dict[str, Split], classes: list[str]) -> list[Problem]:
             shown = ", ".join(empty[:5]) + ", ..." * (len(empty) > 5)
             problems.append(Problem(name, "", "empty class", f"{len(empty)} of {len(classes)} classes: {shown}"))
     if "val" in splits and splits["train"].media.resolve() == splits["val"].media.resolve():
-        both = {r.path for r in splits["train"].records} & {r.path for r in splits["val"].records}
-        problems += [Problem("val", path, "duplicate", IN_BOTH) for path in sorted(both)]
+        train, val = splits["train"].records, splits["val"].records
+        both = {r.name for r in train} & {r.name for r in val}
+        problems += [Problem("val", name, "duplicate", IN_BOTH) for name in sorted(both)]
+        in_train, in_val = (Counter(Path(r.path) for r in part if r.name not in both) for part in (train, val))
+        for path in sorted(in_train.keys() & in_val.keys()):
+            detail = f"{in_train[path]} intervals in train, {in_val[path]} in val"
+            problems.append(Problem("val", str(path), IN_TWO, detail))
     return problems
 
 
@@ -158,14 +165,14 @@ class _Task(NamedTuple):
 
 
 def _given_up(task: _Task, _part: int, reason: str) -> _Task:
-    return task._replace(problem=f"{task.split.media / task.record.path}: {reason}")
+    return task._replace(problem=f"{task.split.media / task.record.name}: {reason}")
 
 
 def _check_video(task: _Task, begin: Begin) -> VideoChecked:
     name, split, record, data, num_segments, full, problem = task
     begin(0)
     if problem:
-        return VideoChecked(Problem(name, record.path, "unreadable", problem, broken=True))
+        return VideoChecked(Problem(name, record.name, "unreadable", problem, broken=True))
     thumbs, size = dict[int, NDArray[np.uint8]](), (0, 0)
     try:
         with open_reader(split, record, data) as reader:
@@ -179,19 +186,20 @@ def _check_video(task: _Task, begin: Begin) -> VideoChecked:
                 thumbs |= {at: _thumb(frame) for at, frame in zip(part, frames, strict=True) if at in shown}
                 size = frames[-1].shape[1], frames[-1].shape[0]
             held = reader.num_frames
-            rate = float(reader.frame_rate) if isinstance(reader, PyAVReader) else 0.0
+            whole = reader.whole if isinstance(reader, Excerpt) else reader
+            rate = float(whole.frame_rate) if isinstance(whole, PyAVReader) else 0.0
             if isinstance(reader, FrameFolder):
                 held = count_frames(reader.path, reader.template)
     except (DataError, OSError, ValueError, cv2.error) as error:
-        return VideoChecked(Problem(name, record.path, "unreadable", str(error), broken=True))
+        return VideoChecked(Problem(name, record.name, "unreadable", str(error), broken=True))
     pictures = np.stack([thumbs[at] for at in shown])
-    look = Look(name, split.media, record.path, record.every, held, size, rate, pictures)
+    look = Look(name, split.media, record.name, record.every, held, size, rate, pictures)
     listed = record.num_frames if record.num_frames is not None else promised
     wrong = None
     if held != listed:
-        wrong = Problem(name, record.path, "frame count", f"{listed} frames are promised, {held} are there")
+        wrong = Problem(name, record.name, "frame count", f"{listed} frames are promised, {held} are there")
     elif held < num_segments:
-        wrong = Problem(name, record.path, "short", f"{held} frames, fewer than the {num_segments} of a clip")
+        wrong = Problem(name, record.name, "short", f"{held} frames, fewer than the {num_segments} of a clip")
     return VideoChecked(wrong, look)
 
 

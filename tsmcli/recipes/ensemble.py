@@ -43,7 +43,7 @@ def open_scores(path: Path, list_file: Path | None = None) -> Results:
     except ValueError as error:
         raise DataError(f"{list_file}: {error}") from None
     meta = {"list": str(list_file), "preset": path.stem, "protocol_name": _NOT_STATED}
-    results = Results([r.path for r in records], labels, scores, len(records), meta=meta)
+    results = Results([r.name for r in records], labels, scores, len(records), meta=meta)
     check_results(path, results)
     return results
 

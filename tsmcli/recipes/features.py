@@ -163,7 +163,7 @@ def _windows(work: _Work, sliding: Sliding, shard: Sequence[int]) -> _Events:
                 times = torch.tensor([part.start_sec, part.end_sec])
                 rows.append(torch.cat([times, pool(features, "video")]))
         except DataError as error:
-            yield BadVideo(number, record.path, str(error))
+            yield BadVideo(number, record.name, str(error))
         else:
             yield VideoScored(number, torch.stack(rows))
 
@@ -201,7 +201,7 @@ def _write(
     head = {"num_listed": len(records), "bad": reasons, "meta": meta}
     save_features(
         out, shape, rows(), head,
-        paths=np.repeat([records[number].path for number in order], lengths),
+        paths=np.repeat([records[number].name for number in order], lengths),
         labels=np.repeat(labels_of([records[number] for number in order], len(class_names)), lengths, axis=0),
         class_names=class_names, **({"times_sec": times} if of == "window" else {}),
     )  # fmt: skip

@@ -100,8 +100,8 @@ def find_in_videos(
     found = FoundEvents(opened.path, opened.name, views.name, names, rules, durations, events, scored.bad)
     if world.is_main:
         if films:
-            there = (record for record in split.records if record.path in durations)
-            found.films.update((record.path, _film(split, record, opened, wanted.fps)) for record in there)
+            there = (record for record in split.records if record.name in durations)
+            found.films.update((record.name, _film(split, record, opened, wanted.fps)) for record in there)
         write(found)
         scored.forget()
     return found
@@ -159,7 +159,7 @@ def stream_all(
         paced = Paced(frames_of(split, record, opened.config, fps), rules.stride_sec)
         known = [] if partial is None else kept_windows(partial, number)
         memory = Stream(step, smooth=opened.config.model.num_segments)
-        yield Scoring(Path(record.path).name, 0)
+        yield Scoring(Path(record.name).name, 0)
         try:
             for place, shot in enumerate(paced.shots()):
                 span = paced.pace.span(shot.time_sec, rules.window_sec)
@@ -173,10 +173,10 @@ def stream_all(
                 windows.append(Window(said, *span))
                 yield VideoScored(place, torch.from_numpy(said))
         except DataError as error:
-            found[number] = bad = BadVideo(number, record.path, str(error))
+            found[number] = bad = BadVideo(number, record.name, str(error))
             yield bad
         else:
-            found[number] = VideoPrediction(record.path, windows, paced.duration_sec)
+            found[number] = VideoPrediction(record.name, windows, paced.duration_sec)
     return found
 
 

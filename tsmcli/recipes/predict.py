@@ -141,7 +141,7 @@ def _whole_videos(
                 found[event.number] = event
             else:
                 whole = [Window(_to_probabilities(event.scores.numpy(), config, views))]
-                found[event.number] = VideoPrediction(split.records[event.number].path, whole)
+                found[event.number] = VideoPrediction(split.records[event.number].name, whole)
             yield event
     return found
 
@@ -172,7 +172,7 @@ def windows_of_all(
         try:
             for part, logits in score_in_order(engine, parts()):
                 if not told:
-                    yield Scoring(Path(record.path).name, part.total - len(known))
+                    yield Scoring(Path(record.name).name, part.total - len(known))
                 told, scores = True, average_views(logits, averaging(config, views)).numpy()
                 probabilities = _to_probabilities(scores, config, views)
                 if partial:
@@ -180,10 +180,10 @@ def windows_of_all(
                 windows.append(Window(probabilities, part.start_sec, part.end_sec))
                 yield VideoScored(len(windows) - 1, torch.from_numpy(probabilities))
         except DataError as error:
-            found[number] = bad = BadVideo(number, record.path, str(error))
+            found[number] = bad = BadVideo(number, record.name, str(error))
             yield bad
         else:
-            found[number] = VideoPrediction(record.path, windows)
+            found[number] = VideoPrediction(record.name, windows)
     return found
 
 

@@ -93,7 +93,7 @@ def score_split(
     order = sorted(scored)
     records, scores = [split.records[i] for i in order], np.stack([scored[i] for i in order]).astype(np.float32)
     return Results(
-        paths=[record.path for record in records],
+        paths=[record.name for record in records],
         labels=labels_of(records, scores.shape[1]),
         scores=scores,
         num_listed=len(split.records),

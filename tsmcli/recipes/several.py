@@ -229,7 +229,8 @@ def fold_lists(several: Several, preset: Preset, places: Places) -> dict[str, li
     """The lists of all folds: `fold-1-train`, `fold-1-val`, ...; with class indices as lists of this dataset have.
 
     The videos of both lists of the dataset are pooled, and each is in the validation of one fold. Classes are
-    spread evenly, as far as groups allow (scikit-learn's StratifiedGroupKFold, with `train.seed`).
+    spread evenly, as far as groups allow (scikit-learn's StratifiedGroupKFold, with `train.seed`). Without
+    `--group` the intervals of a recording are a group.
 
     Raises:
         UsageError: there are more folds than groups.
@@ -243,9 +244,10 @@ def fold_lists(several: Several, preset: Preset, places: Places) -> dict[str, li
     pool, first = dict[str, VideoRecord](), data.first_label or 0
     for split in splits:
         for record in split.records:
-            name = record.path if split.media == splits[0].media else str((split.media / record.path).absolute())
+            path = record.path if split.media == splits[0].media else str((split.media / record.path).absolute())
             labels = record.labels and tuple(label + first for label in record.labels)
-            pool.setdefault(name, record._replace(path=name, label=record.label + first, labels=labels))
+            video = record._replace(path=path, label=record.label + first, labels=labels)
+            pool.setdefault(video.name, video)
     videos = list(pool.values())
     return {
         f"fold-{fold}-{split}": [video for i, video in enumerate(videos) if (i in val) == (split == "val")]
@@ -259,9 +261,12 @@ def draw_folds(videos: list[VideoRecord], several: Several, seed: int) -> list[s
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     labels, folds = [video.label for video in videos], several.folds
-    groups = groups_of([Path(video.path) for video in videos], several.group) if several.group else None
+    paths, what, groups = [Path(video.path) for video in videos], "videos", None
+    if several.group:
+        groups, what = groups_of(paths, several.group), f"groups by --group {several.group}"
+    elif any(video.span for video in videos):
+        groups, what = [str(path) for path in paths], "recordings"
     if (held := len({*groups}) if groups else len(videos)) < folds:
-        what = f"groups by --group {several.group}" if groups else "videos"
         raise UsageError(f"--folds {folds} of {held} {what}", hint="fewer folds, or more groups")
     kind = StratifiedGroupKFold if groups else StratifiedKFold
     with warnings.catch_warnings():

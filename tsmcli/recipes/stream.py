@@ -181,12 +181,12 @@ def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
 
 def frames_of(split: Split, record: VideoRecord, config: Config, fps: float) -> Iterator[Shot]:
     """The frames of one video."""
-    if record.store == "video" and record.path not in split.quarantine:
+    if record.store == "video" and not record.span and record.path not in split.quarantine:
         yield from open_source(Path(record.path), config.data)
         return
     with open_reader(split, record, config.data) as reader:
         for shot in from_reader(reader, fps):
-            yield shot._replace(source=record.path)
+            yield shot._replace(source=record.name)
 
 
 class Paced:

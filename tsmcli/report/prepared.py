@@ -78,26 +78,27 @@ def print_prepared(done: PreparedDataset, dataset: str, part: tuple[int, int], a
 
 def print_intervals(done: PreparedIntervals, as_json: bool) -> None:
     """Intervals and seconds of each class, problems by their kinds, and what to type next."""
-    kinds = Counter((p.kind, p.used) for p in done.problems)
+    kinds = Counter((p.used, p.kind) for p in done.problems)
+    first = {(p.used, p.kind): p.where for p in reversed(done.problems)}
     rows = [
         (name, done.counts[name, "train"], done.counts[name, "val"], round(done.seconds[name], 1))
         for name in done.classes
     ]
-    problems = done.out / "problems.csv"
     if as_json:
         classes = {name: {"train": train, "val": val, "seconds": sec} for name, train, val, sec in rows}
-        found = [{"kind": kind, "used": used, "count": count} for (kind, used), count in kinds.items()]
-        print_json({"dataset": "folder", "folder": done.out, "recordings": done.recordings, "classes": classes,
-                    "problems": found, "problems_file": problems if found else None, "notes": done.notes})  # fmt: skip
+        found = [{"kind": kind, "used": used, "count": count} for (used, kind), count in kinds.items()]
+        facts = {"dataset": "folder", "folder": done.out, "recordings": done.recordings, "classes": classes}
+        print_json({**facts, "problems": found, "notes": done.notes})
         return
-    videos = ", ".join(f"{count} of {split}" for split, count in sorted(done.recordings.items()))
-    print_table(
-        ("class", "train", "val", "seconds"), rows, f"intervals of {videos} recordings, lists in {done.out}"
-    )
-    for (kind, used), count in sorted(kinds.items()):
-        print_line(f"{'used' if used else 'left out'}: {kind}: {count}")
-    for line in [*done.notes, *([f"{problems} has each row"] if kinds else ())]:
+    train, val = done.recordings["train"], done.recordings["val"]
+    place = f"lists in {done.out}" if done.written else "dry run: nothing was written"
+    print_table(("class", "train", "val", "seconds"), rows, f"intervals of {train} + {val} recordings, {place}")
+    for (used, kind), count in sorted(kinds.items()):
+        way = "used all the same" if used else "left out"
+        print_line(f"{way}: {kind}: {count} intervals, the first: {first[used, kind]}")
+    for line in [*done.notes, *([f"{done.out / 'problems.csv'} has all rows"] if kinds and done.written else ())]:
         print_line(f"note: {line}")
-    own = "" if done.out == Path("data/folder") else f" --data {done.out}"
-    own += "" if done.recordings.get("val") else " --set train.validation=false"
-    print_line(f"next:  tsm train --preset mbv2-folder{own}")
+    if done.written:
+        own = "" if done.out == Path("data/folder") else f" --data {done.out}"
+        own += "" if val else " --set train.validation=false"
+        print_line(f"next:  tsm train --preset mbv2-folder{own}")

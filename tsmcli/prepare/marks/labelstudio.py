@@ -33,11 +33,13 @@ def read_label_studio(tasks: list[Any], source: str, ask: Ask) -> Marks:
         done = [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
         several += len(done) > 1
         newest: dict[str, Any] = max(done, key=_age, default={})
-        values = _minimal(task) if minimal else (r["value"] for r in newest.get("result", []) if "value" in r)
+        regions = newest.get("result", [])
+        values = _minimal(task) if minimal else ((r.get("id"), r["value"]) for r in regions if "value" in r)
         stated = next((data[key] for key in _RATES if data.get(key)), None)
         ticks = number(stated or ask.tick_rate or DEFAULT_TICKS, where)
         rate = float(exact_rate(ticks if ticks >= 1 else 1 / max(ticks, 1e-6)))
-        for value in values:
+        for name, value in values:
+            where = f"{source}: task {task.get('id', at)}, {name}"
             if "ranges" in value:
                 marks.rates[video] = rate
                 assumed += not (stated or ask.tick_rate)
@@ -64,10 +66,12 @@ def _age(annotation: Mapping[str, Any]) -> tuple[bool, str]:
     return bool(annotation.get("ground_truth")), str(annotation.get("updated_at"))
 
 
-def _minimal(task: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The values of a JSON-MIN record, under the names of its controls."""
-    for value in task.values():
-        yield from (v for v in value if isinstance(v, dict)) if isinstance(value, list) else ()
+def _minimal(task: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Name and value of each region of a JSON-MIN record; they stand under the names of their controls."""
+    for control, values in task.items():
+        for at, value in enumerate(values if isinstance(values, list) else ()):
+            if isinstance(value, dict):
+                yield f"{control} {at}", value
 
 
 def _video(data: Mapping[str, Any]) -> str:

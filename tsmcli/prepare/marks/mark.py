@@ -89,7 +89,7 @@ class Marks:
 
 def clean_label(label: Any) -> str:
     """A label without blanks around it; "" for what means none."""
-    text = " ".join(str(label if label is not None else "").split())
+    text = " ".join(str(label if label is not None else "").encode(errors="replace").decode().split())
     return "" if text in _NO_LABEL else text
 
 
@@ -121,7 +121,7 @@ def time_of(text: str, where: str) -> tuple[float, bool]:
 def exact_rate(rate: float) -> Fraction:
     """Frames per second, with 29.97 and its kind as they are meant: 30000/1001."""
     film = Fraction(round(rate * 1.001) * 1000, 1001)
-    return film if film and abs(float(film) - rate) < 0.002 else Fraction(rate).limit_denominator(100_000)
+    return film if film and abs(float(film) - rate) < 0.006 else Fraction(rate).limit_denominator(100_000)
 
 
 def is_video(name: str) -> bool:

@@ -29,7 +29,7 @@ from tsmcli.prepare.marks.texts import (
 from tsmcli.prepare.marks.via import read_via, read_via_csv
 
 _SUFFIXES = (".xml", ".json", ".csv", ".tsv", ".txt", ".eaf")
-_LARGEST = 1 << 29
+_LARGEST = 1 << 28
 """Bytes: no tool writes more for what one person can mark."""
 _UNKNOWN = "no annotations that are known"
 _HINT = (
@@ -54,8 +54,11 @@ class _Known(NamedTuple):
     reader: Reader | None
 
 
-def read_marks(path: Path, ask: Ask | None = None) -> Marks:
+def read_marks(path: Path, ask: Ask | None = None, skip: Path | None = None) -> Marks:
     """The intervals in a file, or in all files of a folder and below, of one kind or of many.
+
+    Args:
+        skip: a folder below that does not count: lists that were made of the annotations are no annotations.
 
     Raises:
         UsageError: there is no such file or folder.
@@ -64,7 +67,7 @@ def read_marks(path: Path, ask: Ask | None = None) -> Marks:
     if not path.exists():
         raise UsageError(f"no file or folder {path}", hint="--annotations says where the annotations are")
     marks, strange = Marks(), list[str]()
-    for file in _files(path):
+    for file in _files(path, skip):
         known = _recognise(file)
         if known is None and file == path:
             raise DataError(f"{file}: {_UNKNOWN}", _HINT)
@@ -80,10 +83,11 @@ def read_marks(path: Path, ask: Ask | None = None) -> Marks:
     return marks
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, skip: Path | None) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return [Path(f.where) / name for f in walk(path) for name in f.files if name.lower().endswith(_SUFFIXES)]
+    folders = walk(path, frozenset((skip.resolve(),)) if skip else frozenset())
+    return [Path(f.where) / name for f in folders for name in f.files if name.lower().endswith(_SUFFIXES)]
 
 
 def _read(known: _Known, file: Path, ask: Ask) -> Marks:

@@ -50,7 +50,7 @@ def load_clips(
         rng = np.random.default_rng([config.train.seed, 0, number, 1])  # as in the first epoch of training
         clips, label = dataset.load(record, rng)
         for view, clip in enumerate(clips):
-            lines: list[tuple[str, Tone]] = [(Path(record.path).name, "plain")]
+            lines: list[tuple[str, Tone]] = [(Path(record.name).name, "plain")]
             if training or len(clips) > 1:
                 lines.append(("training clip" if training else f"view {view + 1} of {len(clips)}", "quiet"))
             seen = sorted(label) if isinstance(label, tuple) else [label]
@@ -75,9 +75,9 @@ def _split(config: Config, places: Places, target: str) -> tuple[Split, list[str
     path = Path(target)
     if not path.is_file():
         raise DataError(f"no list or video {path}")
-    if path.suffix == ".txt":
+    if path.suffix in (".txt", ".csv"):
         media = places.media or path.parent
-        records = read_list(path, config.data.store, media=media, several=config.data.multi_label)
+        records = read_list(path, config.data.store, classes=None, media=media, several=config.data.multi_label)
         return Split(records, media, path), []
     return Split([VideoRecord(path.name, None, 0)], path.parent, path), []
 
@@ -90,7 +90,7 @@ def demo_clips(result: DemoResult) -> list[ClipRow]:
     rows = []
     for label, name in enumerate(names):
         path = result.tsm.paths[result.tsm.labels.tolist().index(label)]
-        record = next(record for record in split.records if record.path == path)
+        record = next(record for record in split.records if record.name == path)
         views, _ = dataset.load(record, np.random.default_rng(0))
         lines: list[tuple[str, Tone]] = [(f"true: {name}", "plain")]
         for title, results in (("with shift", result.tsm), ("without", result.tsn)):

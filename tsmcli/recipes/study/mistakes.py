@@ -78,12 +78,12 @@ def _load(
     scores = to_probabilities(results).scores[rows]
     for i in np.argsort(-scores.max(axis=1), kind="stable").tolist():
         record = test.split.records[rows[i]]
-        if record.path in hidden or len(shown) == CLIPS:
+        if record.name in hidden or len(shown) == CLIPS:
             continue
         try:
             views, _ = dataset.load(record, np.random.default_rng(0))
         except DataError:
             continue  # it was read in the test; now it is gone, and another one serves
         true, said = names[int(results.labels[rows[i]])], names[int(scores[i].argmax())]
-        shown.append(ShownClip(record.path, true, said, float(scores[i].max()), views[0]))
+        shown.append(ShownClip(record.name, true, said, float(scores[i].max()), views[0]))
     return shown

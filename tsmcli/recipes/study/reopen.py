@@ -67,7 +67,7 @@ def reopen(results: Results, run: Path, places: Places, overrides: Sequence[str]
     config, name = choose_config(file, overrides if file.own else ())
     check_decoder(config.data)
     split = find_split(config.data, _places(places, Path(meta.get("list", ""))), "val", meta["class_names"])
-    records = {record.path: record for record in split.records}
+    records = {record.name: record for record in split.records}
     if missing := [path for path in results.paths if path not in records]:
         raise DataError(f"{split.list_file} is not the list of the test: {missing[0]} is not in it")
     split = replace(split, records=[records[path] for path in results.paths])

@@ -1,0 +1,248 @@
+"""`tsm prepare-data intervals`: from annotations of recordings to lists that train."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from fractions import Fraction
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from support import Frame, tsm, write_video
+
+from tsmcli.config import DataConfig
+from tsmcli.data.intervals import frames_within
+from tsmcli.data.listfile import VideoRecord, read_list
+from tsmcli.data.location import Places, find_classes, find_split
+from tsmcli.data.pyav_reader import PyAVReader
+from tsmcli.prepare.background import draw_background, gaps_between
+from tsmcli.prepare.marks.write import Film, write
+
+CASES = Path(__file__).parents[1] / "cases" / "intervals"
+GREY = np.full((112, 112, 3), 128, np.uint8)
+GAP = 40
+SMALL = [
+    "data.dataset=folder",
+    "model.width=0.125",
+    "model.num_segments=4",
+    "train.epochs=1",
+    "train.lr_steps=[]",
+    "train.workers=0",
+]
+
+
+@pytest.fixture(scope="module")
+def recordings(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """Three recordings at 25/s, of a clip of each class with grey between them, and their true events."""
+    folder, events = tmp_path_factory.mktemp("long"), list[Any]()
+    names = (demo_data / "classes.txt").read_text().splitlines()
+    records = read_list(demo_data / "demo_train_list_videos.txt", "video")
+    for number in range(3):
+        frames: list[Frame] = [GREY] * GAP
+        for label, name in enumerate(names):
+            clip = [record for record in records if record.label == label][number]
+            with PyAVReader(demo_data / "videos" / clip.path) as reader:
+                read = reader.read(np.arange(reader.num_frames))
+            first = len(frames)
+            frames += [frame[:112, :112] for frame in read]
+            events.append((f"day{number}.mp4", first / 25, len(frames) / 25, name, 1.0))
+            frames += [frames[0]] * GAP
+        write_video(folder / f"day{number}.mp4", frames, preset="ultrafast")
+    return folder, events
+
+
+def lists(out: Path) -> dict[str, list[VideoRecord]]:
+    classes = (out / "classes.txt").read_text().splitlines()
+    return {s: read_list(out / f"folder_{s}_list_videos.csv", "video", classes=classes) for s in ("train", "val")}
+
+
+def problems(out: Path) -> list[tuple[str, str, str]]:
+    """Row, kind and whether it was used."""
+    rows = csv.DictReader((out / "problems.csv").read_text().splitlines())
+    return [(row["row"].rpartition("/")[2], row["kind"], row["used"]) for row in rows]
+
+
+def test_from_events_of_a_tool_to_a_training(
+    recordings: tuple[Path, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, events = recordings
+    monkeypatch.chdir(tmp_path)
+    films = {f"day{i}.mp4": Film(25.0) for i in range(3)}
+    write("elan", events, tmp_path / "elan.eaf", films)
+    args = ["prepare-data", "intervals", "--annotations", ".", "--source", source, "--background", "none"]
+    done = tsm(*args, "--out", "out", "--val-share", "0.4", "--json").json()
+    assert done["recordings"] == {"train": 2, "val": 1}
+    assert (done["problems"], done["notes"]) == ([], [])
+    names = sorted({event[3] for event in events})
+    assert [*done["classes"]] == sorted([*names, "none"])
+    assert all((c["train"], c["val"]) == (2, 1) for name, c in done["classes"].items() if name != "none")
+    found = lists(tmp_path / "out")
+    assert not {r.path for r in found["train"]} & {r.path for r in found["val"]}
+    classes = find_classes(DataConfig(dataset="folder"), Places(folder=tmp_path / "out"))
+    listed = {(r.path, *r.span[:2], classes[r.label]) for own in found.values() for r in own if r.span}
+    assert {row for row in listed if row[3] != "none"} == {
+        (v, round(s, 3), round(e, 3), n) for v, s, e, n, _ in events
+    }
+    for video, start, end, _ in (row for row in listed if row[3] == "none"):
+        assert all(end <= s - 0.499 or start >= e + 0.499 for v, s, e, *_ in events if v == video)
+    median = done["classes"][names[0]]["seconds"]
+    assert median <= done["classes"]["none"]["seconds"] < 2 * median
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert tsm(*args, "--out", "out", "--val-share", "0.4").code == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == written
+    args[args.index(".")] = "elan.day0.eaf"
+    many = tsm(*args, "--out", "other", "--seed", "1", "--val-share", "0.4")
+    assert "there are no val videos at all" in many.out
+    split = find_split(DataConfig(dataset="folder"), Places(folder=tmp_path / "out"), "train", classes)
+    assert split.media.samefile(source)
+    trained = tsm("train", "--preset", "demo", "--data", "out", "--set", *SMALL)
+    assert trained.code == 0, trained.err
+
+
+@pytest.fixture(scope="module")
+def cams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos of the length and rate of the samples' `cam1` and `cam2`."""
+    folder = tmp_path_factory.mktemp("cams")
+    for name, rate, length in (("cam1", Fraction(25), 2000), ("cam2", Fraction(30000, 1001), 900)):
+        with av.open(str(folder / f"{name}.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=rate)
+            stream.width = stream.height = 32
+            for number in range(length):
+                shade = np.full((32, 32, 3), number % 200, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(shade, format="rgb24")))
+            container.mux(stream.encode())
+    return folder
+
+
+@pytest.mark.parametrize(
+    "sample", ["labelstudio_timeline.json", "via3.json", "elan", "epic100.csv", "cvat.zip", "boris_events.tsv"]
+)
+def test_lists_of_every_unit_are_exact_to_the_frame(sample: str, cams: Path, tmp_path: Path) -> None:
+    annotations = CASES / sample
+    if sample == "cvat.zip":
+        annotations = tmp_path / sample
+        with zipfile.ZipFile(annotations, "w") as file:
+            for name in ("cvat_cam1.xml", "cvat_cam2.xml"):
+                file.write(CASES / name, name)
+    done = tsm(
+        "prepare-data", "intervals", "--annotations", annotations, "--source", cams, "--out", tmp_path / "out"
+    )
+    assert done.code == 0, done.err
+    found = set()
+    for record in (record for own in lists(tmp_path / "out").values() for record in own):
+        with PyAVReader(cams / record.path) as reader:
+            assert record.span
+            found.add((record.path, *frames_within(record.span, *reader.timeline[:2]), record.label))
+    rows = csv.DictReader((CASES / "truth.csv").read_text().splitlines())
+    assert found == {
+        (r["video"], int(r["start_frame"]), int(r["end_frame_exclusive"]), int(r["label"] == "wave")) for r in rows
+    }
+
+
+def test_a_dry_run_and_what_does_not_apply(recordings: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    source, events = recordings
+    (table,) = write("csv", events, tmp_path / "t.csv")
+    args = ["prepare-data", "intervals", "--annotations", table, "--source", source, "--out", tmp_path / "out"]
+    assert "dry run: nothing was written" in tsm(*args, "--dry-run").out
+    assert not (tmp_path / "out").exists()
+    for more, told in (
+        (["--store", "zip"], "intervals stay in their videos"),
+        (["--size", "64x64"], "intervals stay in their videos"),
+        (["--background", events[0][3]], "is called"),
+        (["--set", "data.multi_label=true"], "an interval has one label"),
+        (["--group", "night"], "does not match day0.mp4"),
+    ):
+        refused = tsm(*args, *more)
+        assert refused.code in (2, 3)
+        assert told in refused.err
+        assert not (tmp_path / "out").exists()
+    assert tsm("prepare-data", "folder", "--source", source, "--background", "x").code == 2
+    assert "needs --annotations" in tsm("prepare-data", "intervals", "--source", source).err
+    gone = tsm("prepare-data", "intervals", "--source", source, "--annotations", tmp_path / "gone.json")
+    assert (gone.code, "no file or folder" in gone.err) == (2, True)
+    nowhere = tsm("prepare-data", "intervals", "--source", tmp_path / "gone", "--annotations", table)
+    assert (nowhere.code, "no folder" in nowhere.err) == (3, True)
+
+
+def test_every_row_that_is_odd_is_told(recordings: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    source, _ = recordings
+    with PyAVReader(source / "day0.mp4") as reader:
+        frames, end = reader.num_frames, reader.timeline.duration_sec
+    videos = tmp_path / "videos"
+    for number, name in enumerate(("day0.mp4", "a/twice.mp4", "b/twice.mp4", "day1.mp4", "day2.mp4")):
+        (videos / name).parent.mkdir(parents=True, exist_ok=True)
+        (videos / name).symlink_to(source / f"day{number % 3}.mp4")
+    (videos / "broken.mp4").write_bytes(b"nothing")
+    rows = [
+        ("day0", 1, 2, "x", None), ("day0.mp4", "f20", "f45", "y", ("overlap", "yes")), ("day0", 3, 3, "x", ("empty", "no")),
+        ("day0", 3.001, 3.002, "x", ("empty", "no")), ("day0", end - 1, end + 5, "x", ("past the end", "yes")),
+        ("day0", end + 1, end + 2, "x", ("past the end", "no")), ("day0", "f9", f"f{frames + 9}", "x", ("past the end", "yes")),
+        ("day0", 2, 1, "x", ("empty", "no")), ("day0", 4, 5, "", ("no label", "no")), ("none.mp4", 1, 2, "x", ("no video", "no")),
+        ("twice", 1, 2, "x", ("several videos", "no")), ("a/twice.mp4", 1, 2, "x", None), ("broken.mp4", 1, 2, "x", ("unreadable", "no")),
+        ("day0", "f25", "f50", "x", ("twice", "no")), ("day1", 1, 2, "y", None), ("day2", 1, 2, "y", None),
+    ]  # fmt: skip
+    table = tmp_path / "t.csv"
+    table.write_text("video,start,end,label\n" + "".join(f"{v},{s},{e},{n}\n" for v, s, e, n, _ in rows))
+    done = tsm("prepare-data", "intervals", "--annotations", table, "--source", videos, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    told = {(line, *told) for line, (*_, told) in zip(count(2), rows, strict=False) if told}
+    found = {(int(row.rpartition(":")[2]), kind, used) for row, kind, used in problems(tmp_path / "out")}
+    overlaps = {row for row in found if row[1] == "overlap"}
+    assert found - overlaps == {row for row in told if row[1] != "overlap"}
+    assert (3, "overlap", "yes") in overlaps or (2, "overlap", "yes") in overlaps
+    assert f"left out: empty: 3 intervals, the first: {table}:4" in done.out
+    spans = [r.span for own in lists(tmp_path / "out").values() for r in own if r.path == "day0.mp4" and r.span]
+    assert (9, frames, True) in spans
+    assert max(span.end for span in spans if not span.frames) == pytest.approx(end)
+
+
+def test_rates_that_a_tool_assumed_are_told(recordings: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    source, events = recordings
+    write("labelstudio", events, tmp_path / "ls.json", {f"day{i}.mp4": Film(30.0) for i in range(3)})
+    text = (tmp_path / "ls.json").read_text().replace('"predictions"', '"annotations"')
+    for rate, told in (("30", 3), ("25", 0)):
+        (tmp_path / "ls.json").write_text(text.replace('"fps": 30.0', '"length": 1'))
+        done = tsm("prepare-data", "intervals", "--annotations", tmp_path / "ls.json", "--source", source, "--out",
+                   tmp_path / rate, "--tick-rate", rate, "--json").json()  # fmt: skip
+        assert sum(row["count"] for row in done["problems"] if row["kind"] == "frame rate") == told
+
+
+def test_groups_of_recordings_stay_together(recordings: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    source, events = recordings
+    (tmp_path / "v").mkdir()
+    for number in range(6):
+        (tmp_path / "v" / f"{'abc'[number % 3]}_{number}.mp4").symlink_to(source / f"day{number % 3}.mp4")
+    renamed = [
+        (f"{'abc'[n % 3]}_{n}.mp4", *event[1:])
+        for event in events
+        for n in range(6)
+        if event[0] == f"day{n % 3}.mp4"
+    ]
+    (table,) = write("csv", renamed, tmp_path / "t.csv")
+    done = tsm("prepare-data", "intervals", "--annotations", table, "--source", tmp_path / "v", "--out", tmp_path / "o",
+               "--group", "^([abc])_")  # fmt: skip
+    assert done.code == 0, done.err
+    people = {split: {r.path[0] for r in own} for split, own in lists(tmp_path / "o").items()}
+    assert not people["train"] & people["val"]
+    assert people["train"] | people["val"] == {*"abc"}
+
+
+def test_background_keeps_away_and_is_as_long_as_asked() -> None:
+    marked = [(5.0, 6.0), (5.5, 9.0), (30.0, 40.0)]
+    gaps = gaps_between(marked, 60.0, 0.5)
+    assert gaps == [(0.0, 4.5), (9.5, 29.5), (40.5, 60.0)]
+    assert gaps_between([], 3.0, 0.5) == [(0.0, 3.0)]
+    assert gaps_between([(0.0, 3.0)], 3.0, 0.5) == []
+    drawn = draw_background({"a": gaps, "b": []}, [1.0, 2.0, 300.0], 20.0, 3)
+    assert 20.0 <= sum(span.end - span.start for _, span in drawn) < 22.0
+    assert all(any(a <= span.start < span.end <= b for a, b in gaps) for _, span in drawn)
+    assert all(one.end <= two.start for (_, one), (_, two) in pairwise(drawn))
+    assert drawn == draw_background({"b": [], "a": gaps}, [1.0, 2.0, 300.0], 20.0, 3)
+    full = draw_background({"a": gaps}, [1.0], 999.0, 0)
+    assert 20 < len(full) <= 44
+    assert draw_background({"a": gaps}, [300.0], 9.0, 0) == []
+    assert draw_background({}, [1.0], 9.0, 0) == []
