@@ -19,7 +19,7 @@ LEVELS = [
     {"errors", "catalog", "files"},
     {"config"},
     {"presets", "zoo"},
-    {"core", "metrics", "results"},
+    {"core", "intervals", "metrics", "results"},
     {"data"},
     {"engine", "prepare"},
     {"recipes"},

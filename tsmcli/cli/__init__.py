@@ -19,6 +19,7 @@ from tsmcli.cli.data import data
 from tsmcli.cli.demo import demo
 from tsmcli.cli.doctor import doctor
 from tsmcli.cli.evaluate import evaluate
+from tsmcli.cli.events import events
 from tsmcli.cli.export import export
 from tsmcli.cli.features import features, probe
 from tsmcli.cli.predict import predict
@@ -44,6 +45,7 @@ app.command(cls=ManyValues)(test)
 app.command("eval", cls=ManyValues)(evaluate)
 app.command(cls=ManyValues)(report)
 app.command(cls=ManyValues)(predict)
+app.add_typer(events, name="events")
 app.command(cls=ManyValues)(features)
 app.command()(probe)
 app.command(cls=ManyValues)(stream)

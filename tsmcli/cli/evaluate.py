@@ -22,7 +22,8 @@ def evaluate(
         list[float] | None, Option(help="A weight for each of several files.", show_default="all equal")
     ] = None,
     list_file: Annotated[
-        Path | None, Option("--list", help="List of the videos, for MMAction2's files, which have no labels.")
+        Path | None,
+        Option("--list", help="Of MMAction2's files, which have no labels; of events, the true intervals."),
     ] = None,
     softmax: Annotated[
         bool, Option("--softmax", help="Turn raw scores into probabilities before averaging.")
@@ -47,7 +48,12 @@ def evaluate(
     tsm eval rgb.npz flow.npz --weights 1 1.5
 
     tsm eval --compare old.npz new.npz
+
+    tsm eval events.json --metrics tiou_map --list true-intervals.csv
     """
+    if any(metric.startswith("tiou_map") for metric in metrics or ()) and not (compare or checkpoint):
+        _events(results or [], metrics or [], list_file, allow_missing=allow_missing, as_json=as_json)
+        return
     from tsmcli.recipes.evaluate import check_metrics
 
     check_metrics(metrics or ())
@@ -87,3 +93,17 @@ def evaluate(
         complete, what = found.complete, f"this is the accuracy on {found.coverage}"
     if not complete and not allow_missing:
         raise DataError(what, hint="--allow-missing accepts that")
+
+
+def _events(
+    files: list[Path], metrics: list[str], list_file: Path | None, *, allow_missing: bool, as_json: bool
+) -> None:
+    """Score a file of `tsm predict --events`."""
+    from tsmcli.recipes.eval_events import eval_events
+    from tsmcli.report.event_scores import print_event_scores
+
+    found = eval_events(files, metrics, list_file)
+    print_event_scores(found, as_json=as_json)
+    if found.missing and not allow_missing:
+        wrong = f"{len(found.missing)} videos of the list have no events because they were not looked at"
+        raise DataError(f"{wrong}: {', '.join(found.missing[:5])}", hint="--allow-missing accepts that")

@@ -34,18 +34,32 @@ Media = Annotated[Path | None, Option(help="Folder that the paths in the lists a
 Classes = Annotated[Path | None, Option(help="File of class names, one a line, in index order.")]
 Workers = Annotated[int | None, Option(min=1, help="Processes.", show_default="one per core")]
 
+Background = Annotated[
+    list[str] | None,
+    Option(help="Classes that are never an event.", show_default="fitted, else the one called background"),
+]
+Smooth = Annotated[
+    float | None,
+    Option(
+        min=0,
+        metavar="SEC",
+        help="Of events: average scores over so long.",
+        show_default="fitted, else half a window",
+    ),
+]
+
 Form = Literal["table", "markdown", "csv", "json"]
 Metrics = Annotated[
     list[str] | None,
     Option(
-        help="top_k, mean_class, per_class, confusion, map.",
+        help="top_k, mean_class, per_class, confusion, map; of events: tiou_map, tiou_map=thumos14.",
         show_default="top_k mean_class; map per_class where videos may have several labels",
     ),
 ]
 TopK = Annotated[list[int] | None, Option(min=1, help="The k of top_k.", show_default="1 5")]
 Missing = Annotated[bool, Option("--allow-missing", help="Exit 0 although videos could not be read.")]
 
-MANY_VALUES = frozenset({"--metrics", "--topk", "--set", "--weights", "--with", "--splits"})
+MANY_VALUES = frozenset({"--metrics", "--topk", "--set", "--weights", "--with", "--splits", "--background"})
 
 
 def one_per_core(workers: int | None) -> int:

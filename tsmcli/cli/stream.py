@@ -27,13 +27,20 @@ def stream(
     seconds: Annotated[float | None, Option(min=0.01, help="Stop after so long.")] = None,
     video: Annotated[Path | None, Option(help="Write the frames with their labels to this .mp4.")] = None,
     force: Annotated[bool, Option("--force", help="Overwrite the --video file.")] = False,
+    events: Annotated[
+        bool, Option("--events", help="Say when what happened, as tsm predict --events does of files.")
+    ] = False,
+    window: Annotated[
+        float | None,
+        Option(min=0.01, metavar="SEC", help="Of events: time of a clip.", show_default="fitted, else 2"),
+    ] = None,
     preset: Preset = None,
     sets: Set = None,
     classes: Classes = None,
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "fp32",
-    as_json: Annotated[bool, Option("--json", help="Print a JSON document a frame.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print a JSON document a frame, or an event.")] = False,
 ) -> None:
     """Say what is seen now, frame by frame, at the cost of a 2D network. Ctrl-C ends it.
 
@@ -42,9 +49,15 @@ def stream(
     Examples: tsm stream best.pt --source 0
 
     tsm stream best.pt --source long.mp4 --json
+
+    tsm stream best.pt --source 0 --events
     """
     from tsmcli.presets import resolve
 
+    if events and (smooth > 1 or every > 1):
+        raise UsageError("--events chooses its frames and averages them as the clips of the training were")
+    if window and not events:
+        raise UsageError("--window needs --events")
     if not source:
         raise UsageError("--source is empty", hint="--source . is this folder")
     if video and video.suffix != ".mp4":
@@ -56,13 +69,15 @@ def stream(
     resolved = resolve(preset, sets or ()) if preset else None
 
     from tsmcli.engine.inference import Choice
+    from tsmcli.recipes.event_rules import Wanted
     from tsmcli.recipes.stream import Settings
     from tsmcli.recipes.stream import stream as run
     from tsmcli.report.streaming import show_stream
 
-    settings = Settings(smooth, every, live, queue, fps, seconds, video)
-    events = run(
+    wanted = Wanted(window) if events else None
+    settings = Settings(smooth, every, live, queue, fps, seconds, video, wanted)
+    told = run(
         checkpoint, resolved, source, settings, overrides=sets or (), device_name=device,
         engine=Choice(engine, precision), classes=classes,
     )  # fmt: skip
-    show_stream(events, as_json=as_json)
+    show_stream(told, as_json=as_json, events=events)

@@ -39,9 +39,9 @@ class WindowViews(NamedTuple):
 
 
 def read_windows(
-    split: Split, record: VideoRecord, config: Config, views: Views, sliding: Sliding
+    split: Split, record: VideoRecord, config: Config, views: Views, sliding: Sliding, known: int = 0
 ) -> Iterator[WindowViews]:
-    """The test views of every window of a video, one window in memory at a time.
+    """The test views of every window of a video, one window in memory at a time; of the first `known` no views.
 
     The time limit of `data.timeout_sec`, which is for clips, does not apply; the decoder is PyAV.
 
@@ -56,8 +56,10 @@ def read_windows(
             times, end_sec = clock_of(reader, fps)
             spans = window_spans(end_sec, sliding.window_sec, sliding.stride_sec)
             ranges = [frames_shown(times, *span) for span in spans]
-            indices = [first + sample_test(end - first, segments, views).ravel() for first, end in ranges]
-            for (start, end), frames in zip(spans, read_each(reader, indices), strict=True):
+            indices = [first + sample_test(end - first, segments, views).ravel() for first, end in ranges[known:]]
+            for start, end in spans[:known]:
+                yield WindowViews(start, end, len(spans), np.empty((0, segments, 1, 1, 3), np.uint8))
+            for (start, end), frames in zip(spans[known:], read_each(reader, indices), strict=True):
                 yield WindowViews(start, end, len(spans), eval_views(frames, segments, views))
     except (OSError, ValueError, cv2.error) as error:
         raise unreadable(split.media / record.name, error) from error

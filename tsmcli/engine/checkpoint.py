@@ -19,6 +19,7 @@ from tsmcli.core.weights import LoadReport, authors_class_order, match_all
 from tsmcli.engine.weight_file import check_weights, read_file, weights_of, write_torch
 from tsmcli.errors import UsageError, WeightsError
 from tsmcli.files import replacing
+from tsmcli.intervals.find import EventRules
 from tsmcli.presets import check_name, is_gone
 
 FORMAT = 2
@@ -75,6 +76,7 @@ class Checkpoint:
         thresholds: of K probabilities, from which on a video is said to have a label; None where it has one.
         training: `Learner.state()`, or None in a file for use only.
         notes: a line for each stored key that this version does not know.
+        events: how windows of long videos become events, where that was fitted.
     """
 
     preset: Annotated[str, AfterValidator(check_name)]
@@ -85,6 +87,7 @@ class Checkpoint:
     training: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     thresholds: tuple[Annotated[_Share, Field(strict=True)], ...] | None = None
+    events: EventRules | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -104,6 +107,7 @@ def checkpoint_tree(checkpoint: Checkpoint) -> dict[str, Any]:
         "model": dict(checkpoint.model),
         "training": checkpoint.training,
         **several,
+        **({"events": asdict(checkpoint.events)} if checkpoint.events else {}),
     }
 
 
@@ -155,6 +159,8 @@ def checkpoint_of(tree: Mapping[str, Any], path: Path | str) -> Checkpoint | Non
         raise WeightsError(f"{path}: {names} class names for a classifier of {classes} classes")
     if checkpoint.thresholds is not None and len(checkpoint.thresholds) != names:
         raise WeightsError(f"{path}: {len(checkpoint.thresholds)} thresholds for {names} classes")
+    if (rules := checkpoint.events) and {*map(len, (rules.thresholds, rules.gap_sec, rules.min_sec))} != {names}:
+        raise WeightsError(f"{path}: its rules for events are not of {names} classes")
     return checkpoint
 
 

@@ -211,6 +211,8 @@ def check_metrics(metrics: Sequence[str]) -> list[str]:
     """Our names of the metrics asked for; UsageError for an unknown one."""
     names = [ALIASES.get(metric, metric) for metric in metrics]
     for name in names:
+        if name.startswith("tiou_map"):
+            raise UsageError(f"{name} is of events", hint="tsm eval EVENTS.json --metrics tiou_map --list TRUE.csv")
         if name not in METRICS:
             files = "; files are named before --metrics" if Path(name).suffix else ""
             raise UsageError(f"no metric named {name!r}", hint=f"choose from {', '.join(METRICS)}{files}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from tsmcli.presets import Preset
 from tsmcli.recipes.engines import open_engine
 from tsmcli.recipes.events import Scoring, Stage
 from tsmcli.recipes.network import choose_protocol, open_network
+from tsmcli.recipes.score import Kept, PartialScores
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ class Window:
 
 @dataclass(frozen=True)
 class VideoPrediction:
-    """What the network says of one video."""
+    """What the network says of one video; its length, where that is not the end of the last window."""
 
     path: str
     windows: list[Window]
+    duration_sec: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def predict_videos(
     yield Stage(f"predicting with {opened.path}, videos: {len(split.records)}", facts)
     mine = eval_shard(len(split.records), rank=world.rank, world_size=world.size)
     if sliding:
-        found = yield from _windows_of_all(network, config, views, split, mine, sliding)
+        found = yield from windows_of_all(network, config, views, split, mine, sliding)
     else:
         found = yield from _whole_videos(network, config, views, split, mine)
     found = {number: video for part in world.gather(found) for number, video in part.items()}
@@ -122,15 +125,15 @@ def predict_videos(
     )  # fmt: skip
 
 
-_Found = dict[int, VideoPrediction | BadVideo]
+Found = dict[int, VideoPrediction | BadVideo]
 """What there is to say of videos, by their number."""
 
 
 def _whole_videos(
     engine: Engine, config: Config, views: Views, split: Split, mine: Sequence[int]
-) -> Generator[Scoring | VideoScored | BadVideo, None, _Found]:
+) -> Generator[Scoring | VideoScored | BadVideo, None, Found]:
     """One prediction a video; yields an event a video."""
-    found: _Found = {}
+    found: Found = {}
     yield Scoring("predicting", len(mine))
     with Loader(VideoDataset(split, config, views), pin=engine.pin) as loader:
         for event in score_videos(engine, loader.videos(mine), averaging(config, views)):
@@ -143,24 +146,37 @@ def _whole_videos(
     return found
 
 
-def _windows_of_all(
-    engine: Engine, config: Config, views: Views, split: Split, mine: Sequence[int], sliding: Sliding
-) -> Generator[Scoring | VideoScored | BadVideo, None, _Found]:
-    """One prediction a window of every video; yields an event a window."""
-    found: _Found = {}
-    for number in mine:
-        record, windows = split.records[number], list[Window]()
+def windows_of_all(
+    engine: Engine, config: Config, views: Views, split: Split, mine: Sequence[int], sliding: Sliding,
+    partial: PartialScores | None = None,
+) -> Generator[Scoring | VideoScored | BadVideo, None, Found]:  # fmt: skip
+    """One prediction a window of every video; yields an event a window.
 
-        def parts(record: VideoRecord = record) -> Iterator[tuple[WindowViews, Tensor]]:
-            for part in read_windows(split, record, config, views, sliding):
-                yield part, _as_views(part.views)
+    Args:
+        partial: where the windows are kept on the way; those that it has already are not scored again.
+    """
+    found: Found = {}
+    for number in mine:
+        record, windows, told = split.records[number], list[Window](), False
+        known = [] if partial is None else kept_windows(partial, number)
+
+        def parts(
+            record: VideoRecord = record, windows: list[Window] = windows, known: list[Kept] = known
+        ) -> Iterator[tuple[WindowViews, Tensor]]:
+            for place, part in enumerate(read_windows(split, record, config, views, sliding, len(known))):
+                if partial and place < len(known):
+                    windows.append(Window(partial.read(known[place]), part.start_sec, part.end_sec))
+                else:
+                    yield part, _as_views(part.views)
 
         try:
             for part, logits in score_in_order(engine, parts()):
-                if not windows:
-                    yield Scoring(Path(record.name).name, part.total)
-                scores: NDArray[np.float32] = average_views(logits, averaging(config, views)).numpy()
+                if not told:
+                    yield Scoring(Path(record.name).name, part.total - len(known))
+                told, scores = True, average_views(logits, averaging(config, views)).numpy()
                 probabilities = _to_probabilities(scores, config, views)
+                if partial:
+                    keep_window(partial, number, len(windows), probabilities)
                 windows.append(Window(probabilities, part.start_sec, part.end_sec))
                 yield VideoScored(len(windows) - 1, torch.from_numpy(probabilities))
         except DataError as error:
@@ -169,6 +185,17 @@ def _windows_of_all(
         else:
             found[number] = VideoPrediction(record.name, windows)
     return found
+
+
+def keep_window(partial: PartialScores, video: int, window: int, probabilities: NDArray[np.float32]) -> None:
+    """Keep what is said of a window of a video, by its number."""
+    partial.add(VideoScored(video << 32 | window, torch.from_numpy(probabilities)))
+
+
+def kept_windows(partial: PartialScores, video: int) -> list[Kept]:
+    """Where the first windows of a video are kept."""
+    keys = (video << 32 | window for window in count())
+    return [partial.kept[key] for key in takewhile(partial.kept.__contains__, keys)]
 
 
 def _as_views(pixels: NDArray[np.uint8]) -> Tensor:

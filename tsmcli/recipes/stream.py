@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tsmcli.config import Config, Views
 from tsmcli.core.streaming import Step, Stream
@@ -26,9 +27,13 @@ from tsmcli.engine.device import choose_device
 from tsmcli.engine.inference import Choice
 from tsmcli.engine.processes import StopSignals, interrupted
 from tsmcli.engine.scores import average_views, averaging
-from tsmcli.errors import DataError
+from tsmcli.errors import ConfigError, DataError
+from tsmcli.intervals.find import EventRules
+from tsmcli.intervals.live import LiveEvents, Pace
+from tsmcli.intervals.tiou import Interval
 from tsmcli.presets import Preset
 from tsmcli.recipes.engines import open_step
+from tsmcli.recipes.event_rules import Wanted
 from tsmcli.recipes.events import Stage
 from tsmcli.recipes.network import Opened, open_network
 
@@ -48,6 +53,7 @@ class Settings:
         fps: frames per second of folders of pictures.
         seconds: stop after so long; None: at the end of the source.
         video: write the frames with their labels into this file.
+        events: say events, as `tsm predict --events` does of files; `smooth` and `every` then have no meaning.
     """
 
     smooth: int = 1
@@ -57,6 +63,7 @@ class Settings:
     fps: float = 25.0
     seconds: float | None = None
     video: Path | None = None
+    events: Wanted | None = None
 
 
 @dataclass(frozen=True)
@@ -115,13 +122,14 @@ def stream(
 ) -> Generator[Any, None, Streamed]:  # fmt: skip
     """Let a unidirectional network look at a camera, an address, or videos one after the other.
 
-    Yields `StreamStarted`, a `Seen` a frame, and `Streamed`, also where the source then turns out to have failed.
+    Yields `StreamStarted`, a `Seen` a frame, an `Interval` once an event is certain, and `Streamed`, also where the
+    source then turns out to have failed.
 
     A camera or an address goes on by itself: frames that come too fast are dropped, the oldest first, so that the
     answer is never about a frame long gone. Of videos every frame is looked at, unless `settings.live`.
 
     Raises:
-        ConfigError: the network needs frames of the future.
+        ConfigError: the network needs frames of the future, or its rules for events are of windows.
     """
     opened = yield from open_network(checkpoint, preset, overrides, classes)
     device = choose_device(device_name)
@@ -129,7 +137,13 @@ def stream(
     live = settings.live or is_live(source)
     yield Stage(f"streaming {source} through {opened.path} ({opened.name}), device {device}, {choice}")
     yield StreamStarted(opened.class_names, live)
-    shots = (shot for shot in _open(source, opened.config, settings.fps) if shot.number % settings.every == 0)
+    rules = settings.events.rules(opened) if settings.events else None
+    if rules and not rules.streamed:
+        raise ConfigError("its events are found in windows, not frame by frame", "tsm events fit without --stride")
+    paced = Paced(_open(source, opened.config, settings.fps), rules.stride_sec) if rules else None
+    every = (shot for shot in _open(source, opened.config, settings.fps) if shot.number % settings.every == 0)
+    finding = (paced, rules) if paced and rules else None
+    shots = paced.shots() if paced else every
     if live and not is_live(source):
         shots = at_their_time(shots)
     with StopSignals() as signals:
@@ -140,7 +154,7 @@ def stream(
 
         with closing(Newest(shots, settings.queue, stop) if live else InOrder(shots, stop)) as frames:
             try:
-                done = yield from _look(frames, step, opened, settings)
+                done = yield from _look(frames, step, opened, settings, finding)
             except DataError:
                 if not signals.number:  # FFmpeg ends what it waits for when a signal comes
                     raise
@@ -158,14 +172,14 @@ def _open(source: str, config: Config, fps: float) -> Iterator[Shot]:
     split = find_videos([source])
     for record in split.records:
         count, last, step = 0, 0.0, 1 / fps
-        for shot in _frames_of(split, record, config, fps):
+        for shot in frames_of(split, record, config, fps):
             step = shot.time_sec - last if count else step
             count, last = shot.number + 1, shot.time_sec
             yield shot._replace(number=start + shot.number, time_sec=begin + shot.time_sec)
         start, begin = start + count, begin + last + step
 
 
-def _frames_of(split: Split, record: VideoRecord, config: Config, fps: float) -> Iterator[Shot]:
+def frames_of(split: Split, record: VideoRecord, config: Config, fps: float) -> Iterator[Shot]:
     """The frames of one video."""
     if record.store == "video" and not record.span and record.path not in split.quarantine:
         yield from open_source(Path(record.path), config.data)
@@ -175,29 +189,59 @@ def _frames_of(split: Split, record: VideoRecord, config: Config, fps: float) ->
             yield shot._replace(source=record.name)
 
 
+class Paced:
+    """The frames of a source that a network is to see, one in each `step_sec`.
+
+    Attributes:
+        duration_sec: from the first frame to the end of the last one that came, chosen or not.
+        pace: what chooses them.
+    """
+
+    def __init__(self, shots: Iterator[Shot], step_sec: float) -> None:
+        self._all, self.pace, self.duration_sec = shots, Pace(step_sec), 0.0
+
+    def shots(self) -> Generator[Shot, None, None]:
+        """The chosen frames."""
+        last = 0.0
+        for shot in self._all:
+            self.duration_sec, last = 2 * shot.time_sec - last, shot.time_sec
+            if self.pace.takes(shot.time_sec):
+                yield shot
+
+
 def _look(
-    frames: Newest | InOrder, step: Step, opened: Opened, settings: Settings
-) -> Generator[Seen | Streamed, None, Streamed]:
-    test, names = opened.config.test, opened.class_names
-    views = Views(crop_px=test.crop_px, resize_px=test.resize_px)
-    how = averaging(opened.config, views)
-    memory = Stream(step, smooth=settings.smooth)
+    frames: Newest | InOrder,
+    step: Step,
+    opened: Opened,
+    settings: Settings,
+    finding: tuple[Paced, EventRules] | None,
+) -> Generator[Seen | Interval | Streamed, None, Streamed]:
+    names, several = opened.class_names, opened.config.data.multi_label
+    memory = Stream(step, smooth=opened.config.model.num_segments if finding else settings.smooth)
     latencies: deque[float] = deque(maxlen=_REMEMBERED)
     start, count, seen = time.perf_counter(), 0, None
     failures: list[DataError] = []
+    events: LiveEvents | None = None
     with annotated_video(settings.video) if settings.video else nullcontext() as video:
         for shot in _until_failure(frames, failures):
-            logits = memory.push(_prepare(shot.frame, views))[0]
-            probabilities = average_views(logits[None], how).cpu().numpy()
+            probabilities = probabilities_after(memory, shot.frame, opened)
             now, count = time.perf_counter(), count + 1
             latencies.append(now - shot.arrived)
             seen = _seen(shot, probabilities, latencies, count / (now - start), frames.dropped, memory.cache_bytes)
             if cuts := opened.thresholds:
                 seen = replace(seen, labels=[(i, float(p)) for i, p in enumerate(probabilities) if p >= cuts[i]])
             yield seen
+            if finding:
+                paced, rules = finding
+                events = events or LiveEvents(shot.source, rules, names, several=several)
+                yield from events.push(
+                    probabilities.astype(np.float64), paced.pace.span(shot.time_sec, rules.window_sec)
+                )
             if video:
                 said = [(seen.label, seen.probability)] if seen.labels is None else seen.labels
                 video.write(shot.frame, shot.time_sec, ", ".join(f"{names[i]} {share:.0%}" for i, share in said))
+    if finding and events:
+        yield from events.finish(finding[0].duration_sec)
     done = Streamed(count, seen, settings.video if count else None)
     yield done
     if failures:
@@ -213,9 +257,14 @@ def _until_failure(frames: Iterable[Shot], failures: list[DataError]) -> Iterato
         failures.append(error)
 
 
-def _prepare(frame: Frame, views: Views) -> torch.Tensor:
-    """A frame as the test protocol cuts it, the middle crop only: uint8 [1, 3, H, W]."""
-    return torch.from_numpy(eval_views([frame], 1, views)[0]).movedim(-1, 1)
+def probabilities_after(memory: Stream, frame: Frame, opened: Opened) -> NDArray[np.float32]:
+    """Probabilities [K] after one more frame, cut as the test protocol does it, the middle crop only."""
+    test = opened.config.test
+    views = Views(crop_px=test.crop_px, resize_px=test.resize_px)
+    pixels = torch.from_numpy(eval_views([frame], 1, views)[0]).movedim(-1, 1)  # uint8 [1, 3, H, W]
+    logits = memory.push(pixels)[0]
+    found: NDArray[np.float32] = average_views(logits[None], averaging(opened.config, views)).cpu().numpy()
+    return found
 
 
 def _seen(

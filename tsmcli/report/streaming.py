@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from tsmcli.intervals.tiou import Interval
 from tsmcli.recipes.stream import Seen, Streamed, StreamStarted
 from tsmcli.report.progress import follow
 from tsmcli.report.tables import percent, print_json, print_line, printable
@@ -21,22 +22,26 @@ from tsmcli.report.tables import percent, print_json, print_line, printable
 _BAR = 24
 
 
-def show_stream(events: Iterator[Any], *, as_json: bool) -> None:
-    """Draw a stream until it ends. Lines go to stdout, the panel and messages to stderr."""
-    names = follow(_until_started(events)).class_names
+def show_stream(told: Iterator[Any], *, as_json: bool, events: bool = False) -> None:
+    """Draw a stream until it ends. Lines, or those of `events`, go to stdout, the panel and messages to stderr."""
+    names = follow(_until_started(told)).class_names
     console = Console(stderr=True, highlight=False)
     panel = console.is_terminal and sys.stdout.isatty() and not as_json
     label: tuple[int, ...] | None = None
     end = None
     live = Live(console=console, refresh_per_second=12, transient=True, redirect_stdout=False) if panel else None
     with live or nullcontext():
-        for event in events:
+        for event in told:
             if isinstance(event, Streamed):
                 end = event
+            elif isinstance(event, Interval):
+                _print_event(event, as_json=as_json)
             elif not isinstance(event, Seen):
                 continue
             elif live:
                 live.update(draw(event, names))
+            elif events:
+                continue
             elif as_json:
                 print_json(seen_json(event, names), one_line=True)
             elif (now := tuple(i for i, _ in _said(event))) != label:
@@ -47,7 +52,7 @@ def show_stream(events: Iterator[Any], *, as_json: bool) -> None:
                 break
     if end:
         _print_end(end, names, as_json=as_json)
-    deque(events, maxlen=0)  # where a signal ended it, the recipe says so now
+    deque(told, maxlen=0)  # where a signal ended it, the recipe says so now
 
 
 def _until_started(events: Iterator[Any]) -> Generator[Any, None, StreamStarted]:
@@ -66,6 +71,16 @@ def seen_json(seen: Seen, names: list[str]) -> dict[str, Any]:
         tree["labels"] = [{"class": i, "name": names[i], "probability": p} for i, p in _said(seen)]
     tree["top"] = [{"class": i, "name": names[i], "probability": p} for i, p in seen.top]
     return {**tree, "name": names[seen.label]}
+
+
+def _print_event(event: Interval, *, as_json: bool) -> None:
+    """An event that is certain; its keys are those of `tsm predict --events --json`."""
+    start, end, name, score = event[1:]
+    if as_json:
+        tree = {"video": event.video, "start_sec": start, "end_sec": end, "name": name, "score": score}
+        print_json(tree, one_line=True)
+    else:
+        print_line(f"{start:9.2f} to {end:9.2f} s  {name}  {percent(score)}", flush=True)
 
 
 def _said(seen: Seen) -> list[tuple[int, float]]:

@@ -1,0 +1,1 @@
+"""Intervals of long videos: reading true ones and events, finding events in scores of windows, and scoring them."""
