@@ -735,3 +735,66 @@ def test_intervals_hold_their_own_frames_and_no_others(videos: Path, tmp_path: P
             frames = reader.read(np.array(few) - right[0])
         for n, frame in zip(few, frames, strict=True):
             assert np.array_equal(frame, truth[n]), (span, n)
+
+
+@pytest.mark.parametrize("kind", ["pyav", "decord", "frames", "zip"])
+def test_intervals_of_every_kind_of_video(tmp_path: Path, kind: str) -> None:
+    """30 frames at 10 a second, from one before 1.0 s to one before 2.0 s, and so on."""
+    frames, name = numbered_frames(30), {"zip": "v.zip", "frames": "v"}.get(kind, "v.mp4")
+    store = {"zip": "zip", "frames": "frames"}.get(kind, "video")
+    data = DataConfig(store=store, fps=10, decoder=kind if store == "video" else "auto")
+    if kind == "decord":
+        pytest.importorskip("decord")
+    if store == "video":
+        write_video(tmp_path / name, frames, fps=10, g="12")
+    else:
+        write_frames(tmp_path / "v", frames)
+        with zipfile.ZipFile(tmp_path / "v.zip", "w") as file:
+            for picture in sorted((tmp_path / "v").iterdir()):
+                file.write(picture, picture.name)
+    split, record = Split([], tmp_path, tmp_path), VideoRecord(name, None, 0)
+    for span, first, last in (
+        (Span(1, 2), 10, 19), (Span(1.0004, 2.0006), 10, 20), (Span(1.01, 1.05), 10, 10), (Span(0, 0.01), 0, 0),
+        (Span(2.95, 2.96), 29, 29), (Span(2.5, 99), 25, 29), (Span(0, np.inf), 0, 29),
+        (Span(7, 9, frames=True), 7, 8), (Span(7, 99, frames=True), 7, 29),
+    ):  # fmt: skip
+        with open_reader(split, record._replace(span=span), data) as reader:
+            shown = [number_of(frame) for frame in reader.read(np.arange(reader.num_frames)[::-1])]
+            assert shown == [*range(last, first - 1, -1)], span
+            with pytest.raises(DataError, match="no frame"):
+                reader.read(np.array([reader.num_frames]))
+    for span in (Span(3, 4), Span(3.2, np.inf), Span(30, 31, frames=True)):
+        with (
+            pytest.raises(DataError, match=r"begins after the end of the video \(30 frames, 3\.000 s\)"),
+            open_reader(split, record._replace(span=span), data),
+        ):
+            pass
+    bad = Split([], tmp_path, tmp_path, quarantine={f"{name}@1-2": "broken"})
+    with pytest.raises(DataError, match="@1-2: broken"), open_reader(bad, record._replace(span=Span(1, 2)), data):
+        pass
+    with open_reader(bad, record, data) as reader:
+        assert reader.num_frames == 30
+
+
+def test_an_interval_of_a_file_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in for frames that are promised and not there is in the interval, or there is an error."""
+    path, scan = write_video(tmp_path / "v.mp4", numbered_frames(20), g="5", bf="0"), PyAVReader._scan
+
+    def too_long(self: PyAVReader) -> Packets:
+        packets = scan(self)
+        more = packets[:10].copy()
+        more["pts"] = packets["pts"][-1] + (packets["pts"][1] - packets["pts"][0]) * np.arange(1, 11)
+        more["key"] = False
+        return np.append(packets, more)
+
+    monkeypatch.setattr(PyAVReader, "_scan", too_long)
+    split, record = Split([], tmp_path, tmp_path), VideoRecord(path.name, None, 0)
+    with open_reader(split, record._replace(span=Span(18, 25, frames=True)), DataConfig()) as reader:
+        assert [number_of(frame) for frame in reader.read(np.array([0, 3, 6]))] == [18, 19, 19]
+        assert reader.num_frames == 2
+    monkeypatch.setattr("tsmcli.data.pyav_reader._TRUE_LENGTHS", {})
+    with (
+        open_reader(split, record._replace(span=Span(22, 25, frames=True)), DataConfig()) as reader,
+        pytest.raises(DataError, match=r"f22-f25 begins after the end of the video \(20 frames\)"),
+    ):
+        reader.read(np.array([0]))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tsmcli.data.intervals import Span
 from tsmcli.data.listfile import VideoRecord, read_list, with_labels, write_intervals, write_list
@@ -98,6 +102,16 @@ def test_tables_that_are_no_lists(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="do they count from 1"):
         read_list(path, "video", classes=NAMES, first_label=None)
     assert [r.label for r in read_list(path, "video", classes=NAMES, first_label=1)] == [0, 1]
+
+
+@given(st.text(st.sampled_from('ab.:;,"\n\r\\#-f019 \0é'), max_size=60), st.booleans())
+def test_any_table_is_read_or_refused(text: str, several: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "list.csv")
+        path.write_text(f"path,start,end,label\n{text}", encoding="utf-8", newline="")
+        with contextlib.suppress(DataError):
+            for found in read_list(path, "video", classes=NAMES, several=several):
+                assert found.span is None or 0 <= found.span.start < found.span.end
 
 
 def test_many_intervals_are_read_quickly(tmp_path: Path) -> None:

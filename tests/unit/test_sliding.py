@@ -17,6 +17,7 @@ from tsmcli.config import Config, DataConfig, ModelConfig, Views
 from tsmcli.core.sampling import sample_test
 from tsmcli.data import pyav_reader
 from tsmcli.data.find_videos import find_videos
+from tsmcli.data.intervals import Span
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.pyav_reader import PyAVReader
@@ -94,6 +95,22 @@ def test_windows_over_a_file_without_index_take_one_pass(
     for window, frames in zip(found, plain, strict=True):
         assert np.array_equal(window.views, eval_views(frames, 4, wide))
     assert decoded[0] <= 2 * 200
+
+
+def test_windows_of_an_interval(tmp_path: Path) -> None:
+    """As those of the interval cut out, lossless: their times count from its start."""
+    frames, options = numbered_frames(40, 96, 160), {"fps": 20, "g": "12", "qp": "0"}
+    whole = write_video(tmp_path / "a.mp4", frames, **options)
+    cut = write_video(tmp_path / "b.mp4", frames[10:35], **options)
+    split, record = Split([], Path(), Path()), VideoRecord(str(whole), None, 0, span=Span(0.5, 1.75))
+    ours, theirs = (
+        [*read_windows(split, one, config("video"), VIEWS, Sliding(0.8, 0.5))]
+        for one in (record, VideoRecord(str(cut), None, 0))
+    )
+    assert len(ours) == 2
+    for a, b in zip(ours, theirs, strict=True):
+        assert a[:3] == pytest.approx(b[:3])
+        assert np.array_equal(a.views, b.views)
 
 
 def test_windows_of_a_frame_folder_go_by_the_given_rate(tmp_path: Path) -> None:

@@ -209,7 +209,8 @@ class DecordReader:
     def _shown(self) -> NDArray[np.float64]:
         """Start and end of every frame in seconds from the first, [num_frames, 2]."""
         shown: NDArray[np.float64] = self._video.get_frame_timestamp(np.arange(self.num_frames)).astype(np.float64)
-        return np.subtract(shown, shown[0, 0])
+        first: float = shown[0, 0]
+        return shown - first
 
     @property
     def times(self) -> NDArray[np.float64]:
