@@ -88,8 +88,7 @@ def predict(
         raise UsageError("an empty name of a video", hint=". is this folder")
     if as_json and as_csv:
         raise UsageError("--json or --csv, not both")
-    of_events = (to, form, background, threshold, gap, shortest, smooth)
-    if not events and any(option is not None for option in of_events):
+    if not events and any(x is not None for x in (to, form, background, threshold, gap, shortest, smooth)):
         raise UsageError("--to, --format, --background, --threshold, --gap, --shortest and --smooth need --events")
     if events and plot:
         raise UsageError("--plot draws the windows of --window, not --events")
@@ -107,11 +106,14 @@ def predict(
     if events:
         from tsmcli.recipes.event_rules import Wanted
 
-        wanted = Wanted(
-            window, stride, smooth, tuple(background) if background else None, threshold, gap, shortest, fps
-        )
-        how: dict[str, Any] = {"overrides": sets or (), "protocol": protocol, "classes": classes}
-        how["engine"] = Choice(engine, precision)
+        nothing = tuple(background) if background else None
+        wanted = Wanted(window, stride, smooth, nothing, threshold, gap, shortest, fps)
+        how = {
+            "overrides": sets or (),
+            "protocol": protocol,
+            "classes": classes,
+            "engine": Choice(engine, precision),
+        }
         _events(checkpoint, resolved, videos, wanted, to, form, device, style, how)
         return
     from tsmcli.data.sliding import Sliding
