@@ -94,26 +94,20 @@ def predict(
         raise UsageError("--plot draws the windows of --window, not --events")
     if window is None and (stride or plot) and not events:
         raise UsageError("--stride and --plot need --window SEC", hint="without it each video is one prediction")
-    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"{plot}: plots are written as .png, .svg or .pdf")
     if plot:
-        plot.parent.mkdir(parents=True, exist_ok=True)
+        _check_plot(plot)
     resolved = resolve(preset, sets or ()) if preset else None
 
     from tsmcli.engine.inference import Choice
 
+    how: dict[str, Any] = {"overrides": sets or (), "protocol": protocol, "classes": classes}
+    how["engine"] = Choice(engine, precision)
     style: Style = "json" if as_json else "csv" if as_csv else "table"
     if events:
         from tsmcli.recipes.event_rules import Wanted
 
         nothing = tuple(background) if background else None
         wanted = Wanted(window, stride, smooth, nothing, threshold, gap, shortest, fps)
-        how = {
-            "overrides": sets or (),
-            "protocol": protocol,
-            "classes": classes,
-            "engine": Choice(engine, precision),
-        }
         _events(checkpoint, resolved, videos, wanted, to, form, device, style, how)
         return
     from tsmcli.data.sliding import Sliding
@@ -124,10 +118,7 @@ def predict(
 
     sliding = Sliding(window, stride or window / 2, fps) if window else None
     with joined(device) as (world, at):
-        run = predict_videos(
-            checkpoint, resolved, videos, overrides=sets or (), protocol=protocol, sliding=sliding,
-            device_name=str(at), engine=Choice(engine, precision), classes=classes, world=world,
-        )  # fmt: skip
+        run = predict_videos(checkpoint, resolved, videos, sliding=sliding, device_name=str(at), world=world, **how)
         found = follow(run, quiet=not world.is_main)
     if not world.is_main:
         return
@@ -138,6 +129,12 @@ def predict(
         write_timeline(plot, found)
         print_note(f"timeline: {plot}")
     check_read(found.bad, len(found.bad) + len(found.videos))
+
+
+def _check_plot(path: Path) -> None:
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"{path}: plots are written as .png, .svg or .pdf")
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _events(
