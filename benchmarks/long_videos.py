@@ -4,8 +4,8 @@
 
 Joins the demo's clips to recordings in which one to three seconds of stillness lie between two clips, and marks
 the clips in a table. `tsm prepare-data intervals --background still` makes lists of it, the demo's network is
-trained on them, `tsm events fit` chooses its rules on recordings of its own, and others are looked through. Prints mAP, F1,
-false alarms and delays of these. The same seed gives the same recordings.
+trained on them, `tsm events fit` chooses its rules on recordings of its own, and others are looked through.
+Prints mAP, F1, false alarms and delays of these. The same seed gives the same recordings.
 """
 
 from __future__ import annotations
