@@ -134,7 +134,7 @@ def test_wrong_input(here: Path) -> None:
     assert tsm("events", "fit", "best.pt", "--list", "true.csv", "--media", "videos").code == 3
 
 
-@pytest.mark.parametrize("shift", ["bidirectional", "unidirectional"])
+@pytest.mark.parametrize("shift", [pytest.param("bidirectional", marks=pytest.mark.slow), "unidirectional"])
 def test_killed_and_started_again(here: Path, shift: str) -> None:
     make_network(here / "best.pt", shift)
     windows = ["--stride", "0.2"] if shift == "bidirectional" else []  # else frame by frame

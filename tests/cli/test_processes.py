@@ -454,6 +454,7 @@ def test_a_worker_that_stops_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> 
     assert not pool.workers
 
 
+@pytest.mark.slow
 def test_a_stop_while_a_network_is_converted_leaves_nothing_half_done(here: Path, mark: str) -> None:
     cache = {"XDG_CACHE_HOME": str(here / "cache")}
     args = [*TEST, "--engine", "openvino"]

@@ -74,6 +74,16 @@ def test_shifted_blocks() -> None:
     assert all(is_shifted(DEPTHS["resnet101"], i, "block") for i in range(3))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "mobileone_s4"])
+def test_no_convolution_of_single_pixels_has_a_stride_and_few_channels(name: str) -> None:
+    """Its backward pass writes past its memory, stored channels-last on a CPU (oneDNN, issue 6035)."""
+    with torch.device("meta"):
+        model = TSM(small(backbone=name), 10)
+    convs = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    risky = [conv for conv in convs if conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.groups == 1]
+    assert all(conv.in_channels >= 16 for conv in risky)
+
+
 def test_a_video_does_not_depend_on_its_neighbours() -> None:
     torch.manual_seed(0)
     for config in (small(), small(backbone="resnet50", width=1.0, non_local="embedded_gaussian"),

@@ -82,17 +82,11 @@ def prepare_data(
     ] = 0.5,
     tick_rate: Annotated[
         float | None,
-        Option(
-            min=0.001,
-            help="intervals: frameRate of Label Studio's timeline, where a task has none.",
-            show_default="24",
-        ),
+        Option(min=0.001, help="intervals: frameRate of Label Studio's timelines without one.", show_default="24"),
     ] = None,
     label: Annotated[
         str | None,
-        Option(
-            help="intervals: attribute of VIA, tier of ELAN, or column that holds the label.", show_default=False
-        ),
+        Option(help="intervals: attribute of VIA, tier of ELAN or column with the label.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done, on how much disk.")] = False,
     check: Annotated[bool, Option("--check", help="Verify a prepared dataset instead.")] = False,
@@ -139,18 +133,12 @@ def prepare_data(
         return
     if background or tick_rate or label:
         raise UsageError("--background, --tick-rate and --label are for prepare-data intervals")
-    from tsmcli.data.archive import ARCHIVES
     from tsmcli.prepare.matching import plan_media
-    from tsmcli.prepare.official import prepare, unpack_source
+    from tsmcli.prepare.official import prepare
     from tsmcli.report.progress import follow
 
     part = _part(shard, rank, processes)
-    if source.suffix.lower() in ARCHIVES and source.is_file():
-        if dry_run:
-            raise UsageError(f"--dry-run writes nothing, but {source} is to be unpacked", "leave one of them out")
-        if not rank:
-            print_note(f"{source} is unpacked below {out / 'unpacked'}, unless it is there")
-        source = unpack_source(source, out)
+    source = _unpacked(source, out, dry_run=dry_run, quiet=rank != 0)
     plan = plan_media(
         dataset, source, out, annotations=annotations, store=store, size=_size(short_side, height, size),
         val_share=val_share, group=group, seed=seed, limits=limits,
@@ -165,6 +153,20 @@ def prepare_data(
             first = "\n".join(f"  {on_one_line(line)}" for line in told)
             hint = f"{out / 'failures.csv'} has them all" if done.complete else ""
             raise DataError(f"{len(done.failures)} videos could not be used:\n{first}", hint)
+
+
+def _unpacked(source: Path, out: Path, *, dry_run: bool, quiet: bool) -> Path:
+    """The source, or the folder that it is unpacked to."""
+    from tsmcli.data.archive import ARCHIVES
+    from tsmcli.prepare.official import unpack_source
+
+    if source.suffix.lower() not in ARCHIVES or not source.is_file():
+        return source
+    if dry_run:
+        raise UsageError(f"--dry-run writes nothing, but {source} is to be unpacked", "unpack it: --source DIR")
+    if not quiet:
+        print_note(f"{source} is unpacked below {out / 'unpacked'}, unless it is there")
+    return unpack_source(source, out)
 
 
 def _check(

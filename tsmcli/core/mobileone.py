@@ -25,10 +25,23 @@ STAGES = ((192, 2, 0), (448, 8, 0), (896, 10, 5), (2048, 1, 1))
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int, groups: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels),
-    )
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+
+
+class PixelConv(nn.Conv2d):
+    """A 1x1 convolution of every `step`-th pixel each way, which it picks before.
+
+    With a stride instead, the backward pass of the 3 channels of a frame, stored channels-last on a CPU, writes
+    past its memory (oneDNN, issue 6035).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, step: int, groups: int) -> None:
+        super().__init__(in_channels, out_channels, 1, groups=groups, bias=False)
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, :, :: self.step, :: self.step])
 
 
 class MobileOneBlock(nn.Module):
@@ -50,7 +63,8 @@ class MobileOneBlock(nn.Module):
         if in_channels == out_channels and stride == 1:
             self.branches["identity"] = nn.BatchNorm2d(out_channels)
         if kernel > 1:
-            self.branches["scale"] = conv_bn(in_channels, out_channels, 1, stride, groups)
+            pixels = PixelConv(in_channels, out_channels, stride, groups)
+            self.branches["scale"] = nn.Sequential(pixels, nn.BatchNorm2d(out_channels))
         self.branches["conv"] = conv_bn(in_channels, out_channels, kernel, stride, groups)
         if config.folded:
             conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups)
