@@ -720,7 +720,7 @@ def test_intervals_hold_their_own_frames_and_no_others(videos: Path, tmp_path: P
         pytest.skip("this PyAV cannot make it")
     truth, times = decode_all(path)
     split, rng = Split([], path.parent, path), np.random.default_rng(len(kind))
-    for number in range(8):
+    for number in range(9):
         edges = rng.uniform(0, times[-1] * 1.1, 2) if number % 2 else rng.choice(times, 2, replace=False)
         start, end = np.round(np.sort(edges), 3).tolist()
         span = Span(start, end if number else np.inf)

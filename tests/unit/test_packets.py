@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from support import number_of, numbered_frames, write_video
+from support import number_of, numbered_frames, real_data, write_video
 
 from tsmcli.data import packets
 from tsmcli.data.pyav_reader import PyAVReader
@@ -90,13 +90,59 @@ def test_what_is_damaged_or_cannot_be_written_does_not_matter(video: Path, monke
     assert [demuxed(video, monkeypatch) > COUNT for _ in range(2)] == [True, True]
 
 
+@pytest.mark.parametrize("name", ["unordered.mov", "video_0.mov", "video_90.mov", "flipping_a_pancake.mkv"])
+def test_odd_files_are_the_same_when_they_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = real_data() / "clips" / "odd" / name
+    found = []
+    for least in (10**6, 1, 1):
+        monkeypatch.setattr(packets, "_LONG", least)
+        with PyAVReader(path) as reader:
+            indices = np.linspace(0, reader.num_frames - 1, 5).astype(np.int64)
+            found.append((reader.times, reader.timeline.duration_sec, reader.read(indices)))
+    for times, length_sec, frames in found[1:]:
+        assert np.array_equal(times, found[0][0])
+        assert length_sec == found[0][1]
+        assert all(np.array_equal(a, b) for a, b in zip(frames, found[0][2], strict=True))
+
+
+def test_an_edit_list_that_leaves_out_frames_is_obeyed(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg must work through it each time; through one that only shifts the clock it need not."""
+    with PyAVReader(video):
+        kept = packets.kept_packets(video)
+        assert kept is not None
+        assert kept.plain
+    path = video.with_name("edited.mp4")
+    options = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
+    with av.open(str(video)) as old, av.open(str(path), "w", options=options) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                early = int(20 / 25 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - early, packet.dts - early, stream
+                new.mux(packet)
+    monkeypatch.setattr(packets, "_LONG", 1)
+    for _ in range(2):
+        with PyAVReader(path) as reader:
+            assert [number_of(frame) for frame in reader.read(np.array([0, 5, reader.num_frames - 1]))] == [
+                20,
+                25,
+                59,
+            ]
+        kept = packets.kept_packets(path)
+        assert kept is not None
+        assert not kept.plain
+
+
 def test_the_oldest_goes_first(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = cache_home() / "packets"
     folder.mkdir(parents=True)
     for age in range(3):
         (folder / f"{age}").write_bytes(bytes(1000))
         os.utime(folder / f"{age}", ns=(10**9 * (9 - age), 10**9 * (9 - age)))
-    monkeypatch.setattr(packets, "_MOST_BYTES", 2000 + 4 + COUNT * packets.PACKET.itemsize)
+    monkeypatch.setattr(packets, "_MOST_BYTES", 2000 + 5 + COUNT * packets.PACKET.itemsize)
     demuxed(video, monkeypatch)
     assert {"0", "1"} < {path.name for path in folder.iterdir()}
     assert not (folder / "2").exists()

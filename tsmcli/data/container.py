@@ -32,10 +32,15 @@ _OF_ADDRESSES = {
 _STREAMS = "rtp,srtp,udp,srt,rtmp,rtmps,rtmpt,rtmpts,rtmpe,rtmpte,ffrtmphttp,ffrtmpcrypt,mmsh,mmst"
 
 
-def open_video(source: Path | str, limits: DataConfig, timeout_sec: float | None = None) -> tuple[Any, Any]:
+def open_video(
+    source: Path | str, limits: DataConfig, timeout_sec: float | None = None, *, plain: bool = False
+) -> tuple[Any, Any]:
     """Open a file (a path) or an address (a string): an input container of PyAV, and its video stream.
 
     A file is opened as this file, whatever its name looks like, and opens no other. An address opens no file.
+
+    Args:
+        plain: do not work through an edit list packet by packet, which takes most of the time for a long file.
 
     Raises:
         DataError: there is no such file, it holds no video, or it is larger than the limits allow.
@@ -46,7 +51,7 @@ def open_video(source: Path | str, limits: DataConfig, timeout_sec: float | None
     if isinstance(source, Path):
         check_file(source)
         check_limit(source, "bytes", source.stat().st_size, limits.max_bytes)
-        name, options = f"file:{source.absolute()}", _OF_FILES
+        name, options = f"file:{source.absolute()}", _OF_FILES | ({"advanced_editlist": "0"} if plain else {})
     else:
         protocols = _WEB if source.startswith("http") else f"{_WEB},{_STREAMS}"
         name, options = source, _OF_ADDRESSES | {"protocol_whitelist": protocols}

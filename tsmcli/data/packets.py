@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -25,21 +27,31 @@ _MOST_BYTES = 2_000_000_000
 """Of all that is kept; the oldest goes first."""
 
 
-def kept_packets(path: Path) -> Packets | None:
+class Kept(NamedTuple):
+    """The packets of a file, and whether they are the same where FFmpeg does not work through its edit list."""
+
+    packets: Packets
+    plain: bool
+
+
+def kept_packets(path: Path) -> Kept | None:
     """What was kept of a file that has not changed since; None where nothing was, or it is damaged."""
     with suppress(OSError, ValueError):
         data = memoryview(_place(path).read_bytes())
-        if zlib.crc32(data[4:]) == int.from_bytes(data[:4], "little"):
-            return np.frombuffer(data, PACKET, offset=4)
+        if len(data) > 5 and zlib.crc32(data[4:]) == int.from_bytes(data[:4], "little"):
+            return Kept(np.frombuffer(data, PACKET, offset=5), bool(data[4]))
     return None
 
 
-def keep_packets(path: Path, packets: Packets) -> None:
-    """Keep what is known of a long file; nothing happens where that cannot be written."""
-    if len(packets) < _LONG:
-        return
+def is_long(packets: Sequence[object]) -> bool:
+    """Whether the packets of a file are worth keeping."""
+    return len(packets) >= _LONG
+
+
+def keep_packets(path: Path, kept: Kept) -> None:
+    """Keep what is known of a file; nothing happens where that cannot be written."""
     with suppress(OSError):
-        place, data = _place(path), packets.tobytes()
+        place, data = _place(path), bytes([kept.plain]) + kept.packets.tobytes()
         place.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(place, zlib.crc32(data).to_bytes(4, "little") + data)
         with os.scandir(place.parent) as entries:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tsmcli.config import LIMITS, DataConfig
 from tsmcli.core.sampling import Indices
 from tsmcli.data.container import Upright, check_limit, decoded, open_video, unreadable
-from tsmcli.data.packets import PACKET, Packets, keep_packets, kept_packets
+from tsmcli.data.packets import PACKET, Kept, Packets, is_long, keep_packets, kept_packets
 from tsmcli.data.spatial import Frame
 from tsmcli.data.timeline import Ticks, Timeline, make_timeline, rising
 from tsmcli.errors import DataError
@@ -55,11 +55,13 @@ class PyAVReader:
         self._container: Any = None
         try:
             with self._naming_errors():
-                self._open()
+                kept = kept_packets(path)
+                self._open(plain=kept is not None and kept.plain)
                 self._stated_rate: Fraction = self._stream.average_rate or Fraction(25)
                 self._clock: Fraction = self._stream.time_base or 1 / self._stated_rate
                 self._colours = VideoReformatter()  # kept, so that its tables are built once
-                packets = self._scan()
+                packets = self._scan() if kept is None else kept.packets
+                check_limit(path, "frames", len(packets), limits.max_frames)
                 self._display = np.ascontiguousarray(packets["pts"])
                 self._keys = self._display[packets["key"]]
                 self._indexed = self._can_index()
@@ -146,26 +148,31 @@ class PyAVReader:
         return rising(pts, dts, self._clock), last.duration or 0 if last else 0
 
     def _scan(self) -> Packets:
-        """The packets of all shown frames, as kept, or by reading the file; nothing is decoded.
+        """The packets of all shown frames, by reading the file; nothing is decoded.
 
         None where they cannot be told, and where frames lead that cannot be decoded.
         """
-        kept = kept_packets(self.path)
-        if kept is not None:
-            check_limit(self.path, "frames", len(kept), self._limits.max_frames)
-            return kept
+        found = self._shown()
+        packets = np.array(sorted(found), PACKET)
+        if not found or not found[0][2] or found[0] != min(found):
+            return packets[:0]
+        if is_long(found):
+            self._open(plain=True)
+            plain = self._shown() == found
+            keep_packets(self.path, Kept(packets, plain))
+            self._open(plain=plain)
+        return packets
+
+    def _shown(self) -> list[tuple[int, int, bool]]:
+        """Time, duration and kind of the packets of all shown frames, in decoding order; none if a time lacks."""
         found = list[tuple[int, int, bool]]()
         for packet in self._demux():
             if packet.size and not packet.is_discard:
                 if packet.pts is None:
-                    return np.empty(0, PACKET)
+                    return []
                 found.append((packet.pts, packet.duration or 0, packet.is_keyframe))
                 check_limit(self.path, "frames", len(found), self._limits.max_frames)
-        packets = np.array(sorted(found), PACKET)
-        if not found or not found[0][2] or found[0] != min(found):
-            return packets[:0]
-        keep_packets(self.path, packets)
-        return packets
+        return found
 
     def _can_index(self) -> bool:
         formats = self._container.format.name
@@ -249,9 +256,9 @@ class PyAVReader:
         self._open()
         return decoded(self._demux(), self.path, self._limits.max_pixels)
 
-    def _open(self) -> None:
+    def _open(self, *, plain: bool = False) -> None:
         self.close()
-        self._container, self._stream = open_video(self.path, self._limits, self._timeout_sec)
+        self._container, self._stream = open_video(self.path, self._limits, self._timeout_sec, plain=plain)
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1
         self._upright = Upright()
