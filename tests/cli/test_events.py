@@ -100,7 +100,7 @@ def test_rules_of_the_moment(here: Path) -> None:
     assert events("--shortest", "3.5") == [("wave", 4)]
     assert events("--gap", "13") == [("jump", 17), ("wave", 4)]
     assert events("--threshold", "1") == []
-    assert [name for name, _ in events("--background", "wave", "jump")] == ["background"] * 4
+    assert [name for name, _ in events("--background", "wave", "--background", "jump")] == ["background"] * 4
 
 
 def test_fit(here: Path) -> None:

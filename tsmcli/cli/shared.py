@@ -36,7 +36,11 @@ Workers = Annotated[int | None, Option(min=1, help="Processes.", show_default="o
 
 Background = Annotated[
     list[str] | None,
-    Option(help="Classes that are never an event.", show_default="fitted, else the one called background"),
+    Option(
+        metavar="NAME",
+        help="A class that is never an event; may be repeated.",
+        show_default="fitted, else the one called background",
+    ),
 ]
 Smooth = Annotated[
     float | None,
@@ -59,7 +63,7 @@ Metrics = Annotated[
 TopK = Annotated[list[int] | None, Option(min=1, help="The k of top_k.", show_default="1 5")]
 Missing = Annotated[bool, Option("--allow-missing", help="Exit 0 although videos could not be read.")]
 
-MANY_VALUES = frozenset({"--metrics", "--topk", "--set", "--weights", "--with", "--splits", "--background"})
+MANY_VALUES = frozenset({"--metrics", "--topk", "--set", "--weights", "--with", "--splits"})
 
 
 def one_per_core(workers: int | None) -> int:

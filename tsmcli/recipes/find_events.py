@@ -159,8 +159,10 @@ def stream_all(
         paced = Paced(frames_of(split, record, opened.config, fps), rules.stride_sec)
         known = [] if partial is None else kept_windows(partial, number)
         memory = Stream(step, smooth=opened.config.model.num_segments)
-        yield Scoring(Path(record.name).name, 0)
         try:
+            with open_reader(split, record, opened.config.data) as reader:
+                total = round(clock_of(reader, fps)[1] / rules.stride_sec)
+            yield Scoring(Path(record.name).name, max(0, total - len(known)))
             for place, shot in enumerate(paced.shots()):
                 span = paced.pace.span(shot.time_sec, rules.window_sec)
                 if place >= len(known) - _REMEMBERED:
@@ -172,6 +174,8 @@ def stream_all(
                     keep_window(partial, number, place, said)
                 windows.append(Window(said, *span))
                 yield VideoScored(place, torch.from_numpy(said))
+            if not windows:
+                raise DataError(f"{record.name}: it has no frames")
         except DataError as error:
             found[number] = bad = BadVideo(number, record.name, str(error))
             yield bad

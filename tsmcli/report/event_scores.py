@@ -25,7 +25,7 @@ def print_event_scores(found: EventScores, *, as_json: bool) -> None:
         (c.name, c.true, c.events, percent(c.ap), percent(c.f1), c.false_alarms, c.found, _sec(c.delay_sec))
         for c in found.classes
     ]
-    print_table(("class", "true", "events", "AP", "F1 at 0.5", "false alarms", "found", "delay"), rows)
+    print_table(("class", "true", "events", "mean AP", "F1 at 0.5", "false alarms", "found", "delay"), rows)
     rate = "" if found.alarms_per_hour is None else f", {found.alarms_per_hour:.3g} an hour"
     print_line(f"F1 at tIoU 0.5, mean over classes: {percent(found.f1)}")
     print_line(f"false alarms (events that overlap nothing of their class): {found.false_alarms}{rate}")
