@@ -26,18 +26,18 @@ def record(path: str, label: int, *span: float, frames: bool = False) -> VideoRe
 def test_times_frames_and_names(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     text = (
-        'Label, note,end,start,path\r\n\r\n1,x,14,12.5,"a, b.mp4"\r\nHIGH_FIVE,,1:02:05,61:03.250,c d.mp4\r\n'
+        'Label, note,end,start,path\r\n\r\n1,x,14.000000000000002,12.5,"a, b.mp4"\r\nHIGH_FIVE,,1:02:05,61:03.250,c d.mp4\r\n'
         "jump,,f350,f300,e.mp4\r\n,,,,\r\nwave,,,,f.mp4\r\n3,,,5,f.mp4\r\n0,,.5,,f.mp4\r\n"
     )
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
     records = read_list(path, "video", classes=NAMES, first_label=None)
     assert records == [
-        record("a, b.mp4", 1, 12.5, 14), record("c d.mp4", 1, 3663.25, 3725),
+        record("a, b.mp4", 1, 12.5, 14.000000000000002), record("c d.mp4", 1, 3663.25, 3725),
         record("e.mp4", 3, 300, 350, frames=True), record("f.mp4", 0), record("f.mp4", 3, 5, math.inf),
         record("f.mp4", 0, 0, 0.5),
     ]  # fmt: skip
     names = [r.name for r in records]
-    assert names[:3] == ["a, b.mp4@12.5-14", "c d.mp4@3663.25-3725", "e.mp4@f300-f350"]
+    assert names[:3] == ["a, b.mp4@12.5-14.000000000000002", "c d.mp4@3663.25-3725", "e.mp4@f300-f350"]
     assert names[3:] == ["f.mp4", "f.mp4@5-end", "f.mp4@0-0.5"]
 
 

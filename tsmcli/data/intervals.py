@@ -26,7 +26,7 @@ from tsmcli.data.media import name_key
 
 COLUMNS = ("path", "start", "end", "label")
 FORM = ",".join(COLUMNS)
-_TIME = re.compile(r"(?:(?:([0-9]{1,6}):)?([0-9]{1,6}):)?([0-9]{1,9}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})")
+_TIME = re.compile(r"(?:(?:([0-9]{1,6}):)?([0-9]{1,6}):)?([0-9]{1,9}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})")
 _ROUNDED_SEC = 0.0005
 """What a written time may differ from that of the frame that is meant."""
 _NUMBER = re.compile(r"[0-9]{1,9}")
