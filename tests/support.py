@@ -63,7 +63,9 @@ def number_of(frame: Frame) -> int:
     return sum(int(on) << bit for bit, on in enumerate(cells))
 
 
-def write_video(path: Path, frames: Sequence[Frame], codec: str = "libx264", fps: Fraction | int = 25, **options: str) -> Path:
+def write_video(
+    path: Path, frames: Sequence[Frame], codec: str = "libx264", fps: Fraction | int = 25, **options: str
+) -> Path:
     """Encode frames; options are the encoder's (g, bf, qp, x264-params ...)."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps), options={"threads": "1", **options})
