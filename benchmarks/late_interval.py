@@ -2,9 +2,10 @@
 
     python benchmarks/late_interval.py [--rounds 15]
 
-An hour of 320x240 at 25 frames/s is made first (H.264, key frames 250 apart, two minutes of work). Read are 8 frames of
-4 s, which begin at a key frame, or 6 s behind one. They are read as an interval of the hour, and from a copy of the packets
-from that key frame on. Times are CPU time of the process; printed are medians, and the median of the ratios within a round.
+An hour of 320x240 at 25 frames/s is made first (H.264, key frames 250 apart, two minutes of work). Read are 8
+frames of 4 s, which begin at a key frame, or 6 s behind one. They are read as an interval of the hour, and from a
+copy of the packets from that key frame on. Times are CPU time of the process; printed are medians, and the median
+of the ratios within a round.
 """
 
 from __future__ import annotations
