@@ -119,6 +119,7 @@ def test_an_exported_file_beside_its_network(tmp_path: Path, monkeypatch: pytest
         assert (refused.code, refused.out, wrong in refused.err) == (code, "", True), refused.err
 
 
+@pytest.mark.slow
 def test_several_in_one_table_in_every_form() -> None:
     args = ("bench", "demo", "--batch", "1,2", "--no-twin", *QUICK)
     table = tsm(*args).out
@@ -226,6 +227,7 @@ def test_a_reading_that_fails_loses_no_numbers(demo_data: Path, monkeypatch: pyt
     assert "could not be measured" in done.err
 
 
+@pytest.mark.slow
 def test_baseline(measured: Any, tmp_path: Path) -> None:
     def run(p50: Any, **changes: Any) -> Any:
         old = {**measured["measurements"][0], "p50_sec": p50}

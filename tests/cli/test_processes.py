@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from support import make_folder_dataset
@@ -130,6 +130,11 @@ module.{name} = broken
 """
 
 
+def slow(*values: object) -> list[Any]:
+    """Cases that differ little from others."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 BOOM = "raise RuntimeError('boom')"
 MEMORY = "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')"
 
@@ -146,7 +151,9 @@ MEMORY = "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried 
     ],
     ids=["train", "test", "predict", "bench"],
 )  # fmt: skip
-@pytest.mark.parametrize(("action", "code"), [(BOOM, 1), (MEMORY, 5)], ids=["bug", "memory"])
+@pytest.mark.parametrize(
+    ("action", "code"), [(BOOM, 1), pytest.param(MEMORY, 5, marks=pytest.mark.slow)], ids=["bug", "memory"]
+)
 def test_an_exception_in_the_loop(
     here: Path, mark: str, args: list[str], module: str, name: str, call: int, action: str, code: int
 ) -> None:
@@ -226,7 +233,8 @@ HANG_IN_C = "import ctypes; [ctypes.CDLL(None).sleep(1000) for _ in range(9)]"  
 
 @pytest.mark.parametrize(("action", "why"), [(CRASH, "crashed the process that read it (SIGSEGV)"),
                                              (HANG, "took longer than 1 s to decode"),
-                                             ("os.kill(os.getpid(), 19)", "took longer than 1 s to decode")],
+                                             pytest.param("os.kill(os.getpid(), 19)", "took longer than 1 s",
+                                                          marks=pytest.mark.slow)],
                          ids=["crash", "hang", "stopped"])  # fmt: skip
 def test_a_video_that_breaks_its_worker_is_unreadable_and_the_test_goes_on(
     here: Path, mark: str, action: str, why: str
@@ -268,8 +276,12 @@ def test_predictions_go_on_too(here: Path, mark: str) -> None:
     assert "took longer than 1 s" in ended.err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("command", ["train", "test"])
+@pytest.mark.parametrize(
+    ("command", "number", "code"),
+    [("train", signal.SIGINT, 130), ("test", signal.SIGTERM, 143),
+     pytest.param("train", signal.SIGTERM, 143, marks=pytest.mark.slow),
+     pytest.param("test", signal.SIGINT, 130, marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_signals_end_a_command_whose_worker_is_stuck(
     here: Path, mark: str, command: str, number: signal.Signals, code: int
 ) -> None:
@@ -358,7 +370,9 @@ RANKS: dict[str, tuple[str, Callable[[], str], int]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", list(RANKS))
+@pytest.mark.parametrize(
+    "case", ["bug in rank 0", "rank 1 killed", *slow("bug in rank 1", "memory in rank 1", "rank 0 killed")]
+)
 def test_one_of_two_ranks_fails_while_the_other_waits(here: Path, mark: str, case: str) -> None:
     words, code, exit_code = RANKS[case]
     ended = end(start([*TRAIN, *TWO], "tsmcli.engine.loop", code()), mark)
@@ -382,7 +396,7 @@ def started_two(command: list[str]) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("whom", ["launcher", "group", "rank"])
+@pytest.mark.parametrize("whom", ["launcher", "group", *slow("rank")])
 def test_signals_with_two_ranks(here: Path, mark: str, whom: str) -> None:
     process = started_two(TRAIN)
     if whom == "launcher":
@@ -409,7 +423,7 @@ def test_ranks_do_not_outlive_a_launcher_that_is_killed(here: Path, mark: str) -
     assert ended.code == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, *slow(1)])
 def test_one_rank_fails_under_srun(here: Path, mark: str, rank: int) -> None:
     """srun lets the other tasks be; they find out by themselves that one is gone."""
     slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": str(os.getpid()), "MASTER_ADDR": "127.0.0.1"}

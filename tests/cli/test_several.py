@@ -80,6 +80,7 @@ def test_folds_killed_and_resumed_to_the_bit(here: Path) -> None:
     assert (refused.code, "whole/fold-1 is one of several folds" in refused.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_folds(here: Path) -> None:
     process = start(*LISTS, "--folds", 2, "--gpus", 2, "--device", "cpu", "--work-dir", "two", "--set", *SMALL,
                     "train.batch=4", "train.epochs=1")  # fmt: skip

@@ -192,6 +192,7 @@ def test_a_preset_does_not_make_one_label_of_several(here: Path) -> None:
     assert "data.multi_label=true" in refused.err
 
 
+@pytest.mark.slow
 def test_reading_is_measured(here: Path) -> None:
     done = tsm("bench", "run/config.yaml", "--data", "data", "--videos", 2, "--seconds", 0)
     assert done.code == 0, done.err

@@ -69,6 +69,7 @@ def test_three_processes_give_the_bytes_of_one_also_when_killed(source: Path) ->
     assert snapshot(Path("killed")) == snapshot(Path("one"))
 
 
+@pytest.mark.slow
 def test_tasks_of_srun_that_end_in_any_order(source: Path) -> None:
     """The last one writes; a part that is done again before the others are is done once."""
     assert tsm(*prepare("one")).code == 3

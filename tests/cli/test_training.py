@@ -77,7 +77,10 @@ def losses(run: Path) -> list[float]:
 
 @pytest.mark.parametrize(
     ("number", "code", "keys"),
-    [(signal.SIGTERM, 143, ()), (signal.SIGINT, 130, ("train.optimizer=adamw", "train.balance=power"))],
+    [
+        (signal.SIGINT, 130, ("train.optimizer=adamw", "train.balance=power")),
+        pytest.param(signal.SIGTERM, 143, (), marks=pytest.mark.slow),
+    ],
 )
 def test_stopped_and_resumed_to_the_bit(here: Path, number: int, code: int, keys: tuple[str, ...]) -> None:
     sets = ["--set", *SMALL, "train.epochs=6", *keys]

@@ -85,7 +85,7 @@ def test_first_step(name: str, dtype: torch.dtype) -> None:
                 assert buffer.norm().item() == pytest.approx(expected, rel=relative), key
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES[:2], pytest.param(NAMES[2], marks=pytest.mark.slow)])
 def test_three_steps_in_float64(name: str) -> None:
     entry = STEPS[f"{name}__float64"]
     model = training_model(name, entry).double()

@@ -26,6 +26,8 @@ NETWORKS = {
     "embedded_gaussian": {"non_local": "embedded_gaussian"},
     "dot_product": {"non_local": "dot_product"},
 }
+OTHERS = ("resnet101", "whole blocks", "gaussian", "dot_product")
+"""Networks that differ little from those before them."""
 
 
 def network(**changes: object) -> TSM:
@@ -43,7 +45,9 @@ def network(**changes: object) -> TSM:
     return model.eval()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in OTHERS else name for name in NETWORKS]
+)
 def test_equals_the_offline_network_frame_by_frame(name: str) -> None:
     model = network(**NETWORKS[name])
     clips = torch.randn(2, FRAMES, 3, 32, 32, dtype=torch.float64)
