@@ -15,7 +15,7 @@ import pytest
 from support import Frame, tsm, write_video
 
 from tsmcli.config import DataConfig
-from tsmcli.data.intervals import frames_within
+from tsmcli.data.intervals import Span, frames_within
 from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.data.location import Places, find_classes, find_split
 from tsmcli.data.pyav_reader import PyAVReader
@@ -243,6 +243,9 @@ def test_background_keeps_away_and_is_as_long_as_asked() -> None:
     assert all(one.end <= two.start for (_, one), (_, two) in pairwise(drawn))
     assert drawn == draw_background({"b": [], "a": gaps}, [1.0, 2.0, 300.0], 20.0, 3)
     full = draw_background({"a": gaps}, [1.0], 999.0, 0)
-    assert 20 < len(full) <= 44
+    assert sum(abs(span.end - span.start - 1.0) < 0.001 for _, span in full) > 20
+    assert all(0.25 <= span.end - span.start <= 1.001 for _, span in full)
+    short = draw_background({"a": [(0.0, 1.5), (3.0, 3.4)]}, [2.0], 9.0, 0)
+    assert short == [("a", Span(0.0, 1.5))], "no place is long enough, and one far too short"
     assert draw_background({"a": gaps}, [300.0], 9.0, 0) == []
     assert draw_background({}, [1.0], 9.0, 0) == []

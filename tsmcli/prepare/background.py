@@ -26,8 +26,8 @@ def draw_background(
 ) -> list[tuple[str, Span]]:
     """Disjoint intervals in the gaps of videos, each as long as a random marked one, `total_sec` in all or less.
 
-    Every place where an interval fits is as likely as any other. Nothing fits any more when even the shortest does
-    not. The same arguments give the same intervals.
+    Every place where an interval fits is as likely as any other. When even the shortest fits nowhere, what is left
+    is taken whole, down to a quarter of the median length. The same arguments give the same intervals.
     """
     rng = np.random.default_rng(seed)
     free = [(video, start, end) for video in sorted(gaps) for start, end in gaps[video]]
@@ -49,4 +49,8 @@ def draw_background(
         names.append(names[at])
         starts, ends = np.append(starts, span.end), np.append(ends, ends[at])
         ends[at] = span.start
+    for at in rng.permutation(len(names)).tolist():
+        if used < total_sec and ends[at] - starts[at] >= np.median(lengths) / 4:
+            drawn.append((names[at], Span(round(float(starts[at]), 3), round(float(ends[at]), 3))))
+            used += float(ends[at] - starts[at])
     return sorted(drawn)
