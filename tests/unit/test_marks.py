@@ -367,3 +367,10 @@ def test_marks_say_where_they_stand() -> None:
     assert all(isinstance(mark, Mark) and str(CASES / name) in mark.where for name, mark in marks.items())
     assert marks["hacs_clips.csv"].where.endswith("hacs_clips.csv:2")
     assert marks["via3.csv"].where.endswith("via3.csv:6")
+
+
+def test_frames_of_an_event_are_those_that_begin_in_it() -> None:
+    film = Film(12, 100)
+    assert film.frames_of(0, 2.875) == (0, 35)  # frame 34 begins at 2.833 s
+    assert film.frames_of(1.083, 2.917) == (13, 35)  # rounded times of frames 13 and 35
+    assert film.frames_of(3.01, 3.02) == (37, 38)

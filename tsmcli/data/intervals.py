@@ -27,7 +27,7 @@ from tsmcli.data.media import name_key
 COLUMNS = ("path", "start", "end", "label")
 FORM = ",".join(COLUMNS)
 _TIME = re.compile(r"(?:(?:([0-9]{1,6}):)?([0-9]{1,6}):)?([0-9]{1,9}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})")
-_ROUNDED_SEC = 0.0005
+ROUNDED_SEC = 0.0005
 """What a written time may differ from that of the frame that is meant."""
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _FRAME = re.compile(r"[fF]([0-9]{1,9})")
@@ -69,7 +69,7 @@ def frames_within(span: Span, times: NDArray[np.float64], length_sec: float) -> 
         return int(min(span.start, count)), int(min(span.end, count))
     if span.start >= length_sec:
         return count, count
-    first, end = np.searchsorted(times, np.subtract(span[:2], _ROUNDED_SEC)).tolist()
+    first, end = np.searchsorted(times, np.subtract(span[:2], ROUNDED_SEC)).tolist()
     return (first, end) if first < end else (first - 1, first)
 
 

@@ -9,11 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tsmcli.data.intervals import Span
+from tsmcli.data.intervals import ROUNDED_SEC, Span
 from tsmcli.prepare.marks.mark import Mark
 
-_ROUNDED_SEC = 0.0005
-"""What a written time may differ from that of the frame that is meant."""
 _SAME_RATE = 5e-4
 """Relative: rates that differ by more are not the same; 29.97 and 30 differ by twice that."""
 
@@ -49,7 +47,7 @@ class Clock(NamedTuple):
 
     def frames(self, start: float, end: float) -> tuple[int, int]:
         """First frame that begins in [start, end), and the first one after; the same where none does."""
-        first, after = np.searchsorted(self.times, np.subtract((start, end), _ROUNDED_SEC)).tolist()
+        first, after = np.searchsorted(self.times, np.subtract((start, end), ROUNDED_SEC)).tolist()
         return first, max(first, after)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import mimetypes
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from tsmcli.data.intervals import ROUNDED_SEC
 from tsmcli.files import write_text
 from tsmcli.prepare.annotations import write_csv
 
@@ -39,9 +41,9 @@ class Film(NamedTuple):
     height: int = 1
 
     def frames_of(self, start: float, end: float) -> tuple[int, int]:
-        """First frame and end of an interval, at least one frame long."""
-        first = round(start * self.rate)
-        return first, max(round(end * self.rate), first + 1)
+        """First frame and end of an interval, at least one frame long: the frames that begin in it, as in lists."""
+        first, last = (math.ceil((sec - ROUNDED_SEC) * self.rate) for sec in (start, end))
+        return max(first, 0), max(last, first + 1, 1)
 
 
 Films = Mapping[str, Film]
