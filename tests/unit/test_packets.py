@@ -143,6 +143,7 @@ def test_the_oldest_goes_first(video: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (folder / f"{age}").write_bytes(bytes(1000))
         os.utime(folder / f"{age}", ns=(10**9 * (9 - age), 10**9 * (9 - age)))
     monkeypatch.setattr(packets, "_MOST_BYTES", 2000 + 5 + COUNT * packets.PACKET.itemsize)
+    monkeypatch.setattr(packets, "_LOOK", 1)
     demuxed(video, monkeypatch)
     assert {"0", "1"} < {path.name for path in folder.iterdir()}
     assert not (folder / "2").exists()

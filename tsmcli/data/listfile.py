@@ -80,17 +80,17 @@ def read_list(
         several: a video may have several labels, or none if it is there.
 
     Raises:
-        DataError: the file is missing, empty or has malformed lines; the first few are named, with their numbers.
-            Or its labels may count from 1.
+        DataError: it is missing or empty, lines are wrong (the first few are named), or labels may count from 1.
     """
     if not path.exists():
         raise DataError(f"no list file {path}")
     index, first, form = class_index(classes or ()), first_label, _form(store, several)
+    text = read_text(path, "a list")
     parsed: Iterable[tuple[int, str, VideoRecord | str]] = (
         (n, line, _parse_several(line, store, media) if several else _parse(line, store, index, first_label or 0))
-        for n, line in read_lines(path, "a list")
+        for n, line in _lines(text)
     )
-    if (rows := read_rows(read_text(path, "a list"))) is not None:
+    if (rows := read_rows(text)) is not None:
         form, known = FORM, None if classes is None else index
         if any(row.is_named for row in rows):
             first = first or 0  # the names say which classes are meant
@@ -222,8 +222,11 @@ def read_text(path: Path, what: str) -> str:
 
 def read_lines(path: Path, what: str) -> list[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers; errors as in `read_text`."""
-    lines = _LINE_END.split(read_text(path, what))
-    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return _lines(read_text(path, what))
+
+
+def _lines(text: str) -> list[tuple[int, str]]:
+    return [(number, line) for number, line in enumerate(_LINE_END.split(text), 1) if line.strip()]
 
 
 def read_json(path: Path, kind: type[T], hint: str = "") -> T:

@@ -25,6 +25,8 @@ _LONG = 2000
 """Files with fewer packets are read as quickly."""
 _MOST_BYTES = 2_000_000_000
 """Of all that is kept; the oldest goes first."""
+_LOOK = 64
+"""After one file of so many it is looked whether there is more: among many files that takes long."""
 
 
 class Kept(NamedTuple):
@@ -54,6 +56,8 @@ def keep_packets(path: Path, kept: Kept) -> None:
         place, data = _place(path), bytes([kept.plain]) + kept.packets.tobytes()
         place.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(place, zlib.crc32(data).to_bytes(4, "little") + data)
+        if int(place.name, 16) % _LOOK:
+            return
         with os.scandir(place.parent) as entries:
             found = [(entry.stat(), entry.path) for entry in entries]
         size = 0

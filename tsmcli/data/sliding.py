@@ -16,9 +16,7 @@ from tsmcli.data.decode import clock_of, open_reader, read_each
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
 from tsmcli.data.spatial import eval_views
-
-_TICK_SEC = 1e-6
-"""Times that are closer are the same."""
+from tsmcli.intervals.find import TICK_SEC
 
 
 class Sliding(NamedTuple):
@@ -71,13 +69,13 @@ def window_spans(end_sec: float, length_sec: float, step_sec: float) -> list[tup
     The last one ends with the video; a video shorter than a window is one window.
     """
     last = end_sec - length_sec
-    if last <= _TICK_SEC:
+    if last <= TICK_SEC:
         return [(0.0, end_sec)]
-    starts = [*np.arange(0, last - _TICK_SEC, step_sec).tolist(), last]
+    starts = [*np.arange(0, last - TICK_SEC, step_sec).tolist(), last]
     return [(start, start + length_sec) for start in starts]
 
 
 def frames_shown(times: NDArray[np.float64], start_sec: float, end_sec: float) -> tuple[int, int]:
     """[first, end) of the frames that begin in a window, or the one that is shown all through it."""
-    first, end = np.searchsorted(times, (start_sec - _TICK_SEC, end_sec - _TICK_SEC)).tolist()
+    first, end = np.searchsorted(times, (start_sec - TICK_SEC, end_sec - TICK_SEC)).tolist()
     return (first, end) if first < end else (max(first - 1, 0), max(first, 1))

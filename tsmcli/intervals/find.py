@@ -12,7 +12,7 @@ from pydantic import Field
 
 from tsmcli.intervals.tiou import Floats, Interval
 
-_TICK_SEC = 1e-6
+TICK_SEC = 1e-6
 """Times that are closer are the same."""
 
 _Sec = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -90,7 +90,7 @@ def find_events(
         column = smoothed[:, label]
         runs = joined(runs_of(column >= rules.thresholds[label]), edges, rules.gap_sec[label])
         sums = np.concatenate([[0.0], np.cumsum(column)])
-        for first, end in runs[lengths(runs, edges) >= rules.min_sec[label] - _TICK_SEC].tolist():
+        for first, end in runs[lengths(runs, edges) >= rules.min_sec[label] - TICK_SEC].tolist():
             score = float((sums[end] - sums[first]) / (end - first))
             found.append(Interval(video, float(edges[first]), float(edges[end]), name, score))
     return sorted(found, key=lambda event: (event.start_sec, event.label))
@@ -130,7 +130,7 @@ def runs_of(seen: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def joined(runs: NDArray[np.int64], edges: Floats, gap_sec: float) -> NDArray[np.int64]:
     """The runs with those put together that at most so long a gap divides."""
-    apart = edges[runs[1:, 0]] - edges[runs[:-1, 1]] > gap_sec + _TICK_SEC
+    apart = edges[runs[1:, 0]] - edges[runs[:-1, 1]] > gap_sec + TICK_SEC
     both = np.stack([np.concatenate([[True], apart]), np.concatenate([apart, [True]])])
     return np.stack([runs[both[0], 0], runs[both[1], 1]], axis=1) if len(runs) else runs
 

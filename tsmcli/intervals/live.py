@@ -7,11 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tsmcli.intervals.find import EventRules, WindowScores, find_events, prepare
+from tsmcli.intervals.find import TICK_SEC, EventRules, WindowScores, find_events, prepare
 from tsmcli.intervals.tiou import Floats, Interval
-
-_TICK_SEC = 1e-6
-"""Times that are closer are the same."""
 
 
 class Pace:
@@ -22,9 +19,9 @@ class Pace:
 
     def takes(self, time_sec: float) -> bool:
         """Whether the network is to see a frame; ask once for each, in their order."""
-        if time_sec < self._due - _TICK_SEC:
+        if time_sec < self._due - TICK_SEC:
             return False
-        self._due = (np.floor((time_sec + _TICK_SEC) / self.step_sec) + 1) * self.step_sec
+        self._due = (np.floor((time_sec + TICK_SEC) / self.step_sec) + 1) * self.step_sec
         return True
 
     def span(self, time_sec: float, window_sec: float) -> tuple[float, float]:
@@ -56,13 +53,13 @@ class LiveEvents:
         least = dict(zip(self.names, self.rules.min_sec, strict=True))
         begun, new = settled, list[Interval]()
         for event in self._found(scores, replace(self.rules, min_sec=(0.0,) * len(self.names))):
-            if event.end_sec + gaps[event.label] >= settled - 2 * _TICK_SEC:
+            if event.end_sec + gaps[event.label] >= settled - 2 * TICK_SEC:
                 begun = min(begun, event.start_sec)
                 continue
             self._until[event.label] = event.end_sec
-            if event.end_sec - event.start_sec >= least[event.label] - _TICK_SEC:
+            if event.end_sec - event.start_sec >= least[event.label] - TICK_SEC:
                 new.append(event)
-        self._forget(begun - max(gaps.values()) - 2 * _TICK_SEC)
+        self._forget(begun - max(gaps.values()) - 2 * TICK_SEC)
         return new
 
     def finish(self, duration_sec: float) -> list[Interval]:
@@ -74,7 +71,7 @@ class LiveEvents:
 
     def _found(self, scores: WindowScores, rules: EventRules) -> list[Interval]:
         events = find_events(self.video, scores, rules, self.names, several=self.several)
-        return [event for event in events if event.start_sec >= self._until[event.label] - _TICK_SEC]
+        return [event for event in events if event.start_sec >= self._until[event.label] - TICK_SEC]
 
     def _forget(self, cut: float) -> None:
         """Drop scores of what lies before a time, but for those that smooth what comes after it."""

@@ -20,11 +20,6 @@ from tsmcli.prepare.annotations import write_csv
 
 Found = tuple[str, float, float, str, float]
 """One event: video, start and end in seconds, label, score."""
-KINDS = {
-    "json": ".json", "csv": ".csv", "srt": ".srt", "vtt": ".vtt", "labelstudio": ".json", "cvat": ".xml",
-    "elan": ".eaf",
-}  # fmt: skip
-"""What can be written -> the usual suffix."""
 
 
 class Film(NamedTuple):
@@ -56,7 +51,7 @@ def write(kind: str, events: Iterable[Found], path: Path, films: Films | None = 
     on, by the names of the videos.
 
     Args:
-        kind: one of `KINDS`.
+        kind: json (of ActivityNet's form), csv, srt, vtt, labelstudio, cvat or elan.
         films: of the videos; CVAT and Label Studio count frames. Those without events get a file or an entry, too.
 
     Returns:
