@@ -48,7 +48,7 @@ from tsmcli.engine.quantiser import write_int8
 from tsmcli.engine.sidecar import Exported
 from tsmcli.errors import TsmError
 from tsmcli.presets import load_preset, override
-from tsmcli.recipes import engines
+from tsmcli.recipes import conversion
 from tsmcli.recipes.bench.cost import count_cost
 from tsmcli.recipes.bench.engines import products
 from tsmcli.recipes.engines import open_engine, open_step
@@ -228,7 +228,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # as all commands do
-    engines.TOLERANCE = 1e-4  # random weights enlarge rounding errors
+    conversion.TOLERANCE = 1e-4  # random weights enlarge rounding errors
     machine = environment() | {"flags": flags()} | {name: version(name) for name in ("openvino", "onnxruntime")}
     print(f"{machine['processor']}, {' '.join(machine['flags'])}", flush=True)
     found = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -17,8 +18,8 @@ from support import tsm
 
 from tsmcli.engine import exported_file, inference, packages
 from tsmcli.errors import EnvironmentProblem
-from tsmcli.files import cache_home
-from tsmcli.recipes import doctor, engines
+from tsmcli.files import cache_home, sha256
+from tsmcli.recipes import conversion, doctor, engines
 from tsmcli.results import load_results
 
 
@@ -74,15 +75,15 @@ def test_auto_takes_openvino_where_it_pays(here: Path, monkeypatch: pytest.Monke
         return str(load_results(Path("out.npz")).meta["engine"]["name"])
 
     assert engine_of() == "torch"  # 16 videos
-    monkeypatch.setattr(engines, "PAYS", {True: 4, False: 16})
+    monkeypatch.setattr(engines, "PAYS", (4, 16, 1000))
     assert engine_of() == "openvino"
-    monkeypatch.setattr(engines, "PAYS", {True: 4, False: 1000})
+    monkeypatch.setattr(engines, "PAYS", (4, 1000, 1000))
     assert engine_of() == "openvino"  # it is kept
     for path in kept()[0].iterdir():
         path.write_bytes(b"damaged")
     assert engine_of() == "openvino"  # and made again
-    monkeypatch.setattr(engines, "TOLERANCE", -1.0)
-    monkeypatch.setattr(engines, "PAYS", {True: 1, False: 1})
+    monkeypatch.setattr(conversion, "TOLERANCE", -1.0)
+    monkeypatch.setattr(engines, "PAYS", (1, 1, 1000))
     for path in kept():
         engines.remove(path)
     assert engine_of() == "torch"  # it would say something else
@@ -91,8 +92,64 @@ def test_auto_takes_openvino_where_it_pays(here: Path, monkeypatch: pytest.Monke
     assert kept() == []
 
 
+def test_auto_takes_the_faster_of_two(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = scores("--checkpoint", "bid.pt")
+    monkeypatch.setattr(engines, "PAYS", (1000, 1000, 1))
+    monkeypatch.setattr(conversion, "_TIMING_SEC", 0.0)
+
+    def faster(slow: str) -> str:
+        """Which one is taken where calls of the other take longer."""
+
+        def open_slowly(path: Path, engine: str, *args: Any, **options: Any) -> exported_file.Runner:
+            run = exported_file.open_file(path, engine, *args, **options)
+            wait = 0.1 if engine == slow else 0.0
+            return exported_file.Runner(lambda inputs: [time.sleep(wait), run(inputs)][1], run.shapes)
+
+        monkeypatch.setattr(conversion, "open_file", open_slowly)
+        assert np.abs(scores("--checkpoint", "bid.pt") - plain).max() < 1e-5
+        (folder,) = kept()
+        name = str(load_results(Path("out.npz")).meta["engine"]["name"])
+        assert {path.suffix for path in folder.iterdir()} == ({".xml", ".bin"} if name == "openvino" else {".onnx"})
+        engines.remove(folder)
+        return name
+
+    assert faster("onnxruntime") == "openvino"
+    assert faster("openvino") == "onnxruntime"
+
+    def broken(*args: Any, **options: Any) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(conversion, "write_onnx", broken)
+    assert faster("openvino") == "openvino"  # the other one cannot be used
+
+
+def test_8_bits_of_a_checkpoint(here: Path) -> None:
+    plain = scores("--checkpoint", "bid.pt")
+    rough = scores("--checkpoint", "bid.pt", "--precision", "int8")
+    assert 1e-5 < np.abs(rough - plain).max() < 0.05
+    meta = load_results(Path("out.npz")).meta["engine"]
+    (folder,) = kept()
+    assert (meta["name"], meta["precision"], meta["sha256"]) == (
+        "onnxruntime",
+        "int8",
+        sha256(folder / "model.onnx"),
+    )
+    assert len(list(here.glob("runs/**/scores*-int8.npz"))) == 1
+    clip, videos = here / "data/demo/videos/val/grow_000.mp4", here / "data/demo/demo_train_list_videos.txt"
+    videos.rename(here / "moved.txt")
+    said = tsm("predict", "bid.pt", clip, "--precision", "int8", "--json")
+    assert said.code == 0, said.err  # it is kept, and needs no training videos
+    engines.remove(folder)
+    refused = tsm("predict", "bid.pt", clip, "--precision", "int8")
+    assert (refused.code, "8 bits are calibrated with training videos: no list" in refused.err) == (3, True)
+    assert "tsm export CHECKPOINT model.onnx --int8" in refused.err
+    assert kept() == []
+    (here / "moved.txt").rename(videos)
+    assert tsm("stream", "uni.pt", "--source", clip, "--precision", "int8", "--json").code == 0
+
+
 def test_without_engines_torch_does_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "PAYS", {True: 1, False: 1})
+    monkeypatch.setattr(engines, "PAYS", (1, 1, 1))
     hide(monkeypatch, "openvino", "onnxruntime")
     assert scores("--checkpoint", "bid.pt").shape == (16, 8)
     assert scores("--checkpoint", "bid.pt", "--precision", "bf16").shape == (16, 8)
@@ -108,7 +165,6 @@ def test_without_engines_torch_does_everything(here: Path, monkeypatch: pytest.M
 def test_what_cannot_compute_like_this_says_so(here: Path) -> None:
     for words, code, wrong in (
         (["--engine", "onnxruntime", "--precision", "bf16"], 5, "onnxruntime does not compute in bf16 here"),
-        (["--precision", "int8"], 2, "tsm export CHECKPOINT model.onnx --int8"),
         (["--precision", "fp16"], 5, "fp16 needs a GPU"),
     ):
         refused = tsm("test", "--checkpoint", "bid.pt", *words)

@@ -14,7 +14,7 @@ from tsmcli.config import ModelConfig
 from tsmcli.core.exportable import ClipNetwork, StreamNetwork, example_input
 from tsmcli.core.inference import fold_batch_norms, for_single_clips
 from tsmcli.core.tsm import build_model
-from tsmcli.recipes.engines import write_for
+from tsmcli.recipes.conversion import write_for
 from tsmcli.recipes.export.check import compare_streams
 
 PX = 64

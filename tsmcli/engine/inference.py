@@ -24,18 +24,25 @@ Tag = TypeVar("Tag")
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine, and the number format that it computes in; `auto` while it is not chosen."""
+    """An engine, and the number format that it computes in; `auto` while it is not chosen.
+
+    Attributes:
+        file: SHA-256 of the 8-bit form that was made of a checkpoint.
+    """
 
     engine: EngineName = "auto"
     precision: Numbers = "fp32"
+    file: str = ""
 
     def describe(self) -> dict[str, str]:
         """What is stored with scores."""
-        return {"name": self.engine, "version": version_of(self.engine), "precision": self.precision}
+        facts = {"name": self.engine, "version": version_of(self.engine), "precision": self.precision}
+        return facts | ({"sha256": self.file} if self.file else {})
 
     def identity(self) -> dict[str, str]:
-        """What scores depend on: the number format; all engines give the same in fp32."""
-        return {} if self.precision == "fp32" else {"precision": self.precision}
+        """What scores depend on: the number format and its calibration; all engines give the same in fp32."""
+        of = {"precision": self.precision} if self.precision != "fp32" else {}
+        return of | ({"calibrated": self.file} if self.file else {})
 
     def __str__(self) -> str:
         """`openvino 2026.4.1, fp32`."""
@@ -142,6 +149,12 @@ ABLE: dict[Numbers, tuple[EngineName, ...]] = {
 """What computes in a number format on a CPU."""
 
 
+NEEDED: dict[EngineName, tuple[str, ...]] = {
+    "openvino": ("openvino",), "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
+}  # fmt: skip
+"""The packages of an engine, best known first."""
+
+
 def choose_engine(wanted: Choice, device: torch.device) -> Choice:
     """What computes in a number format on a device; `auto` stays in fp32 on a CPU: the work decides.
 
@@ -163,13 +176,10 @@ def choose_engine(wanted: Choice, device: torch.device) -> Choice:
     if engine != "auto" and engine not in ABLE[precision]:
         hint = f"--engine {' or '.join(ABLE[precision])}"
         raise EnvironmentProblem(f"{engine} does not compute in {precision} here", hint)
-    if engine == "onnxruntime":
-        need("onnx", "onnxscript", "onnxruntime")
-    elif engine == "openvino":
-        need("openvino")
-        if precision == "bf16" and not openvino_has_bf16():
-            hint = "--engine torch, or --precision fp32"
-            raise EnvironmentProblem("OpenVINO has no bf16 on this processor", hint)
+    need(*NEEDED.get(engine, ()))
+    if engine == "openvino" and precision == "bf16" and not openvino_has_bf16():
+        hint = "--engine torch, or --precision fp32"
+        raise EnvironmentProblem("OpenVINO has no bf16 on this processor", hint)
     return Choice(engine, precision)
 
 

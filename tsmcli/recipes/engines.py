@@ -1,72 +1,70 @@
-"""Choose an engine for a network, convert the network for it where that pays, and keep what was converted."""
+"""Choose an engine for a network, and open the network in it, converted where that pays."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import hashlib
-import json
+import math
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from tsmcli import __version__
 from tsmcli.config import Views
-from tsmcli.core.exportable import ClipNetwork, Signature, StreamNetwork
-from tsmcli.core.inference import fold_batch_norms, for_single_clips
 from tsmcli.core.streaming import Step, StreamingTSM
-from tsmcli.core.tsm import TSM, normalize
+from tsmcli.core.tsm import normalize
+from tsmcli.data.location import Places
 from tsmcli.engine.device import dtype_of, for_inference
-from tsmcli.engine.exported_file import Runner, open_file, trace, write_onnx, write_openvino
-from tsmcli.engine.inference import Choice, Engine, as_input, choose_engine, file_engine, torch_engine
-from tsmcli.engine.packages import installed, version_of
+from tsmcli.engine.exported_file import Runner, open_file
+from tsmcli.engine.inference import (
+    NEEDED,
+    Choice,
+    Engine,
+    EngineName,
+    as_input,
+    choose_engine,
+    file_engine,
+    torch_engine,
+)
+from tsmcli.engine.packages import installed
 from tsmcli.engine.sidecar import Exported
 from tsmcli.errors import EnvironmentProblem, UsageError
-from tsmcli.files import cache_home, remove, replacing
+from tsmcli.files import remove, sha256
+from tsmcli.recipes.conversion import Kind, convert, engine_of, folder_of, kept_file
 from tsmcli.recipes.events import Stage
-from tsmcli.recipes.export.check import compare_clips, compare_streams
 from tsmcli.recipes.network import Opened
 
-PAYS = {True: 4, False: 32}
-"""From how many views on OpenVINO saves more time than opening a kept network takes (True), or converting one."""
-TOLERANCE = 1e-5
-"""The largest difference of scores from PyTorch's, over the largest score but at least 1."""
-KEPT = 8
-"""Converted networks that are kept; those not used for longest go."""
-
-_PATIENCE_SEC = 300
-"""How long to wait for another process that converts a network."""
-
-Kind = Literal["clips", "features", "stream"]
+PAYS = (4, 32, 2000)
+"""From how many views on it saves time to leave PyTorch: to open a network that is kept for another engine, to
+convert it for one, and to convert it for two and time both."""
 
 
 def open_engine(
     opened: Opened, wanted: Choice, device: torch.device, views: Views, videos: int,
-    *, windows: bool = False, features: bool = False,
+    *, windows: bool = False, features: bool = False, places: Places | None = None,
 ) -> Generator[Stage, None, Engine]:  # fmt: skip
     """The network of a checkpoint, or an exported one, ready to score so many videos.
 
-    `auto` in fp32 on a CPU is OpenVINO, where that is installed, is worth its start for so many videos, and says
-    what PyTorch says; else PyTorch.
+    `auto` in fp32 on a CPU is OpenVINO or onnxruntime, where one is installed, is worth its start for so many
+    videos, and says what PyTorch says; else PyTorch. Of both it is the one that is faster here.
 
     Args:
         windows: score windows of videos; how many is known when a video is opened, so they count as many.
         features: give features of frames, not logits.
+        places: where the training videos lie that an 8-bit network is calibrated with.
 
     Raises:
+        DataError: they are not there.
         EnvironmentProblem: the engine is not installed, or does not compute like this.
         UsageError: the exported file is of other frames than the protocol's, or of a stream.
     """
-    work = videos * views.views * (PAYS[False] if windows else 1)
+    work = videos * views.views * (PAYS[1] if windows else 1)
     run, choice = yield from _open(
         opened, wanted, device, "features" if features else "clips", views.crop_px,
-        pays=lambda kept: work >= PAYS[kept], many=work > 2 * torch.get_num_threads(),
+        work=work, many=work > 2 * torch.get_num_threads(), places=places,
     )  # fmt: skip
     if run:
         file = opened.exported
@@ -83,7 +81,7 @@ def open_step(opened: Opened, wanted: Choice, device: torch.device) -> Generator
         ConfigError: the network needs frames of the future.
     """
     crop_px = opened.config.test.crop_px
-    run, choice = yield from _open(opened, wanted, device, "stream", crop_px, pays=lambda _: True)
+    run, choice = yield from _open(opened, wanted, device, "stream", crop_px, work=math.inf)
     if run:
         return _step_of_file(run, opened.exported), choice
     dtype = dtype_of(_in_torch(choice), device)
@@ -112,43 +110,39 @@ def _in_torch(choice: Choice) -> Literal["fp32", "bf16", "fp16"]:
 
 def _open(
     opened: Opened, wanted: Choice, device: torch.device, kind: Kind, crop_px: int,
-    *, pays: Callable[[bool], bool], many: bool = False,
+    *, work: float, many: bool = False, places: Places | None = None,
 ) -> Generator[Stage, None, tuple[Runner | None, Choice]]:  # fmt: skip
     """The network as an opened file of an engine; no file: PyTorch runs it as it is.
 
     Args:
-        pays: whether OpenVINO is worth its start, where a converted network is kept already, and where not.
+        work: about how many views or frames it will score.
         many: get many calls done soon, not each of them.
+        places: where the videos lie that an 8-bit network is calibrated with; None: in the usual place.
     """
     threads = torch.get_num_threads()
     if opened.exported:
         choice = choose_engine(of_file(opened.exported, wanted, kind, crop_px), device)
         return open_file(opened.path, choice.engine, choice.precision, threads, many=many), choice
-    if wanted.precision == "int8":
-        hint = "tsm export CHECKPOINT model.onnx --int8 calibrates a file to use instead"
-        raise UsageError(f"{opened.path} has no 8-bit numbers", hint)
     choice = choose_engine(wanted, device)
-    automatic = choice.engine == "auto"
-    if automatic:
-        choice = replace(choice, engine="openvino" if pays(True) and installed("openvino") else "torch")
-    if choice.engine == "torch":
-        return None, choice
-    folder = _folder(opened, choice.engine, kind, crop_px)
-    if automatic and not pays(folder.is_dir()):
+    int8, automatic = choice.precision == "int8", choice.engine == "auto"
+    engines = _worth_it(opened, kind, crop_px, work) if automatic else [choice.engine]
+    if engines == ["torch"]:
         return None, replace(choice, engine="torch")
-    file = folder / ("model.xml" if choice.engine == "openvino" else "model.onnx")
+    folder = folder_of(opened, engines, kind, crop_px, int8=int8)
+
+    def open_kept(file: Path) -> tuple[Runner, Choice]:
+        kept = replace(choice, engine=engine_of(file), file=sha256(file) if int8 else "")
+        return open_file(file, kept.engine, kept.precision, threads, many=many), kept
+
     try:
-        if folder.is_dir():
+        if file := kept_file(folder):
             with contextlib.suppress(OSError, RuntimeError):  # what was kept is damaged: convert it again
                 os.utime(folder)
-                return open_file(file, choice.engine, choice.precision, threads, many=many), choice
+                return open_kept(file)
             remove(folder)
-        yield Stage(f"converting {opened.name} for {choice.engine}, once")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / ".lock", timeout=_PATIENCE_SEC):
-            if not folder.is_dir():  # by a process that was faster
-                _convert(opened.model, choice.engine, kind, crop_px, folder)
-        return open_file(file, choice.engine, choice.precision, threads, many=many), choice
+        yield Stage(f"converting {opened.name} for {' and '.join(engines)}, once")
+        calibration = places or Places() if int8 else None
+        return open_kept(convert(opened, engines, kind, crop_px, folder, calibration, many=many))
     except (EnvironmentProblem, OSError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if not automatic and isinstance(error, RuntimeError):
@@ -157,8 +151,18 @@ def _open(
             ) from error
         if not automatic:
             raise
-        yield Stage(f"OpenVINO cannot be used, so PyTorch is: {reason}")
+        yield Stage(f"{' and '.join(engines)} cannot be used, so PyTorch is: {reason}")
         return None, replace(choice, engine="torch")
+
+
+def _worth_it(opened: Opened, kind: Kind, crop_px: int, work: float) -> list[EngineName]:
+    """The engines of which `auto` takes the faster one for so much work; for little it is PyTorch."""
+    there: list[EngineName] = [name for name, packages in NEEDED.items() if all(map(installed, packages))]
+    for engines in filter(None, (there, there[:1])):
+        kept = kept_file(folder_of(opened, engines, kind, crop_px))
+        if work >= PAYS[0 if kept else len(engines)]:
+            return engines
+    return ["torch"]
 
 
 def of_file(file: Exported, wanted: Choice, kind: Kind, crop_px: int) -> Choice:
@@ -183,49 +187,3 @@ def of_file(file: Exported, wanted: Choice, kind: Kind, crop_px: int) -> Choice:
     there = [engine for engine in engines if installed(engine)]
     chosen = (there or engines)[0] if wanted.engine == "auto" else wanted.engine
     return Choice(chosen, "int8" if file.int8 else wanted.precision)
-
-
-def _folder(opened: Opened, engine: str, kind: Kind, crop_px: int) -> Path:
-    """Where a converted network is kept: named by everything that decides what is in it."""
-    facts = [
-        __version__, engine, version_of(engine), version_of("torch"), kind, crop_px, opened.sha256,
-        opened.config.model.identity(), len(opened.class_names),
-    ]  # fmt: skip
-    return cache_home() / "engines" / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-
-
-def _convert(model: TSM, engine: str, kind: Kind, crop_px: int, folder: Path) -> None:
-    """Write a network of pixels for an engine, and forget the one not used for longest.
-
-    Raises:
-        EnvironmentProblem: it does not say what PyTorch says.
-    """
-    ready = fold_batch_norms(copy.deepcopy(model))
-    if engine == "openvino" and kind != "stream":
-        for_single_clips(ready)
-    with replacing(folder) as draft:
-        draft.mkdir()
-        if kind == "stream":
-            steps = [StreamNetwork(one, pixels=True) for one in (model, ready)]
-            run, signature = write_for(engine, draft, steps[1], crop_px)
-            difference = compare_streams(steps[0], run, signature, crop_px, batches=[1], cache=False)
-        else:
-            clips = [ClipNetwork(one, pixels=True, features=kind == "features") for one in (model, ready)]
-            run, _ = write_for(engine, draft, clips[1], crop_px)
-            difference = compare_clips(clips[0], run, crop_px, batches=[1])
-        if not difference <= TOLERANCE:
-            raise EnvironmentProblem(f"{engine} differs from PyTorch by {difference:.1e}", hint="--engine torch")
-    kept = [path for path in folder.parent.iterdir() if "." not in path.name]
-    for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-KEPT]:
-        remove(old)
-
-
-def write_for(
-    engine: str, folder: Path, network: ClipNetwork | StreamNetwork, crop_px: int
-) -> tuple[Runner, Signature]:
-    """Write a network into a folder for OpenVINO, or as ONNX for onnxruntime, and open it."""
-    if engine == "openvino":
-        signature = network.signature(crop_px, 1)
-        return open_file(write_openvino(folder, network, signature), engine), signature
-    signature = network.signature(crop_px)
-    return write_onnx(folder / "model.onnx", trace(network, signature), signature), signature

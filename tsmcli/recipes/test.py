@@ -69,7 +69,7 @@ def test(
     check_topk(topk, len(classes))
     choose_metrics(metrics, multi_label=config.data.multi_label)
     split = find_split(config.data, places, "val", classes)
-    network = yield from open_engine(opened, engine or Choice(), device, views, len(split.records))
+    network = yield from open_engine(opened, engine or Choice(), device, views, len(split.records), places=places)
     facts = (
         f"{describe(config, views, split, device)}, {network.choice}",
         *(opened.own.notes if opened.own else ()),
@@ -126,7 +126,7 @@ def results_file(
     if not (folder / "config.yaml").exists():
         folder = Path("runs") / opened.name / f"test-{opened.sha256[:12]}"
     of_list = f"-{list_file.stem}" if list_file else ""
-    of_list += "".join(f"-{word}" for word in choice.identity().values())
+    of_list += f"-{choice.precision}" if choice.precision != "fp32" else ""
     path = folder / f"scores-{opened.path.stem}-{views.name}{of_list}.npz"
     there = read_meta(path)
     if there is None or all(_absolute(there.get(key, data[key])) == _absolute(data[key]) for key in data):

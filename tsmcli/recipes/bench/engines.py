@@ -22,7 +22,8 @@ from tsmcli.engine.sidecar import Exported
 from tsmcli.errors import UsageError
 from tsmcli.presets import override
 from tsmcli.recipes.bench.case import Case
-from tsmcli.recipes.engines import open_engine, write_for
+from tsmcli.recipes.conversion import write_for
+from tsmcli.recipes.engines import open_engine
 from tsmcli.recipes.events import result_of
 from tsmcli.recipes.network import open_network
 

@@ -71,9 +71,8 @@ def quantise(
         DataError: no video of a list can be read.
     """
     train, val = lists
-    read = list[int]()
     bytes_before, first = path.stat().st_size, open_onnx(path)
-    layers = write_int8(path, path, _feeds(first, _clips(config, train, signature, videos), signature, read))
+    layers, calibrated_on = calibrate(path, config, train, videos, signature)
     second = open_onnx(path)
     yield Scoring("testing both", len(val.records))
     labels, one, other = list[Tensor](), list[Tensor](), list[Tensor]()
@@ -94,7 +93,7 @@ def quantise(
         value, value_before = (mean_average_precision(scores, shown) for scores in (after, before))
         low, high = map_interval(after, shown)
         return Quantised(
-            layers, len(read), tested, bad, "mAP", value, value_before, low, high, None, agreement, bytes_before
+            layers, calibrated_on, tested, bad, "mAP", value, value_before, low, high, None, agreement, bytes_before
         )
     right, right_before = (scores.argmax(axis=1) == truth for scores in (after, before))
     top1, top1_before = float(right.mean()), float(right_before.mean())
@@ -102,8 +101,19 @@ def quantise(
     p = mcnemar(int((right_before & ~right).sum()), int((right & ~right_before).sum()))
     low, high = interval(top1, tested)
     return Quantised(
-        layers, len(read), tested, bad, "top1", top1, top1_before, low, high, p, agreement, bytes_before
+        layers, calibrated_on, tested, bad, "top1", top1, top1_before, low, high, p, agreement, bytes_before
     )
+
+
+def calibrate(path: Path, config: Config, train: Split, videos: int, signature: Signature) -> tuple[Int8, int]:
+    """Replace an ONNX file by its 8-bit form; what became of its layers, and how many videos could be read.
+
+    Raises:
+        DataError: no video can be read.
+    """
+    read, run = list[int](), open_onnx(path)
+    layers = write_int8(path, path, _feeds(run, _clips(config, train, signature, videos), signature, read))
+    return layers, len(read)
 
 
 def _clips(config: Config, split: Split, signature: Signature, count: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -22,11 +22,13 @@ class Reopened:
 
     Attributes:
         split: its records are the videos of the results, in their order.
+        places: where the data lies.
     """
 
     opened: Opened
     views: Views
     split: Split
+    places: Places
 
     @property
     def config(self) -> Config:
@@ -66,13 +68,14 @@ def reopen(results: Results, run: Path, places: Places, overrides: Sequence[str]
         file = replace(file, preset=resolve(meta["preset"], overrides))
     config, name = choose_config(file, overrides if file.own else ())
     check_decoder(config.data)
-    split = find_split(config.data, _places(places, Path(meta.get("list", ""))), "val", meta["class_names"])
+    places = _places(places, Path(meta.get("list", "")))
+    split = find_split(config.data, places, "val", meta["class_names"])
     records = {record.name: record for record in split.records}
     if missing := [path for path in results.paths if path not in records]:
         raise DataError(f"{split.list_file} is not the list of the test: {missing[0]} is not in it")
     split = replace(split, records=[records[path] for path in results.paths])
     opened = opened_as(file, config, name, meta["class_names"])
-    return Reopened(opened, Views.model_validate(meta["protocol"]), split)
+    return Reopened(opened, Views.model_validate(meta["protocol"]), split, places)
 
 
 def _places(places: Places, list_file: Path) -> Places:

@@ -59,7 +59,7 @@ def study_order(
     if 0 < max_videos < count:
         rows = np.sort(np.random.default_rng(seed).choice(count, max_videos, replace=False))
     split = replace(test.split, records=[test.split.records[row] for row in rows])
-    engine = yield from open_engine(test.opened, wanted, device, test.views, 2 * len(rows))
+    engine = yield from open_engine(test.opened, wanted, device, test.views, 2 * len(rows), places=test.places)
     yield Scoring("shuffled, reversed", len(rows))
     scored: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     with Loader(VideoDataset(split, test.config, test.views), pin=engine.pin) as loader:
