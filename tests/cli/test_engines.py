@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -166,9 +167,38 @@ def test_what_cannot_compute_like_this_says_so(here: Path) -> None:
     for words, code, wrong in (
         (["--engine", "onnxruntime", "--precision", "bf16"], 5, "onnxruntime does not compute in bf16 here"),
         (["--precision", "fp16"], 5, "fp16 needs a GPU"),
+        (["--engine", "torch-compile", "--precision", "int8"], 5, "torch-compile does not compute in int8 here"),
     ):
         refused = tsm("test", "--checkpoint", "bid.pt", *words)
         assert (refused.code, wrong in refused.err) == (code, True), refused.err
+
+
+def test_a_network_that_cannot_be_compiled(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*_: Any, **__: Any) -> Callable[..., None]:
+        def fail(*_: Any) -> None:
+            raise RuntimeError("no C++ compiler")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    clip = here / "data/demo/videos/val/grow_000.mp4"
+    for words in (["predict", "bid.pt", clip], ["stream", "uni.pt", "--source", clip]):
+        refused = tsm(*words, "--engine", "torch-compile")
+        assert (refused.code, "torch.compile failed: no C++ compiler" in refused.err) == (5, True)
+
+
+@pytest.mark.slow  # the compiler takes half a minute
+@pytest.mark.skipif(which("c++") is None, reason="no C++ compiler")
+def test_a_compiled_network_gives_the_same_scores(here: Path) -> None:
+    plain = scores("--checkpoint", "bid.pt")
+    assert np.abs(scores("--checkpoint", "bid.pt", "--engine", "torch-compile") - plain).max() < 1e-5
+    assert load_results(Path("out.npz")).meta["engine"]["name"] == "torch-compile"
+    clip, said = here / "data/demo/videos/val/grow_000.mp4", list[float]()
+    for engine in ("torch", "torch-compile"):
+        done = tsm("stream", "uni.pt", "--source", clip, "--json", "--engine", engine)
+        assert done.code == 0, done.err
+        said.append(json.loads(done.out.splitlines()[-1])["probability"])
+    assert said[0] == pytest.approx(said[1], abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.xml", pytest.param("m.pt2", marks=pytest.mark.slow)])

@@ -15,11 +15,12 @@ Preset = Annotated[str | None, Option(help="Preset of bare weights.", show_defau
 Json = Annotated[bool, Option("--json", help="Print one JSON document instead of a table.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps. A missing device is an error.")]
 Engine = Annotated[
-    Literal["auto", "torch", "openvino", "onnxruntime"], Option(help="What computes. auto: the fastest that fits.")
+    Literal["auto", "torch", "torch-compile", "openvino", "onnxruntime"],
+    Option(help="What computes. auto: the fastest that fits."),
 ]
 Precision = Annotated[
     Literal["fp32", "bf16", "fp16", "int8"],
-    Option(help="Number format: bf16 and fp16 where the machine has it, int8 of files of tsm export --int8."),
+    Option(help="Number format: bf16 and fp16 where the machine has it, int8 calibrated on training videos."),
 ]
 Gpus = Annotated[int, Option(min=1, help="Processes on this machine, one per GPU.")]
 Set = Annotated[

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -17,9 +17,10 @@ from tsmcli.engine.exported_file import Runner
 from tsmcli.engine.packages import installed, need, version_of
 from tsmcli.errors import EnvironmentProblem, is_out_of_memory
 
-EngineName = Literal["auto", "torch", "openvino", "onnxruntime"]
+EngineName = Literal["auto", "torch", "torch-compile", "openvino", "onnxruntime"]
 Numbers = Literal["fp32", "bf16", "fp16", "int8"]
 Tag = TypeVar("Tag")
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Choice:
 
     def describe(self) -> dict[str, str]:
         """What is stored with scores."""
-        facts = {"name": self.engine, "version": version_of(self.engine), "precision": self.precision}
+        facts = {"name": self.engine, "version": version_of(self._package), "precision": self.precision}
         return facts | ({"sha256": self.file} if self.file else {})
 
     def identity(self) -> dict[str, str]:
@@ -46,7 +47,11 @@ class Choice:
 
     def __str__(self) -> str:
         """`openvino 2026.4.1, fp32`."""
-        return f"{self.engine} {version_of(self.engine).partition('-')[0]}, {self.precision}"
+        return f"{self.engine} {version_of(self._package).partition('-')[0]}, {self.precision}"
+
+    @property
+    def _package(self) -> str:
+        return self.engine.partition("-")[0]
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Engine:
 
 
 def torch_engine(
-    model: TSM, device: torch.device, precision: Numbers = "fp32", *, features: bool = False
+    model: TSM, device: torch.device, choice: Choice | None = None, *, features: bool = False
 ) -> Engine:
     """PyTorch with a network as it is; `for_inference` makes it fast.
 
@@ -74,12 +79,23 @@ def torch_engine(
         features: give what the classifier gets, [V, T, C], instead of logits [V, K].
     """
     network, dtype = model.frame_features if features else model, next(model.parameters()).dtype
-    choice, pin = Choice("torch", precision), device.type == "cuda"
+    choice, pin = choice or Choice("torch"), device.type == "cuda"
+    if choice.engine == "torch-compile":
+        network = compiled(network, device)
 
     def score(views: Tensor) -> Tensor:
         return view_logits(network, views, device, dtype, at_once=1 if device.type == "cpu" else 16)
 
     return Engine(choice, score, pin=pin)
+
+
+def compiled(network: Callable[..., Out], device: torch.device) -> Callable[..., Out]:
+    """A network compiled by torch for each shape of its inputs: on a CPU with constant weights.
+
+    Nothing is compiled before the first call, which is a RuntimeError where there is no C++ compiler.
+    """
+    made: Any = torch.compile(network, dynamic=False, options={"freezing": True} if device.type == "cpu" else None)
+    return cast(Callable[..., Out], made)
 
 
 def file_engine(run: Runner, choice: Choice, *, pixels: bool = True, probabilities: bool = False) -> Engine:
@@ -144,7 +160,8 @@ def view_logits(
 
 
 ABLE: dict[Numbers, tuple[EngineName, ...]] = {
-    "fp32": ("torch", "openvino", "onnxruntime"), "bf16": ("torch", "openvino"), "int8": ("onnxruntime",),
+    "fp32": ("torch", "torch-compile", "openvino", "onnxruntime"), "bf16": ("torch", "torch-compile", "openvino"),
+    "int8": ("onnxruntime",),
 }  # fmt: skip
 """What computes in a number format on a CPU."""
 
@@ -162,13 +179,13 @@ def choose_engine(wanted: Choice, device: torch.device) -> Choice:
         EnvironmentProblem: nothing does, or not the engine that is asked for, or it is not installed.
     """
     engine, precision = wanted.engine, wanted.precision
-    if device.type != "cpu" and (precision == "int8" or engine not in ("auto", "torch")):
+    if device.type != "cpu" and (precision == "int8" or engine not in ("auto", "torch", "torch-compile")):
         what = "int8" if precision == "int8" else engine
         raise EnvironmentProblem(f"{what} runs on a CPU, not on {device}", hint="--device cpu")
     if precision != "int8":
         choose_precision(precision, device)
     if device.type != "cpu":
-        return Choice("torch", precision)
+        return Choice("torch" if engine == "auto" else engine, precision)
     if engine == "auto" and precision == "bf16":
         engine = "openvino" if installed("openvino") and openvino_has_bf16() else "torch"
     elif engine == "auto" and precision == "int8":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ from tsmcli.engine.inference import (
     EngineName,
     as_input,
     choose_engine,
+    compiled,
     file_engine,
     torch_engine,
 )
@@ -71,7 +72,11 @@ def open_engine(
         inside = {"pixels": file.pixels, "probabilities": file.probabilities} if file else {}
         return file_engine(run, choice, **inside)
     model = for_inference(opened.model, device, dtype=dtype_of(_in_torch(choice), device))
-    return torch_engine(model, device, choice.precision, features=features)
+    engine = torch_engine(model, device, choice, features=features)
+    if choice.engine == "torch-compile":
+        clip = torch.zeros(1, model.num_segments, views.crop_px, views.crop_px, 3, dtype=torch.uint8)
+        yield from _compile(opened, lambda: engine.run(clip.movedim(-1, 2)))
+    return engine
 
 
 def open_step(opened: Opened, wanted: Choice, device: torch.device) -> Generator[Stage, None, tuple[Step, Choice]]:
@@ -87,11 +92,28 @@ def open_step(opened: Opened, wanted: Choice, device: torch.device) -> Generator
     dtype = dtype_of(_in_torch(choice), device)
     network = for_inference(StreamingTSM(opened.model), device, dtype=dtype)
 
+    step_of = compiled(network, device) if choice.engine == "torch-compile" else network
+
     def step(frames: Tensor, cache: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        logits, kept = network(normalize(frames.to(device)).to(dtype), cache)
+        logits, kept = step_of(normalize(frames.to(device)).to(dtype), cache)
         return logits.float(), kept
 
+    if choice.engine == "torch-compile":
+        frame = torch.zeros(1, crop_px, crop_px, 3, dtype=torch.uint8).movedim(-1, 1)
+        yield from _compile(opened, lambda: step(frame, step(frame, [])[1]))
     return step, choice
+
+
+def _compile(opened: Opened, call: Callable[[], object]) -> Iterator[Stage]:
+    """Compile a network by calling it, before anything depends on it."""
+    yield Stage(f"compiling {opened.name}, which may take a minute")
+    try:
+        with torch.inference_mode():
+            call()
+    except RuntimeError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        hint = "it needs a C++ compiler; or --engine torch"
+        raise EnvironmentProblem(f"torch.compile failed: {reason}", hint) from error
 
 
 def _step_of_file(run: Runner, file: Exported | None) -> Step:
@@ -126,8 +148,8 @@ def _open(
     choice = choose_engine(wanted, device)
     int8, automatic = choice.precision == "int8", choice.engine == "auto"
     engines = _worth_it(opened, kind, crop_px, work) if automatic else [choice.engine]
-    if engines == ["torch"]:
-        return None, replace(choice, engine="torch")
+    if engines[0].startswith("torch"):
+        return None, replace(choice, engine=engines[0])
     folder = folder_of(opened, engines, kind, crop_px, int8=int8)
 
     def open_kept(file: Path) -> tuple[Runner, Choice]:

@@ -153,7 +153,9 @@ def in_engines(case: Case, engine: str | None, precision: str, file: Exported | 
     if wrong := {*formats} - {"auto", "fp16", *ABLE}:
         raise UsageError(f"no number format {wrong.pop()!r}", hint=f"auto, fp16, {', '.join(ABLE)}, or all")
     formats = [choose_precision("auto", device) if name == "auto" else name for name in formats]
-    engines: tuple[Any, ...] = ABLE["fp32"] if engine == "all" else (engine or ("auto" if file else "torch"),)
+    engines: list[Any] = [engine or ("auto" if file else "torch")]
+    if engine == "all":
+        engines = [name for name in ABLE["fp32"] if name != "torch-compile"]  # that is --compile
     found, problems = [case] if file else [], list[Exception]()
     for wanted in (Choice(name, numbers) for numbers in formats for name in engines):
         try:

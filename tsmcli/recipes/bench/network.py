@@ -19,7 +19,7 @@ from tsmcli.config import Config
 from tsmcli.core.shift import TemporalShift
 from tsmcli.core.tsm import TSM, build_model, normalize
 from tsmcli.engine.device import choose_device, dtype_of, environment, for_inference, use_channels_last
-from tsmcli.engine.inference import Numbers, score_in_order
+from tsmcli.engine.inference import Numbers, compiled, score_in_order
 from tsmcli.engine.learner import make_learner, take_step
 from tsmcli.engine.memory import activation_bytes, peak_memory
 from tsmcli.engine.packages import version_of
@@ -172,7 +172,7 @@ def _prepare_scoring(case: Case, device: torch.device, *, shifted: bool) -> Call
     dtype = dtype_of(case.precision, device)
     network: Any = for_inference(model, device, dtype=dtype, channels_last=case.channels_last)
     if case.compile:
-        network = torch.compile(network, options={"freezing": True} if device.type == "cpu" else None)
+        network = compiled(network, device)
     at_once = case.batch if device.type == "cpu" else len(pixels)
 
     @torch.inference_mode()
