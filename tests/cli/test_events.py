@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import tsm
+from support import tsm, write_frames
 
 from tsmcli.core.tsm import build_model, normalize
 from tsmcli.data.video_writer import VideoWriter
@@ -38,7 +38,8 @@ def shade(label: int) -> np.ndarray:
 
 def make_network(path: Path, shift: str = "bidirectional") -> None:
     """A network without training: its classifier is solved for the features of the three shades."""
-    config = load_preset("demo", ["model.width=0.125", f"model.shift={shift}", "train.workers=0"])
+    sets = ["model.width=0.125", f"model.shift={shift}", "train.workers=0", f"data.fps={FPS}"]
+    config = load_preset("demo", sets)
     model = build_model(config, len(NAMES), seed=0).eval()
     clips = torch.from_numpy(np.stack([[shade(label)] * config.model.num_segments for label in range(3)]))
     with torch.inference_mode():
@@ -176,6 +177,18 @@ def test_stream_and_file_say_the_same(here: Path) -> None:
     live = tsm("stream", "uni.pt", "--source", "videos/two.mp4", "--events", "--json").out.splitlines()
     assert [json.loads(line)["name"] for line in live] == [e["name"] for e in fitted["videos"][0]["events"]]
     assert tsm("stream", "uni.pt", "--source", "videos/one.mp4", "--events", "--smooth", "3").code == 2
+
+
+def test_stream_and_frame_folder_say_the_same(here: Path) -> None:
+    """The checkpoint says how many frames of a folder are a second."""
+    make_network(here / "uni.pt", "unidirectional")
+    shades = [shade(label) for label, seconds in RECORDINGS["two"] for _ in range(seconds * FPS)]
+    folder = write_frames(here / "frames", shades)
+    found = tsm("predict", "uni.pt", folder, "--events", "--window", "1", "--json").json()["videos"][0]
+    assert found["duration_sec"] == pytest.approx(22)
+    assert [e["name"] for e in found["events"]] == ["wave", "wave", "jump"]
+    lines = tsm("stream", "uni.pt", "--source", folder, "--events", "--window", "1", "--json").out.splitlines()
+    assert [json.loads(line)["end_sec"] for line in lines] == [e["end_sec"] for e in found["events"]]
 
 
 @pytest.mark.parametrize(("name", "form"), [("e.srt", ""), ("e.xml", ""), ("e.eaf", ""), ("e.json", "labelstudio")])

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
 from tsmcli.cli.shared import Data, Device, Engine, Json, Media, Precision, Root, Set
 from tsmcli.errors import UsageError
-from tsmcli.report.tables import percent, print_json, print_line
+from tsmcli.report.tables import percent, print_json, print_line, print_note
+
+_EVENTS = "tsm report --events EVENTS.json --list INTERVALS.csv"
 
 
 def report(
+    ctx: Context,
     run: Annotated[
         Path | None, Argument(help="A run folder, or a folder of runs.", show_default="of the newest test")
     ] = None,
@@ -29,9 +32,17 @@ def report(
     sets: Set = None,
     data_root: Root = Path("data"),
     data: Data = None,
-    list_file: Annotated[Path | None, Option("--list", help="List of the test's videos.")] = None,
+    list_file: Annotated[
+        Path | None, Option("--list", help="List of the test's videos; of --events, the true intervals.")
+    ] = None,
     media: Media = None,
-    out: Annotated[Path | None, Option(help="The page to write.", show_default="RUN/report.html")] = None,
+    events: Annotated[
+        Path | None, Option(help="Events of tsm predict: write a page about them, with timelines.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Option(help="The page to write.", show_default="RUN/report.html; of EVENTS.json, EVENTS.html"),
+    ] = None,
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "fp32",
@@ -42,8 +53,14 @@ def report(
 
     One HTML file that needs no network, and plots as PNG. A run without a test is tested first.
 
-    Example: tsm report runs/demo/20260101-120000/tsm
+    Examples: tsm report runs/demo/20260101-120000/tsm
+
+    tsm report --events events.json --list true-intervals.csv
     """
+    if events:
+        _check_options(ctx)
+        _events(events, list_file, out, as_json=as_json)
+        return
     from tsmcli.data.location import Places
     from tsmcli.recipes.evaluate import newest_results
 
@@ -84,3 +101,41 @@ def report(
         print_line(f"  plots: {', '.join(map(str, plots))}")
     if as_json:
         print_json(written)
+
+
+def _check_options(ctx: Context) -> None:
+    """Raise UsageError for what was given and has no meaning with --events."""
+    meant = ("events", "list_file", "out", "as_json")
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name not in meant and source and source.name != "DEFAULT":
+            name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
+            raise UsageError(f"{name} is for the page about a run, not for --events", hint=_EVENTS)
+
+
+def _events(file: Path, list_file: Path | None, out: Path | None, *, as_json: bool) -> None:
+    """`tsm report --events`."""
+    if list_file is None:
+        raise UsageError("--events needs the true intervals", hint=_EVENTS)
+    page = out or file.with_suffix(".html")
+    if page.resolve() in (file.resolve(), list_file.resolve()):
+        raise UsageError(f"{page} is not overwritten by the page about it", hint="--out names another file")
+    from tsmcli.recipes.eval_events import TIOU, read_both, score_events
+    from tsmcli.recipes.event_timelines import timelines
+    from tsmcli.report.event_page import SHOWN, write_event_page
+    from tsmcli.report.event_scores import event_scores_json
+
+    events, truth = read_both(file, list_file)
+    scores = score_events(events, truth, list(TIOU), str(file), str(list_file))
+    videos = timelines(events, truth)
+    write_event_page(page, scores, videos, list_file)
+    if scores.missing:
+        print_note(f"{len(scores.missing)} videos of the list were not looked at: their true intervals are missed")
+    if as_json:
+        print_json({**event_scores_json(scores), "report": page})
+        return
+    average, found = scores.scores["activitynet"].average, f"found {scores.found} of {scores.true}"
+    alarms = f"false alarms {scores.false_alarms}"
+    print_line(f"{page}: mAP {percent(average)}, F1 {percent(scores.f1)}, {found}, {alarms}")
+    if len(videos) > SHOWN:
+        print_line(f"  timelines of the {SHOWN} videos with most mistakes, of {len(videos)}")

@@ -23,7 +23,9 @@ def stream(
         bool, Option("--live", help="Play a file at its own speed, and drop frames that come too fast.")
     ] = False,
     queue: Annotated[int, Option(min=1, help="Frames that may wait before the oldest is dropped.")] = 1,
-    fps: Annotated[float, Option(min=0.01, help="Frames per second of folders of pictures.")] = 25.0,
+    fps: Annotated[
+        float | None, Option(min=0.01, help="Frames per second of frame folders; default data.fps.")
+    ] = None,
     seconds: Annotated[float | None, Option(min=0.01, help="Stop after so long.")] = None,
     video: Annotated[Path | None, Option(help="Write the frames with their labels to this .mp4.")] = None,
     force: Annotated[bool, Option("--force", help="Overwrite the --video file.")] = False,

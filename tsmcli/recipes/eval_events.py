@@ -17,6 +17,9 @@ from tsmcli.intervals.tiou import AMBIGUOUS, Interval, TiouScores, delays, f1_sc
 TIOU = {"tiou_map": "activitynet", "tiou_map=thumos14": "thumos14"}
 """Our names of the metrics, and whose rules they follow."""
 
+NO_END_SEC = 1e9
+"""Where an interval without an end stops in a video whose length nobody knows, because it was not looked at."""
+
 
 @dataclass(frozen=True)
 class ClassEvents:
@@ -83,9 +86,15 @@ def eval_events(files: Sequence[Path], metrics: Sequence[str], list_file: Path |
         raise UsageError(
             "tiou_map needs a file of events and the true intervals", "EVENTS.json --list INTERVALS.csv"
         )
-    events = read_events(files[0])
+    events, truth = read_both(files[0], list_file)
+    return score_events(events, truth, metrics, str(files[0]), str(list_file))
+
+
+def read_both(file: Path, list_file: Path) -> tuple[Events, list[Interval]]:
+    """Events, and the true intervals, which have the names of their videos and an end; errors of `eval_events`."""
+    events = read_events(file)
     truth = same_names(read_truth(list_file, events.class_names), [*_videos(events), *events.failed])
-    return score_events(events, within(truth, events.durations or {}), metrics, str(files[0]), str(list_file))
+    return events, within(truth, events.durations or {})
 
 
 def read_truth(path: Path, class_names: Sequence[str] = ()) -> list[Interval]:
@@ -130,7 +139,7 @@ def within(truth: Sequence[Interval], durations: Mapping[str, float]) -> list[In
             raise DataError(f"{one.video}: an interval without an end, and its length is not known")
         if end <= one.start_sec:
             raise DataError(f"{one.video}: an interval begins at {one.start_sec:g} s, after the end of the video")
-        ended.append(one._replace(end_sec=min(end, 1e9)))
+        ended.append(one._replace(end_sec=min(end, NO_END_SEC)))
     return ended
 
 

@@ -50,7 +50,7 @@ class Settings:
         every: let the network see every so many-th frame only.
         live: play a file at its own speed and drop frames that come too fast, as of a camera.
         queue: frames that may wait before older ones are dropped.
-        fps: frames per second of folders of pictures.
+        fps: frames per second of folders of pictures; None: as the configuration says.
         seconds: stop after so long; None: at the end of the source.
         video: write the frames with their labels into this file.
         events: say events, as `tsm predict --events` does of files; `smooth` and `every` then have no meaning.
@@ -60,7 +60,7 @@ class Settings:
     every: int = 1
     live: bool = False
     queue: int = 1
-    fps: float = 25.0
+    fps: float | None = None
     seconds: float | None = None
     video: Path | None = None
     events: Wanted | None = None
@@ -140,8 +140,9 @@ def stream(
     rules = settings.events.rules(opened) if settings.events else None
     if rules and not rules.streamed:
         raise ConfigError("its events are found in windows, not frame by frame", "tsm events fit without --stride")
-    paced = Paced(_open(source, opened.config, settings.fps), rules.stride_sec) if rules else None
-    every = (shot for shot in _open(source, opened.config, settings.fps) if shot.number % settings.every == 0)
+    fps = settings.fps or opened.config.data.fps
+    paced = Paced(_open(source, opened.config, fps), rules.stride_sec) if rules else None
+    every = (shot for shot in _open(source, opened.config, fps) if shot.number % settings.every == 0)
     finding = (paced, rules) if paced and rules else None
     shots = paced.shots() if paced else every
     if live and not is_live(source):

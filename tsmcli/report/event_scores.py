@@ -8,7 +8,7 @@ from typing import Any
 from tsmcli.recipes.eval_events import EventScores
 from tsmcli.report.tables import percent, print_json, print_line, print_table
 
-_RULES = {"activitynet": "ActivityNet's rules", "thumos14": "THUMOS14's rules"}
+RULES = {"activitynet": "ActivityNet's rules", "thumos14": "THUMOS14's rules"}
 
 
 def print_event_scores(found: EventScores, *, as_json: bool) -> None:
@@ -20,16 +20,16 @@ def print_event_scores(found: EventScores, *, as_json: bool) -> None:
     print_line(f"{found.source}: {found.num_videos} videos{hours}, {found.true} true intervals")
     for rule, scores in found.scores.items():
         columns = ("tIoU", *(f"{limit:.2f}" for limit in scores.thresholds), "mean")
-        print_table(columns, [("mAP", *map(percent, scores.mean), percent(scores.average))], _RULES[rule])
+        print_table(columns, [("mAP", *map(percent, scores.mean), percent(scores.average))], RULES[rule])
     rows = [
-        (c.name, c.true, c.events, percent(c.ap), percent(c.f1), c.false_alarms, c.found, _sec(c.delay_sec))
+        (c.name, c.true, c.events, percent(c.ap), percent(c.f1), c.false_alarms, c.found, seconds(c.delay_sec))
         for c in found.classes
     ]
     print_table(("class", "true", "events", "mean AP", "F1 at 0.5", "false alarms", "found", "delay"), rows)
     rate = "" if found.alarms_per_hour is None else f", {found.alarms_per_hour:.3g} an hour"
     print_line(f"F1 at tIoU 0.5, mean over classes: {percent(found.f1)}")
     print_line(f"false alarms (events that overlap nothing of their class): {found.false_alarms}{rate}")
-    print_line(f"found: {found.found} of {found.true}; median delay of the first event: {_sec(found.delay_sec)}")
+    print_line(f"found: {found.found} of {found.true}; median delay of the first event: {seconds(found.delay_sec)}")
     if found.unknown:
         print_line(f"{found.unknown} events of classes without a true interval count as false alarms only")
 
@@ -50,5 +50,6 @@ def event_scores_json(found: EventScores) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _sec(value: float | None) -> str:
+def seconds(value: float | None) -> str:
+    """A delay."""
     return "never" if value is None else f"{value:.2f} s"

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tsmcli import __version__
 from tsmcli.config import ModelConfig, Views
-from tsmcli.files import write_bytes
 from tsmcli.metrics import per_class
 from tsmcli.recipes.evaluate import most_confused
 from tsmcli.recipes.study.shuffled import ORDERS
@@ -20,8 +17,8 @@ from tsmcli.recipes.study.study import Study
 from tsmcli.report.figures import draw_classes, draw_confusion, draw_curves, draw_order, save_png, style, to_svg
 from tsmcli.report.pictures import data_uri, strip
 from tsmcli.report.tables import between, percent
+from tsmcli.report.template import text_of, write_page
 
-_HERE = Path(__file__).parent / "page"
 _FRAME_PX, _FRAMES = 104, 8
 """Side and number of the frames of a clip in the page; of more, every second, third, ... is shown."""
 _PAIRS = 20
@@ -30,7 +27,6 @@ _PAIRS = 20
 def write_report(study: Study, out: Path | None = None) -> tuple[Path, list[Path]]:
     """Write `report.html` and `plots/*.png` into the run, or `out` and `<its name>-plots/*.png`; the paths."""
     page = out or study.run / "report.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
     names = [c.name for c in study.classes]
     with style():
         if study.results.multi_label:
@@ -48,15 +44,8 @@ def write_report(study: Study, out: Path | None = None) -> tuple[Path, list[Path
         for figure, plot in zip(figures.values(), plots, strict=True):
             save_png(figure, plot)
         svg = {str(name): to_svg(figures[name]) for name in ("curves", "order") if name in figures}
-    engine = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    engine.filters |= {"percent": percent, "width": "{:.2%}".format, "strip": _strip, "data_uri": data_uri}
-    text = engine.from_string(_text("report.html.j2")).render(**_context(study, svg))
-    write_bytes(page, text.encode("utf-8", "backslashreplace"))  # a path may have bytes that are no text
+    write_page(page, "report.html.j2", {"strip": _strip, "data_uri": data_uri}, **_context(study, svg))
     return page, plots
-
-
-def _text(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
 
 
 def _context(study: Study, svg: dict[str, str]) -> dict[str, Any]:
@@ -68,9 +57,7 @@ def _context(study: Study, svg: dict[str, str]) -> dict[str, Any]:
         "study": study,
         "several": several,
         "hero": (values["map"], "mean average precision") if several else (values["top1"], "top-1 accuracy"),
-        "css": _text("report.css"),
-        "js": _text("matrix.js"),
-        "version": __version__,
+        "js": text_of("matrix.js"),
         "summary": _summary(study),
         "curves": svg.get("curves"),
         "order_chart": svg.get("order"),
