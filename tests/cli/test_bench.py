@@ -75,6 +75,7 @@ def test_engines_stand_beside_one_another(tmp_path: Path) -> None:
         ("openvino", "float32"),
         ("onnxruntime", "float32"),
         ("onnxruntime", "int8"),
+        ("openvino", "int8"),
     ]
     assert found[0]["ratio"] == 1.0
     assert all(m["ratio"] > 0 and m["memory"] is None and m["shift_cost"] is None for m in found)
@@ -117,6 +118,17 @@ def test_an_exported_file_beside_its_network(tmp_path: Path, monkeypatch: pytest
     ):  # fmt: skip
         refused = tsm("bench", *QUICK, "--checkpoint", *words)
         assert (refused.code, refused.out, wrong in refused.err) == (code, "", True), refused.err
+
+
+@pytest.mark.slow
+def test_an_engine_that_does_not_take_a_network() -> None:
+    """OpenVINO refuses MobileNetV2's 8-bit clips: of all engines that is a row, of one that was named an error."""
+    args = ("bench", "mbv2-folder", "--set", "test.crop_px=64", "--precision", "int8", "--seconds", "0", "--json")
+    done = tsm(*args, "--engine", "all")
+    told = {m["engine"]: m["error"] for m in done.json()["measurements"]}
+    assert (done.code, told["onnxruntime"]) == (0, None)
+    assert told["openvino"] == "openvino does not take this network in int8"
+    assert tsm(*args, "--engine", "openvino").code == 1
 
 
 @pytest.mark.slow

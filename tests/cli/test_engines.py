@@ -130,11 +130,8 @@ def test_8_bits_of_a_checkpoint(here: Path) -> None:
     assert 1e-5 < np.abs(rough - plain).max() < 0.05
     meta = load_results(Path("out.npz")).meta["engine"]
     (folder,) = kept()
-    assert (meta["name"], meta["precision"], meta["sha256"]) == (
-        "onnxruntime",
-        "int8",
-        sha256(folder / "model.onnx"),
-    )
+    file = folder / {"onnxruntime": "model.onnx", "openvino": "model.xml"}[meta["name"]]
+    assert (meta["precision"], meta["sha256"]) == ("int8", sha256(file))
     assert len(list(here.glob("runs/**/scores*-int8.npz"))) == 1
     clip, videos = here / "data/demo/videos/val/grow_000.mp4", here / "data/demo/demo_train_list_videos.txt"
     videos.rename(here / "moved.txt")
@@ -146,7 +143,13 @@ def test_8_bits_of_a_checkpoint(here: Path) -> None:
     assert "tsm export CHECKPOINT model.onnx --int8" in refused.err
     assert kept() == []
     (here / "moved.txt").rename(videos)
-    assert tsm("stream", "uni.pt", "--source", clip, "--precision", "int8", "--json").code == 0
+    found = {}
+    for name in ("openvino", "onnxruntime"):
+        done = tsm("stream", "uni.pt", "--source", clip, "--precision", "int8", "--json", "--engine", name)
+        assert done.code == 0, done.err
+        found[name] = [json.loads(line)["probability"] for line in done.out.splitlines()]
+    assert found["openvino"] == pytest.approx(found["onnxruntime"], abs=0.01)
+    assert {path.name for folder in kept() for path in folder.iterdir()} == {"model.xml", "model.bin", "model.onnx"}
 
 
 def test_without_engines_torch_does_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,7 @@ def open_openvino(path: Path, precision: str = "fp32", threads: int = 0, *, many
     """A file of OpenVINO or ONNX in OpenVINO, on the CPU.
 
     Args:
-        precision: `fp32` or `bf16`; OpenVINO would choose the latter by itself where the processor has it.
+        precision: OpenVINO would choose bf16 by itself where the processor has it. 8 bits of a file stay 8 bits.
         threads: of all calls together; 0: its own choice.
         many: get many calls done soon, not each of them.
     """
@@ -143,17 +143,13 @@ def open_openvino(path: Path, precision: str = "fp32", threads: int = 0, *, many
     import openvino
 
     hints = {
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "PERFORMANCE_HINT": "THROUGHPUT" if many else "LATENCY",
         "ENABLE_CPU_PINNING": False,  # several processes would be pinned to the same core
         **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
     }
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # a file that is open may be renamed or replaced
-    model = core.read_model(path)
-    if model.is_dynamic():  # a free batch, as in ONNX files of ours
-        model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
-    compiled = core.compile_model(model, "CPU", hints)
+    model = _read_openvino(path)
+    compiled = openvino.Core().compile_model(model, "CPU", hints)
     at_once = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if many else 1
     free: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for _ in range(at_once):
@@ -168,6 +164,25 @@ def open_openvino(path: Path, precision: str = "fp32", threads: int = 0, *, many
             free.put(request)
 
     return Runner(run, [list(port.shape) for port in compiled.inputs], at_once)
+
+
+def onnx_to_openvino(path: Path) -> Path:
+    """Write what is in an ONNX file of ours for OpenVINO, beside it, for inputs of one clip or stream."""
+    import openvino
+
+    openvino.save_model(_read_openvino(path), path.with_suffix(".xml"), compress_to_fp16=False)
+    return path.with_suffix(".xml")
+
+
+def _read_openvino(path: Path) -> Any:
+    import openvino
+
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # a file that is open may be renamed or replaced
+    model = core.read_model(path)
+    if model.is_dynamic():  # a free batch, as in ONNX files of ours
+        model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
+    return model
 
 
 def open_file(path: Path, engine: str, precision: str = "fp32", threads: int = 0, *, many: bool = False) -> Runner:

@@ -161,7 +161,7 @@ def view_logits(
 
 ABLE: dict[Numbers, tuple[EngineName, ...]] = {
     "fp32": ("torch", "torch-compile", "openvino", "onnxruntime"), "bf16": ("torch", "torch-compile", "openvino"),
-    "int8": ("onnxruntime",),
+    "int8": ("onnxruntime", "openvino"),
 }  # fmt: skip
 """What computes in a number format on a CPU."""
 
@@ -173,7 +173,7 @@ NEEDED: dict[EngineName, tuple[str, ...]] = {
 
 
 def choose_engine(wanted: Choice, device: torch.device) -> Choice:
-    """What computes in a number format on a device; `auto` stays in fp32 on a CPU: the work decides.
+    """What computes in a number format on a device; `auto` stays in fp32 and int8 on a CPU: it is measured.
 
     Raises:
         EnvironmentProblem: nothing does, or not the engine that is asked for, or it is not installed.
@@ -188,8 +188,6 @@ def choose_engine(wanted: Choice, device: torch.device) -> Choice:
         return Choice("torch" if engine == "auto" else engine, precision)
     if engine == "auto" and precision == "bf16":
         engine = "openvino" if installed("openvino") and openvino_has_bf16() else "torch"
-    elif engine == "auto" and precision == "int8":
-        engine = "onnxruntime"
     if engine != "auto" and engine not in ABLE[precision]:
         hint = f"--engine {' or '.join(ABLE[precision])}"
         raise EnvironmentProblem(f"{engine} does not compute in {precision} here", hint)

@@ -12,15 +12,17 @@ from typing import Literal
 
 import torch
 from filelock import FileLock
+from torch import Tensor
 
 from tsmcli import __version__
 from tsmcli.core.exportable import ClipNetwork, Signature, StreamNetwork
 from tsmcli.core.inference import fold_batch_norms, for_single_clips
 from tsmcli.core.tsm import TSM
 from tsmcli.data.location import Places, find_split
-from tsmcli.engine.exported_file import Runner, open_file, trace, write_onnx, write_openvino
+from tsmcli.engine.exported_file import Runner, onnx_to_openvino, open_file, trace, write_onnx, write_openvino
 from tsmcli.engine.inference import EngineName
 from tsmcli.engine.packages import version_of
+from tsmcli.engine.quantiser import LIMIT
 from tsmcli.errors import DataError, EnvironmentProblem
 from tsmcli.files import cache_home, remove, replacing
 from tsmcli.recipes.export.check import compare_clips, compare_streams
@@ -87,13 +89,14 @@ def convert(
             return file
         with replacing(folder) as draft:
             draft.mkdir()
-            written = dict(_write_each(opened.model, engines, kind, crop_px, draft))
+            if calibration:
+                written = _write_int8(opened, engines, kind, crop_px, draft, calibration)
+            else:
+                written = dict(_write_each(opened.model, engines, kind, crop_px, draft))
             best = _fastest(written, many=many)
             for path in draft.iterdir():
                 if engine_of(path) != engine_of(best):
                     remove(path)
-            if calibration:
-                _calibrate(best, opened, calibration, written[best])
         kept = [path for path in folder.parent.iterdir() if "." not in path.name]
         for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-KEPT]:
             remove(old)
@@ -138,7 +141,7 @@ def _fastest(files: dict[Path, Signature], *, many: bool) -> Path:
         return first
     threads = torch.get_num_threads()
     runs = {file: open_file(file, engine_of(file), threads=threads, many=many) for file in files}
-    inputs = {file: [x[:1].contiguous() for x in files[file].inputs.values()] for file in files}
+    inputs = {file: _one_of(signature) for file, signature in files.items()}
     times = {file: list[float]() for file in files}
     start = time.perf_counter()
     while len(times[first]) < 3 or time.perf_counter() - start < _TIMING_SEC:
@@ -149,14 +152,34 @@ def _fastest(files: dict[Path, Signature], *, many: bool) -> Path:
     return min(files, key=lambda file: min(times[file]))
 
 
-def _calibrate(file: Path, opened: Opened, places: Places, signature: Signature) -> None:
-    """Replace an ONNX file by its 8-bit form."""
+def _write_int8(
+    opened: Opened, engines: Sequence[EngineName], kind: Kind, crop_px: int, folder: Path, places: Places
+) -> dict[Path, Signature]:
+    """The 8-bit form of a network as ONNX, for OpenVINO, or both where OpenVINO can run it; and its inputs."""
     try:
         train = find_split(opened.config.data, places, "train", opened.class_names)
     except DataError as error:
         hint = "tsm export CHECKPOINT model.onnx --int8 takes --train-list and --media, and makes a file to use"
         raise DataError(f"8 bits are calibrated with training videos: {error}", hint) from None
+    file, signature = _write(opened.model, "onnxruntime", kind, crop_px, folder)
     calibrate(file, opened.config, train, CALIBRATED_ON, signature)
+    written = {file: signature}
+    if "openvino" in engines:
+        try:
+            other, inputs = onnx_to_openvino(file), _one_of(signature)
+            one, two = (open_file(path, engine_of(path), "int8")(inputs)[0] for path in (file, other))
+            if not (one - two).norm() <= LIMIT * one.norm():
+                raise EnvironmentProblem("openvino differs from onnxruntime in 8 bits", "--engine onnxruntime")
+            written[other] = signature
+        except (EnvironmentProblem, RuntimeError):  # OpenVINO does not take every clip in 8 bits
+            if len(engines) == 1:
+                raise
+    return {path: written[path] for path in written if engine_of(path) in engines}
+
+
+def _one_of(signature: Signature) -> list[Tensor]:
+    """Inputs of a single clip or stream."""
+    return [tensor[:1].contiguous() for tensor in signature.inputs.values()]
 
 
 def write_for(

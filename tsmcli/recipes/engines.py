@@ -30,7 +30,7 @@ from tsmcli.engine.inference import (
     file_engine,
     torch_engine,
 )
-from tsmcli.engine.packages import installed
+from tsmcli.engine.packages import installed, need
 from tsmcli.engine.sidecar import Exported
 from tsmcli.errors import EnvironmentProblem, UsageError
 from tsmcli.files import remove, sha256
@@ -111,9 +111,8 @@ def _compile(opened: Opened, call: Callable[[], object]) -> Iterator[Stage]:
         with torch.inference_mode():
             call()
     except RuntimeError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         hint = "it needs a C++ compiler; or --engine torch"
-        raise EnvironmentProblem(f"torch.compile failed: {reason}", hint) from error
+        raise EnvironmentProblem(f"torch.compile failed: {_first_line(error)}", hint) from error
 
 
 def _step_of_file(run: Runner, file: Exported | None) -> Step:
@@ -144,10 +143,16 @@ def _open(
     threads = torch.get_num_threads()
     if opened.exported:
         choice = choose_engine(of_file(opened.exported, wanted, kind, crop_px), device)
-        return open_file(opened.path, choice.engine, choice.precision, threads, many=many), choice
+        try:
+            return open_file(opened.path, choice.engine, choice.precision, threads, many=many), choice
+        except RuntimeError as error:
+            wrong = f"{choice.engine} cannot run {opened.path}: {_first_line(error)}"
+            raise EnvironmentProblem(wrong, "another --engine") from error
     choice = choose_engine(wanted, device)
     int8, automatic = choice.precision == "int8", choice.engine == "auto"
-    engines = _worth_it(opened, kind, crop_px, work) if automatic else [choice.engine]
+    engines = [choice.engine]
+    if automatic:
+        engines = _for_int8() if int8 else _worth_it(opened, kind, crop_px, work)
     if engines[0].startswith("torch"):
         return None, replace(choice, engine=engines[0])
     folder = folder_of(opened, engines, kind, crop_px, int8=int8)
@@ -166,15 +171,23 @@ def _open(
         calibration = places or Places() if int8 else None
         return open_kept(convert(opened, engines, kind, crop_px, folder, calibration, many=many))
     except (EnvironmentProblem, OSError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if not automatic and isinstance(error, RuntimeError):
-            raise EnvironmentProblem(
-                f"{choice.engine} cannot run this network: {reason}", "--engine torch"
-            ) from error
-        if not automatic:
+        if (int8 or not automatic) and isinstance(error, RuntimeError):
+            wrong = f"{' and '.join(engines)} cannot run this network: {_first_line(error)}"
+            raise EnvironmentProblem(wrong, "another --precision" if int8 else "--engine torch") from error
+        if int8 or not automatic:
             raise
-        yield Stage(f"{' and '.join(engines)} cannot be used, so PyTorch is: {reason}")
+        yield Stage(f"{' and '.join(engines)} cannot be used, so PyTorch is: {_first_line(error)}")
         return None, replace(choice, engine="torch")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _for_int8() -> list[EngineName]:
+    """The engines that `auto` chooses from for 8 bits; onnxruntime is needed in any case, to calibrate."""
+    need(*NEEDED["onnxruntime"])
+    return ["onnxruntime", "openvino"] if installed("openvino") else ["onnxruntime"]
 
 
 def _worth_it(opened: Opened, kind: Kind, crop_px: int, work: float) -> list[EngineName]:

@@ -19,7 +19,7 @@ from tsmcli.engine.exported_file import open_file, open_openvino, write_openvino
 from tsmcli.engine.inference import Choice, Engine, Numbers, file_engine
 from tsmcli.engine.quantiser import write_int8
 from tsmcli.engine.sidecar import Exported
-from tsmcli.errors import UsageError
+from tsmcli.errors import EnvironmentProblem, UsageError
 from tsmcli.presets import override
 from tsmcli.recipes.bench.case import Case
 from tsmcli.recipes.conversion import write_for
@@ -49,19 +49,23 @@ def open_for(case: Case, model: TSM, device: torch.device) -> Engine:
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ready = fold_batch_norms(model.eval())
-        if case.engine == "openvino":
+        ready, int8 = fold_batch_norms(model.eval()), case.precision == "int8"
+        if case.engine == "openvino" and not int8:
             for_single_clips(ready)
-        write_for(case.engine, folder, ClipNetwork(ready, pixels=True), px)
+        write_for("onnxruntime" if int8 else case.engine, folder, ClipNetwork(ready, pixels=True), px)
         file = next(folder.glob("model.[xo]*"))
-        if case.precision == "int8":
+        if int8:
             lead = [1, model.num_segments]
             clips = (example_input(lead, px, pixels=True, seed=seed) for seed in range(_CALIBRATED_ON))
             samples = ({"clips": clip.numpy()} for clip in clips)
             write_int8(file, folder / "int8.onnx", samples, limit=float("inf"))  # random weights: nothing to keep
             file = folder / "int8.onnx"
         many = case.batch * case.views.views > 2 * threads
-        return file_engine(open_file(file, choice.engine, choice.precision, threads, many=many), choice)
+        try:
+            return file_engine(open_file(file, choice.engine, choice.precision, threads, many=many), choice)
+        except RuntimeError as error:
+            wrong = f"{choice.engine} does not take this network in {choice.precision}"
+            raise EnvironmentProblem(wrong, "another --engine") from error
 
 
 Product = tuple[int, Callable[[], object]]

@@ -69,9 +69,16 @@ def _measure(cases: Sequence[Case], device: torch.device, found: list[Measuremen
     prepare = _prepare_step if case.mode == "training" else _prepare_scoring
     cost = count_cost(case.config.model, classes, found[0].crop_px)
     before = peak_memory(device)
-    calls = []
+    calls, ready = [], []
     for number, one in enumerate(cases):
-        calls.append(prepare(one, device, shifted=True))
+        try:
+            calls.append(prepare(one, device, shifted=True))
+        except EnvironmentProblem as problem:
+            if alone:
+                raise
+            found[number] = replace(found[number], error=str(problem))
+            continue
+        ready.append(number)
         start = time.perf_counter()
         calls[-1]()
         found[number] = replace(found[number], first_sec=time.perf_counter() - start)
@@ -85,13 +92,15 @@ def _measure(cases: Sequence[Case], device: torch.device, found: list[Measuremen
         _write_trace(case.trace, calls[0], device)
     kept = case.mode == "training" and not case.compile
     kept_bytes = activation_bytes(case.config, classes, case.batch) if kept else None
-    found = [_summarise(m, own, times, alone=alone) for m, own in zip(found, times, strict=False)]
     shared = asdict(cost) | {"flops": cost.flops, "memory": memory, "kept_bytes": kept_bytes}
-    found = [replace(m, **shared, environment={m.engine: version_of(m.engine)} | environment()) for m in found]
-    if case.mode == "training" or device.type != "cpu":
-        return found
-    limits = {numbers: _limit(cases, numbers) for numbers in dict.fromkeys(one.precision for one in cases)}
-    return [_beside_limit(m, *limits[one.precision]) for m, one in zip(found, cases, strict=True)]
+    limits: dict[Numbers, tuple[float, str]] = {}
+    if case.mode != "training" and device.type == "cpu":
+        limits = {numbers: _limit(cases, numbers) for numbers in dict.fromkeys(one.precision for one in cases)}
+    for number, own in zip(ready, times, strict=False):
+        m = _summarise(found[number], own, times, alone=alone)
+        m = replace(m, **shared, environment={m.engine: version_of(m.engine)} | environment())
+        found[number] = _beside_limit(m, *limits[cases[number].precision]) if limits else m
+    return found
 
 
 @torch.inference_mode()
