@@ -150,8 +150,9 @@ def test_a_dry_run_and_what_does_not_apply(recordings: tuple[Path, list[Any]], t
     assert "dry run: nothing was written" in tsm(*args, "--dry-run").out
     assert not (tmp_path / "out").exists()
     for more, told in (
-        (["--store", "zip"], "intervals stay in their videos"),
-        (["--size", "64x64"], "intervals stay in their videos"),
+        (["--size", "64x64"], "--store zip cuts them out"),
+        (["--store", "video", "--short-side", "64"], "--store zip cuts them out"),
+        (["--store", "zip", "--shard", "1/2"], "--shard is for other datasets"),
         (["--background", events[0][3]], "is called"),
         (["--set", "data.multi_label=true"], "an interval has one label"),
         (["--group", "night"], "does not match day0.mp4"),

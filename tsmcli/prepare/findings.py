@@ -18,8 +18,9 @@ _FEW = {"train": 10, "val": 3}
 _UNEVEN = 10
 """A largest class of more than so many times the smallest is named."""
 _SHOWN = 3
-_COUNTER = re.compile(r"(?:[\W_]+[a-z]{0,5})?(?<!\d)\d{1,4}[\W_]*$", re.IGNORECASE)
-"""The number that tells clips of one recording apart: `_02` of `IMG_0012_02`, `_w07` of `anna_w07`, ` (1)`."""
+_COUNTER = re.compile(r"@f?[\d.]+-(?:f?[\d.]+|end)$|(?:[\W_]+[a-z]{0,5})?(?<!\d)\d{1,4}[\W_]*$", re.IGNORECASE)
+"""What tells clips of one recording apart: `_02` of `IMG_0012_02`, `_w07` of `anna_w07`, ` (1)`; `@2-3.5`, as they
+are cut out."""
 _SIDES = re.compile(r"(?<![a-z])(?:left|right|(?:(?:anti|counter)[ _-]?)?clockwise)(?![a-z])")
 GROUP = "prepare-data folder --group REGEX keeps what belongs together in one split"
 ONE_RECORDING = "the network may learn the recording and not the action; record more, in other places"
