@@ -28,6 +28,7 @@ from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.video_writer import VideoWriter
 from tsmcli.prepare.background import draw_background, gaps_between
 from tsmcli.prepare.marks.write import Film, write
+from tsmcli.recipes.several import Several, draw_folds
 
 CASES = Path(__file__).parents[1] / "cases" / "intervals"
 GREY = np.full((112, 112, 3), 128, np.uint8)
@@ -319,6 +320,13 @@ def test_what_is_cut_out_has_the_frames_of_its_interval(numbered: Path, tmp_path
         assert all(seen[f"{name}@{span}"] == [*range(*numbers)] for span, numbers in right.items())
     assert seen["b.mp4@0.5-1.26"] == [*range(25, 61)]
     assert seen["b.mp4@3.01-4.8"] == [*range(79, 96)]
+
+
+def test_folds_keep_what_was_cut_out_of_one_recording_together() -> None:
+    clips = [VideoRecord(f"a/day{n}.mp4@{s}.5-f{s + 2}.zip", 9, s % 2) for n in range(4) for s in range(6)]
+    for val in draw_folds(clips, Several(folds=2), 0):
+        assert len({clips[i].path.partition("@")[0] for i in val}) == 2
+        assert len(val) == 12
 
 
 def test_what_cannot_be_cut_out_is_told_and_the_rest_is_listed(numbered: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def prepare_data(
         Literal["video", "frames", "zip", "seekable"] | None,
         Option(
             help="video: the files as they are; frames: folders of JPEG; zip: a ZIP of JPEG per video; "
-            "seekable: short-GOP H.264.",
+            "seekable: short-GOP H.264. The last three cut intervals out of their videos.",
             show_default="as found",
         ),
     ] = None,

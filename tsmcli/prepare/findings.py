@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from tsmcli.data.intervals import CUT
 from tsmcli.data.media import VIDEO_SUFFIXES, suffix_of
 
 Severity = Literal["will fail", "will mislead", "may hurt"]
@@ -18,9 +19,8 @@ _FEW = {"train": 10, "val": 3}
 _UNEVEN = 10
 """A largest class of more than so many times the smallest is named."""
 _SHOWN = 3
-_COUNTER = re.compile(r"@f?[\d.]+-(?:f?[\d.]+|end)$|(?:[\W_]+[a-z]{0,5})?(?<!\d)\d{1,4}[\W_]*$", re.IGNORECASE)
-"""What tells clips of one recording apart: `_02` of `IMG_0012_02`, `_w07` of `anna_w07`, ` (1)`; `@2-3.5`, as they
-are cut out."""
+_COUNTER = re.compile(r"(?:[\W_]+[a-z]{0,5})?(?<!\d)\d{1,4}[\W_]*$", re.IGNORECASE)
+"""The number that tells clips of one recording apart: `_02` of `IMG_0012_02`, `_w07` of `anna_w07`, ` (1)`."""
 _SIDES = re.compile(r"(?<![a-z])(?:left|right|(?:(?:anti|counter)[ _-]?)?clockwise)(?![a-z])")
 GROUP = "prepare-data folder --group REGEX keeps what belongs together in one split"
 ONE_RECORDING = "the network may learn the recording and not the action; record more, in other places"
@@ -133,6 +133,8 @@ def _recordings(classes: Sequence[str], videos: Sequence[Listed]) -> Iterator[Fi
 def recording_of(path: str) -> str:
     """The name of a video or a folder of frames without what numbers clips: `anna` of `wave/anna_w07.mp4`."""
     name = path.rpartition("/")[2]
+    if CUT.search(name):
+        return CUT.sub("", name)
     suffix = suffix_of(name)
     stem = name[: -len(suffix)] if suffix in VIDEO_SUFFIXES or suffix == ".zip" else name
     return _COUNTER.sub("", stem)
