@@ -193,6 +193,7 @@ def wanted_frames(job: Job, reader: PyAVReader) -> slice:
 def _pictures(job: Job, reader: PyAVReader, begin: Begin) -> Iterator[Frame]:
     """The wanted frames of a video at their stored size, in OpenCV's order of colours."""
     wanted, number = wanted_frames(job, reader), 0
+    begin(number)  # a file that is decoded from its start has been read once until now
     for number, frame in enumerate(reader.all_bgr(wanted.start, wanted.stop), 1):
         begin(number)
         size = job.size.of(frame.shape[1], frame.shape[0])
