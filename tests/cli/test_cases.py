@@ -107,7 +107,7 @@ def test_times_of_frames(tmp_path: Path, name: str, frames: int, rate: float, la
     with PyAVReader(VIDEO / name) as reader:
         times = reader.times
         assert reader.num_frames == len(times) == frames
-        assert float(reader.frame_rate) == pytest.approx(rate)
+        assert float(reader.timeline.rate) == pytest.approx(rate)
         assert (times[0], times[-1]) == (0, pytest.approx(last))
     assert [shot.time_sec for shot in open_source(VIDEO / name)] == pytest.approx(times.tolist(), abs=1e-6)
     assert not do_job(Job(VIDEO / name, tmp_path / "v.mp4", "seekable", Size(), "", 1)).error

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import shutil
+import subprocess
+import sys
+import time
 import zipfile
 from fractions import Fraction
 from itertools import count, pairwise
@@ -10,17 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
-from support import Frame, tsm, write_video
+from support import Frame, number_of, numbered_frames, tsm, write_video
 
 from tsmcli.config import DataConfig
+from tsmcli.data.decode import clock_of, open_reader
 from tsmcli.data.intervals import Span, frames_within
 from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.data.location import Places, find_classes, find_split
 from tsmcli.data.pyav_reader import PyAVReader
+from tsmcli.data.video_writer import VideoWriter
 from tsmcli.prepare.background import draw_background, gaps_between
 from tsmcli.prepare.marks.write import Film, write
+from tsmcli.recipes.several import Several, draw_folds
 
 CASES = Path(__file__).parents[1] / "cases" / "intervals"
 GREY = np.full((112, 112, 3), 128, np.uint8)
@@ -150,8 +158,9 @@ def test_a_dry_run_and_what_does_not_apply(recordings: tuple[Path, list[Any]], t
     assert "dry run: nothing was written" in tsm(*args, "--dry-run").out
     assert not (tmp_path / "out").exists()
     for more, told in (
-        (["--store", "zip"], "intervals stay in their videos"),
-        (["--size", "64x64"], "intervals stay in their videos"),
+        (["--size", "64x64"], "--store zip cuts them out"),
+        (["--store", "video", "--short-side", "64"], "--store zip cuts them out"),
+        (["--store", "zip", "--shard", "1/2"], "--shard is for other datasets"),
         (["--background", events[0][3]], "is called"),
         (["--set", "data.multi_label=true"], "an interval has one label"),
         (["--group", "night"], "does not match day0.mp4"),
@@ -249,3 +258,142 @@ def test_background_keeps_away_and_is_as_long_as_asked() -> None:
     assert short == [("a", Span(0.0, 1.5))], "no place is long enough, and one far too short"
     assert draw_background({"a": gaps}, [300.0], 9.0, 0) == []
     assert draw_background({}, [1.0], 9.0, 0) == []
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings whose frames carry their numbers: at 25/s, without an index, and at changing rates; and a table."""
+    folder = tmp_path_factory.mktemp("numbered")
+    (folder / "talks").mkdir()
+    frames = numbered_frames(120)
+    write_video(folder / "talks" / "a.mp4", frames, g="50", bf="2")
+    write_video(folder / "talks" / "a.avi", frames, codec="mpeg4", g="50")
+    with VideoWriter(folder / "b.mp4", Fraction(25), Fraction(1, 1000), g="50") as video:
+        for number, frame in enumerate(frames):
+            video.write(frame, number * 0.02 if number < 60 else number * 0.1 - 4.8, shown_sec=0.1)
+    rows = ["video,start,end,label"]
+    for start, end, label in (
+        (0.5, 1.26, "talk"),
+        ("f71", "f72", "wave"),
+        (3.01, 4.8, "wave"),
+        (3.01, 4.8, "talk"),
+    ):
+        rows += [f"{name},{start},{end},{label}" for name in ("a.mp4", "a.avi", "b")]
+    (folder / "t.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.mark.parametrize("store", ["zip", "frames", "seekable"])
+def test_what_is_cut_out_has_the_frames_of_its_interval(numbered: Path, tmp_path: Path, store: str) -> None:
+    args = [
+        "prepare-data",
+        "intervals",
+        "--annotations",
+        numbered / "t.csv",
+        "--source",
+        numbered,
+        "--background",
+        "none",
+    ]
+    assert tsm(*args, "--out", tmp_path / "listed").code == 0
+    done = tsm(*args, "--out", tmp_path / "cut", "--store", store, "--workers", "2")
+    assert done.code == 0, done.err
+    suffix, how = {"zip": (".zip", "zip"), "frames": ("", "frames"), "seekable": (".mp4", "video")}[store]
+    data, cut_data = (DataConfig(dataset="folder", store=s) for s in ("video", how))  # type: ignore[arg-type]
+    assert ("--set data.store" in done.out) == (how != "video")
+    seen = {}
+    for part in ("train", "val"):
+        listed = find_split(data, Places(folder=tmp_path / "listed"), part, ["none", "talk", "wave"])
+        cut = find_split(cut_data, Places(folder=tmp_path / "cut"), part, ["none", "talk", "wave"])
+        assert [(r.name + suffix, r.label) for r in listed.records] == [(r.path, r.label) for r in cut.records]
+        for record, own in zip(listed.records, cut.records, strict=True):
+            with open_reader(listed, record, data) as interval, open_reader(cut, own, cut_data) as clip:
+                assert clip.num_frames == interval.num_frames
+                assert own.num_frames == (None if how == "video" else clip.num_frames)
+                right, frames = (reader.read(np.arange(reader.num_frames)) for reader in (interval, clip))
+                if how == "video":
+                    assert clock_of(clip, 25)[0] == pytest.approx(clock_of(interval, 25)[0], abs=2e-3)
+            assert np.mean(np.abs(np.subtract(frames, right, dtype=np.int16))) < 3
+            seen[record.name] = [number_of(frame) for frame in frames]
+    right = {"f71-f72": (71, 72), "0.5-1.26": (13, 32), "3.01-4.8": (76, 120)}  # of 25 frames a second
+    for name in ("talks/a.mp4", "talks/a.avi"):
+        assert all(seen[f"{name}@{span}"] == [*range(*numbers)] for span, numbers in right.items())
+    assert seen["b.mp4@0.5-1.26"] == [*range(25, 61)]
+    assert seen["b.mp4@3.01-4.8"] == [*range(79, 96)]
+
+
+def test_folds_keep_what_was_cut_out_of_one_recording_together() -> None:
+    clips = [VideoRecord(f"a/day{n}.mp4@{s}.5-f{s + 2}.zip", 9, s % 2) for n in range(4) for s in range(6)]
+    for val in draw_folds(clips, Several(folds=2), 0):
+        assert len({clips[i].path.partition("@")[0] for i in val}) == 2
+        assert len(val) == 12
+
+
+def test_what_cannot_be_cut_out_is_told_and_the_rest_is_listed(numbered: Path, tmp_path: Path) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    shutil.copytree(numbered, videos)
+    data = bytearray((videos / "b.mp4").read_bytes())
+    with av.open(str(videos / "b.mp4")) as container:
+        for packet in container.demux(video=0):
+            if packet.size and packet.pts and 0.4 < packet.pts * packet.time_base < 0.9:
+                data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    (videos / "b.mp4").write_bytes(data)
+    args = ["prepare-data", "intervals", "--annotations", numbered / "t.csv", "--source", videos, "--out", out]
+    planned = tsm(*args, "--store", "zip", "--dry-run", "--json").json()
+    assert planned["estimated_bytes"] > 100_000
+    assert not out.exists()
+    done = tsm(*args, "--store", "zip", "--json").json()
+    assert {"kind": "unreadable", "used": False, "count": 1} in done["problems"]
+    assert [problem for problem in problems(out) if problem[2] == "no"] == [("b.mp4@0.5-1.26", "unreadable", "no")]
+    assert sum(c["train"] + c["val"] for c in done["classes"].values()) == 11
+    text = "".join(path.read_text() for path in out.glob("folder_*_list_*.txt"))
+    assert (text.count("\n"), "b.mp4@0.5" in text) == (11, False)
+    held = sum(path.stat().st_size for path in out.rglob("*.zip"))
+    assert 0.5 < planned["estimated_bytes"] / held < 2
+    shutil.copy(numbered / "b.mp4", videos)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.zip")}
+    assert tsm(*args, "--store", "zip").code == 0
+    assert {used for _, _, used in problems(out)} == {"yes"}
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("*.zip")}
+    assert (after.items() > before.items(), len(after) - len(before)) == (True, 1)
+    other = tsm(*args, "--store", "zip", "--short-side", "64")
+    assert (other.code, "already holds zip of size: original" in other.err) == (2, True)
+    small = tsm(*args[:-1], tmp_path / "small", "--store", "zip", "--short-side", "64")
+    assert small.code == 0, small.err
+    with zipfile.ZipFile(next((tmp_path / "small").rglob("*.zip"))) as file:
+        assert cv2.imdecode(np.frombuffer(file.read("img_00001.jpg"), np.uint8), 1).shape == (64, 117, 3)
+
+
+def test_cutting_that_is_killed_goes_on_where_it_stopped(numbered: Path, tmp_path: Path) -> None:
+    rows = [f"a.mp4,f{i},f{i + 12},{'talk' if i % 2 else 'wave'}" for i in range(100)]
+    rows += [f"b,{i},{i + 1},wave" for i in (1, 2)]
+    (tmp_path / "t.csv").write_text("\n".join(["video,start,end,label", *rows]))
+    command = [sys.executable, "-m", "tsmcli", "prepare-data", "intervals", "--annotations", str(tmp_path / "t.csv"),
+               "--source", str(numbered), "--store", "frames", "--workers", "2", "--out"]  # fmt: skip
+    assert tsm(*command[3:], tmp_path / "whole").code == 0
+
+    def made() -> dict[str, int]:
+        """Every clip that is complete, and when it was."""
+        found = (tmp_path / "cut").glob("rawframes/talks/*")
+        return {path.name: path.stat().st_mtime_ns for path in found if ".part-" not in path.name}
+
+    killed = subprocess.Popen(
+        [*command, str(tmp_path / "cut")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    limit = time.monotonic() + 60
+    while len(made()) < 5 and time.monotonic() < limit:
+        time.sleep(0.005)
+    killed.kill()
+    killed.wait(10)
+    before = made()
+    assert 5 <= len(before) < 100
+    assert not (tmp_path / "cut" / "manifest.json").exists()
+    done = tsm(*command[3:], tmp_path / "cut")
+    assert done.code == 0, done.err
+    assert made().items() >= before.items()
+    whole, cut = (
+        {p.relative_to(tmp_path / out): p.read_bytes() for p in (tmp_path / out).rglob("*") if p.is_file()}
+        for out in ("whole", "cut")
+    )
+    left = {path for path in cut if ".part-" in str(path)}  # its process lives on until init has buried it
+    assert {path: cut[path] for path in cut.keys() - left} == whole

@@ -187,7 +187,7 @@ def test_frames_and_times_are_those_of_ffmpeg(folder: Path, name: str) -> None:
         assert reader.num_frames == count
         ours = reader.read(np.arange(count))
         np.testing.assert_allclose(reader.times, times, atol=0.001)
-        assert float(reader.frame_rate) * times[-1] == pytest.approx(count - 1, rel=1e-3)
+        assert float(reader.timeline.rate) * times[-1] == pytest.approx(count - 1, rel=1e-3)
     for number, frame in enumerate(ours):
         assert frame.shape == frames[number].shape
         beside = range(max(number - 1, 0), min(number + 2, count))

@@ -735,6 +735,9 @@ def test_intervals_hold_their_own_frames_and_no_others(videos: Path, tmp_path: P
             frames = reader.read(np.array(few) - right[0])
         for n, frame in zip(few, frames, strict=True):
             assert np.array_equal(frame, truth[n]), (span, n)
+        with PyAVReader(path) as whole:
+            for n, frame in zip(right, whole.all_bgr(right[0], right[-1] + 1), strict=True):
+                assert np.array_equal(frame[..., ::-1], truth[n]), (span, n)
 
 
 @pytest.mark.parametrize("kind", ["pyav", "decord", "frames", "zip"])

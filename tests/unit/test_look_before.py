@@ -64,6 +64,8 @@ def test_uneven_classes() -> None:
         ("zips/anna.b-3.zip", "anna.b"),
         ("anna_clip_03.mp4", "anna_clip"),
         ("0042.mp4", ""),
+        ("talks/day0.mp4@12.5-14.zip", "day0.mp4"),
+        ("day0.avi@f3-f50", "day0.avi"),
         ("VID_20260101_120000.mp4", "VID_20260101_120000"),  # a time is no counter
         ("abseiling/SOX5yA1l24A_000012_000022.mp4", "SOX5yA1l24A_000012_000022"),
     ],

@@ -47,7 +47,7 @@ def prepare_data(
         Literal["video", "frames", "zip", "seekable"] | None,
         Option(
             help="video: the files as they are; frames: folders of JPEG; zip: a ZIP of JPEG per video; "
-            "seekable: short-GOP H.264.",
+            "seekable: short-GOP H.264. The last three cut intervals out of their videos.",
             show_default="as found",
         ),
     ] = None,
@@ -124,11 +124,13 @@ def prepare_data(
         return
     if source is None:
         raise _no_source(dataset)
+    stored = _size(short_side, height, size)
     if dataset == "intervals":
-        if store not in (None, "video") or size or short_side or height or shard:
-            raise UsageError("intervals stay in their videos, so --store, sizes and --shard are for other datasets")
+        if shard:
+            raise UsageError("--shard is for other datasets than intervals")
         options = {"source": source, "out": out, "background": background, "margin_sec": margin, "limits": limits,
-                   "val_share": val_share, "group": group, "seed": seed}  # fmt: skip
+                   "val_share": val_share, "group": group, "seed": seed, "size": stored,
+                   "cut": None if store == "video" else store}  # fmt: skip
         _intervals(annotations, tick_rate, label, options, one_per_core(workers), dry_run, as_json)
         return
     if background or tick_rate or label:
@@ -140,7 +142,7 @@ def prepare_data(
     part = _part(shard, rank, processes)
     source = _unpacked(source, out, dry_run=dry_run, quiet=rank != 0)
     plan = plan_media(
-        dataset, source, out, annotations=annotations, store=store, size=_size(short_side, height, size),
+        dataset, source, out, annotations=annotations, store=store, size=stored,
         val_share=val_share, group=group, seed=seed, limits=limits,
     )  # fmt: skip
     if dry_run:
@@ -232,8 +234,6 @@ def _intervals(
         raise UsageError("prepare-data intervals needs --annotations FILE or FOLDER")
     if options["limits"].multi_label:
         raise UsageError("an interval has one label; where there are several, intervals overlap")
-    if not options["source"].is_dir():
-        raise DataError(f"no folder {options['source']}")
     with label_folder(annotations) as where:
         marks = read_marks(where or annotations, Ask(tick_rate, label), options["out"])
     plan = IntervalPlan(marks, **options)

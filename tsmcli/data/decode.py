@@ -97,6 +97,7 @@ class Excerpt:
 
     Attributes:
         whole: the reader of the video.
+        first: number of its first frame in the video.
         times: seconds from the first frame of the interval, [num_frames].
         length_sec: to the end of the last frame.
     """
@@ -104,7 +105,7 @@ class Excerpt:
     def __init__(self, whole: FrameReader, path: Path, span: Span, fps: float) -> None:
         times, length_sec = clock_of(whole, fps)
         first, end = frames_within(span, times, length_sec)
-        self.whole, self._path, self._span, self._first = whole, path, span, first
+        self.whole, self._path, self._span, self.first = whole, path, span, first
         self.num_frames = end - first
         if not self.num_frames:
             self._refuse(f"{whole.num_frames} frames, {length_sec:.3f} s")
@@ -123,8 +124,8 @@ class Excerpt:
         low, high = min(batch.min() for batch in batches), max(batch.max() for batch in batches)
         if low < 0 or high >= self.num_frames:
             raise DataError(f"{self._path}: no frame {high} in {self._span}: there are {self.num_frames}")
-        for frames in read_each(self.whole, [batch + self._first for batch in batches]):
-            held = self.whole.num_frames - self._first  # less than was promised, where the file is cut short
+        for frames in read_each(self.whole, [batch + self.first for batch in batches]):
+            held = self.whole.num_frames - self.first  # less than was promised, where the file is cut short
             if held < 1:
                 self._refuse(f"{self.whole.num_frames} frames")
             self.num_frames = min(self.num_frames, held)

@@ -31,6 +31,8 @@ ROUNDED_SEC = 0.0005
 """What a written time may differ from that of the frame that is meant."""
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _FRAME = re.compile(r"[fF]([0-9]{1,9})")
+CUT = re.compile(r"@f?[0-9.]+-f?[0-9.]+?(\.zip|\.mp4)?$")
+"""What follows the name of a recording in that of an interval that was cut out of it: `monday.mp4@12.5-14.zip`."""
 
 
 class Span(NamedTuple):

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,6 @@ class PyAVReader:
         return make_timeline(self._ticks[: self.num_frames], self._last_ticks, self._clock, self._stated_rate)
 
     @property
-    def frame_rate(self) -> Fraction:
-        """Mean frames per second."""
-        return self.timeline.rate
-
-    @property
     def times(self) -> NDArray[np.float64]:
         """Seconds from the first frame, [num_frames]."""
         return self.timeline.times
@@ -132,11 +128,27 @@ class PyAVReader:
                     return
                 yield [found[i] for i in batch.tolist()]
 
-    def all_bgr(self) -> Iterator[Frame]:
-        """Every frame in order, upright, blue first as OpenCV writes pictures; DataError in a broken middle."""
+    def all_bgr(self, first: int = 0, end: int | None = None) -> Iterator[Frame]:
+        """Frames [first, end) in order, upright, blue first as OpenCV writes pictures; None: to the last.
+
+        Only one is held at a time. A broken middle is a DataError.
+        """
         with self._naming_errors():
-            for frame in self._decode_all():
+            for frame in self._decode_between(first, end):
                 yield self._to_array(frame, "bgr24")
+
+    def _decode_between(self, first: int, end: int | None) -> Iterator[Any]:
+        """From the key frame before the first, or, and where a frame does not come, from the start of the file."""
+        if first and self._indexed:
+            for frame in self._decode_from({*self._display[first:end].tolist()}):
+                if frame.pts != self._display[first]:
+                    break
+                yield frame
+                first += 1
+        for number, frame in enumerate(islice(self._decode_all(), end)) if first != end else ():
+            self._upright.see(frame)
+            if number >= first:
+                yield frame
 
     def _count(self) -> tuple[Ticks, int]:
         """The time of every frame that a decoder delivers, and how long the last one is shown, in ticks."""
@@ -188,21 +200,21 @@ class PyAVReader:
         index_of = dict(zip(self._display[wanted].tolist(), wanted, strict=True))
         groups: dict[int, set[int]] = {}
         for pts in index_of:
-            at = max(int(np.searchsorted(self._keys, pts, "right")) - 1, 0)
-            groups.setdefault(int(self._keys[at]), set()).add(pts)
+            groups.setdefault(int(np.searchsorted(self._keys, pts, "right")), set()).add(pts)
         found: dict[int, Frame] = {}
-        for key, times in sorted(groups.items()):
-            for frame in self._decode_from(key, times):
+        for times in groups.values():
+            for frame in self._decode_from(times):
                 found[index_of[frame.pts]] = self._to_array(frame, "rgb24")
         return found
 
-    def _decode_from(self, key: int, times: set[int]) -> Iterator[Any]:
-        """The frames with these presentation times, decoding from the key frame of a time on.
+    def _decode_from(self, times: set[int]) -> Iterator[Any]:
+        """The frames with these presentation times, decoding from the key frame before the first on.
 
         Once the last wanted packet is in, the decoder is drained: what it holds back comes out without decoding
         the packets that would push it out.
         """
-        self._container.seek(key, stream=self._stream, backward=True)
+        key = self._keys[np.searchsorted(self._keys, min(times), "right") - 1]
+        self._container.seek(int(key), stream=self._stream, backward=True)
         skippable = self._codec.name in SKIPPABLE_CODECS
         to_send, left, last = set(times), set(times), max(times)
         skipping = False

@@ -1,7 +1,8 @@
 """Videos into another storage: folders of JPEG frames, ZIP files of JPEG frames, or videos that seek quickly.
 
-One video is one job. A job writes under a temporary name and renames at its end, so what has its final name is
-complete, and an interrupted run goes on where it stopped. The same video and options always give the same bytes.
+One video, or one interval of it, is one job. A job writes under a temporary name and renames at its end, so what
+has its final name is complete, and an interrupted run goes on where it stopped. The same video and options always
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import av
 import cv2
 
 from tsmcli.config import LIMITS, DataConfig
+from tsmcli.data.decode import Excerpt
+from tsmcli.data.intervals import Span
 from tsmcli.data.media import count_frames
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.spatial import Frame
@@ -69,7 +72,7 @@ FRAME_SEC = 120.0
 
 @dataclass(frozen=True)
 class Job:
-    """One video to convert; `problem` says why it is not to be tried again."""
+    """One video to convert, or the interval `span` of it; `problem` says why it is not to be tried again."""
 
     source: Path
     target: Path
@@ -79,6 +82,12 @@ class Job:
     start_index: int
     limits: DataConfig = LIMITS
     problem: str = ""
+    span: Span | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.source}@{self.span}" if self.span else str(self.source)
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ def run_jobs(jobs: list[Job], workers: int) -> Iterator[Extracted]:
             yield Extracted(job, frames, fresh=False)
     pool = WorkerPool(do_job, workers, timeout_sec=FRAME_SEC, what="converting", setting="--workers")
     with contextlib.closing(pool):
-        yield from pool.run(todo, lambda job, _, why: replace(job, problem=f"{job.source}: {why}"), in_order=False)
+        yield from pool.run(todo, lambda job, _, why: replace(job, problem=f"{job.name}: {why}"), in_order=False)
 
 
 def stored_frames(job: Job) -> int | None:
@@ -155,7 +164,7 @@ def do_job(job: Job, begin: Begin = lambda _frame: None) -> Extracted:
             raise EnvironmentProblem(f"{job.target}: {error.strerror}", hint) from None
         if (there := stored_frames(job)) is not None:  # another machine was quicker
             return Extracted(job, there)
-        return Extracted(job, 0, f"{job.source}: cannot be converted to {job.target}: {error}")
+        return Extracted(job, 0, f"{job.name}: cannot be converted to {job.target}: {error}")
     finally:
         with contextlib.suppress(OSError):
             remove(part)
@@ -173,13 +182,25 @@ def remove_parts(jobs: list[Job]) -> None:
                     remove_stale_parts(folder / name)
 
 
+def wanted_frames(job: Job, reader: PyAVReader) -> slice:
+    """Which frames are to be converted; without an interval also those that the file does not promise."""
+    if job.span is None:
+        return slice(0, None)
+    part = Excerpt(reader, job.source, job.span, job.limits.fps)
+    return slice(part.first, part.first + part.num_frames)
+
+
 def _pictures(job: Job, reader: PyAVReader, begin: Begin) -> Iterator[Frame]:
-    """The frames of a video at their stored size, in OpenCV's order of colours."""
-    for number, frame in enumerate(reader.all_bgr(), 1):
+    """The wanted frames of a video at their stored size, in OpenCV's order of colours."""
+    wanted, number = wanted_frames(job, reader), 0
+    begin(number)  # a file that is decoded from its start has been read once until now
+    for number, frame in enumerate(reader.all_bgr(wanted.start, wanted.stop), 1):
         begin(number)
         size = job.size.of(frame.shape[1], frame.shape[0])
         same = size == (frame.shape[1], frame.shape[0])
         yield frame if same else cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
+    if not number:
+        raise DataError(f"{job.name}: no frame can be decoded")
 
 
 def _jpegs(job: Job, begin: Begin) -> Iterator[tuple[str, bytes]]:
@@ -214,13 +235,12 @@ def _write_seekable(job: Job, part: Path, begin: Begin) -> int:
     options = {"g": "8", "bf": "0", "crf": "20", "tune": "fastdecode", "threads": "1"}
     begin(0)
     with PyAVReader(job.source, limits=job.limits) as reader:
-        timeline, times = reader.timeline, reader.times.tolist()
+        timeline, wanted = reader.timeline, wanted_frames(job, reader)
         mean_rate = timeline.rate.limit_denominator(100_000)
+        ends = [*timeline.times[1:].tolist(), timeline.duration_sec][wanted]
+        times = timeline.times[wanted].tolist()
         with VideoWriter(part, mean_rate, timeline.clock, **options) as video:
-            ends = [*times[1:], timeline.duration_sec]
             shown = chain(zip(times, ends, strict=True), repeat((times[-1], ends[-1])))
             for picture, (start, end) in zip(_pictures(job, reader, begin), shown, strict=False):
-                video.write(picture, start, shown_sec=end - start, colours="bgr24")
-    if not part.exists():
-        raise DataError(f"{job.source}: no frame can be decoded")
+                video.write(picture, start - times[0], shown_sec=end - start, colours="bgr24")
     return 0  # lists of videos hold no frame counts

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from tsmcli.data.intervals import CUT
 from tsmcli.data.media import VIDEO_SUFFIXES, suffix_of
 
 Severity = Literal["will fail", "will mislead", "may hurt"]
@@ -132,6 +133,8 @@ def _recordings(classes: Sequence[str], videos: Sequence[Listed]) -> Iterator[Fi
 def recording_of(path: str) -> str:
     """The name of a video or a folder of frames without what numbers clips: `anna` of `wave/anna_w07.mp4`."""
     name = path.rpartition("/")[2]
+    if CUT.search(name):
+        return CUT.sub("", name)
     suffix = suffix_of(name)
     stem = name[: -len(suffix)] if suffix in VIDEO_SUFFIXES or suffix == ".zip" else name
     return _COUNTER.sub("", stem)

@@ -1,11 +1,11 @@
-"""From marked intervals and the videos they were marked in to a list of intervals for training."""
+"""From marked intervals and the videos they were marked in to lists for training: of intervals, or of clips."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -13,21 +13,23 @@ from typing import NamedTuple
 import numpy as np
 
 from tsmcli.catalog import CATALOG
-from tsmcli.config import LIMITS, DataConfig
+from tsmcli.config import LIMITS, DataConfig, Store
 from tsmcli.data.intervals import Span
 from tsmcli.data.listfile import VideoRecord, unlistable
 from tsmcli.data.location import path_from, write_dataset
 from tsmcli.data.media import scan
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.workers import Begin, WorkerPool
-from tsmcli.errors import DataError
+from tsmcli.errors import DataError, UsageError
 from tsmcli.files import remove
-from tsmcli.prepare.annotations import Item, write_csv
+from tsmcli.prepare.annotations import Annotations, Item, write_csv
 from tsmcli.prepare.background import Gap, draw_background, gaps_between
-from tsmcli.prepare.extract import VideosCounted
+from tsmcli.prepare.extract import Extracted, Size, Target, VideosCounted
 from tsmcli.prepare.marks.check import Clock, MarkProblem, check_marks
 from tsmcli.prepare.marks.mark import Mark, Marks
 from tsmcli.prepare.marks.names import find_video
+from tsmcli.prepare.matching import KINDS, MatchedVideo, MediaPlan, made_here
+from tsmcli.prepare.official import estimate_bytes, prepare
 from tsmcli.prepare.own import draw_several, groups_of, natural, thin_classes
 from tsmcli.prepare.verify import Problem as VideoProblem
 from tsmcli.prepare.verify import VideoChecked
@@ -41,6 +43,8 @@ class IntervalPlan:
         background: name of a class that is made of unmarked time; None: no such class.
         margin_sec: its least distance from what is marked.
         group: a regular expression; recordings in whose names it finds the same text stay in one split.
+        cut: what intervals become that are cut out of their recordings; None: they stay there.
+        size: of what is cut out.
     """
 
     marks: Marks
@@ -52,6 +56,13 @@ class IntervalPlan:
     group: str | None = None
     seed: int = 0
     limits: DataConfig = LIMITS
+    cut: Target | None = None
+    size: Size = field(default_factory=Size)
+
+    @property
+    def store(self) -> Store:
+        """How the dataset is read."""
+        return KINDS[self.cut or "video"][1]
 
 
 @dataclass(frozen=True)
@@ -63,9 +74,11 @@ class PreparedIntervals:
         recordings: split -> videos.
         seconds: class -> seconds in both splits.
         written: whether there are files now.
+        disk_bytes: about what they would take, where that was asked.
     """
 
     out: Path
+    store: Store
     classes: list[str]
     counts: Counter[tuple[str, str]]
     recordings: dict[str, int]
@@ -73,6 +86,7 @@ class PreparedIntervals:
     problems: list[MarkProblem]
     notes: list[str]
     written: bool
+    disk_bytes: int | None = None
 
 
 @dataclass
@@ -89,17 +103,24 @@ class _Task(NamedTuple):
     problem: str = ""
 
 
-Preparing = Generator[VideosCounted | VideoChecked, None, PreparedIntervals]
+Preparing = Generator[VideosCounted | VideoChecked | Extracted, None, PreparedIntervals]
 
 
 def prepare_intervals(plan: IntervalPlan, *, workers: int, write: bool = True) -> Preparing:
     """Match marks and videos, look at the clock of every video, check, split, and write lists and `problems.csv`.
 
-    Intervals of one recording are never in both lists.
+    Intervals of one recording are never in both lists. Those that are to be cut out are cut before the lists are
+    written.
 
     Raises:
-        DataError: no marked video is there, or there are fewer than two classes.
+        DataError: no marked video is there, or there are fewer than two classes, or nothing could be cut out.
+        UsageError: a size is asked of what is not cut out, `out` holds media of another size, or another process is
+            at work there.
     """
+    if plan.size != Size() and not plan.cut:
+        raise UsageError("intervals that stay in their videos keep their size", "--store zip cuts them out of them")
+    if not plan.source.is_dir():
+        raise DataError(f"no folder {plan.source}")
     kept, problems = _Kept(), list[MarkProblem]()
     by_video = _match(plan, problems)
     yield VideosCounted(len(by_video))
@@ -126,12 +147,12 @@ def prepare_intervals(plan: IntervalPlan, *, workers: int, write: bool = True) -
         left = "; left out: " + ", ".join(f"{n} {kind}" for kind, n in why.most_common()) if why else ""
         hint = "--background NAME makes a second class of unmarked time" if classes else ""
         raise DataError(f"{plan.out}: {len(classes)} classes; at least 2 are needed{left}", hint)
-    return _finish(plan, kept, split_of, classes, problems, notes, write=write)
+    return (yield from _finish(plan, kept, split_of, classes, problems, notes, workers if write else 0))
 
 
 def _match(plan: IntervalPlan, problems: list[MarkProblem]) -> dict[str, list[Mark]]:
     """The marks of every video that is there, also of those that are listed without any."""
-    media, marks = scan(plan.source), defaultdict[str, list[Mark]](list)
+    media, marks = scan(plan.source, made_here("folder", plan.out)), defaultdict[str, list[Mark]](list)
     for mark in plan.marks.marks:
         marks[mark.video].append(mark)
     found: dict[str, list[Mark]] = {}
@@ -205,29 +226,52 @@ def _add_background(plan: IntervalPlan, kept: _Kept, split_of: Mapping[str, str]
 
 def _finish(
     plan: IntervalPlan, kept: _Kept, split_of: dict[str, str], classes: list[str], problems: list[MarkProblem],
-    notes: list[str], *, write: bool,
-) -> PreparedIntervals:  # fmt: skip
-    """Write all files."""
+    notes: list[str], workers: int,
+) -> Preparing:  # fmt: skip
+    """Cut out what is to be cut out, and write all files; without workers, write nothing."""
     index = {name: i for i, name in enumerate(classes)}
-    records: dict[str, list[VideoRecord]] = {"train": [], "val": []}
-    seconds = dict.fromkeys(classes, 0.0)
+    facts = {"annotations": plan.marks.files, "seed": plan.seed, "background": plan.background}
+    seconds, records = dict.fromkeys(classes, 0.0), dict[str, list[VideoRecord]](train=[], val=[])
+    failed, disk = dict[str, str](), None
+    if plan.cut:
+        media = _as_media(plan, kept, split_of, Annotations(classes, [], [], facts=facts))
+        if workers:
+            failed = dict((yield from prepare(media, workers=workers)).failures)
+        elif plan.cut != "seekable":
+            disk = estimate_bytes(media)
     for path, span, label, length in sorted(kept.rows):
+        if why := failed.get(name := f"{plan.source / path}@{span}"):
+            problems.append(MarkProblem(name, path, "unreadable", why))
+            continue
         records[split_of[path]].append(VideoRecord(path, None, index[label], span=span))
         seconds[label] += length
     items = [Item(split, (r.path,), r.label) for split, own in records.items() for r in own]
     notes += thin_classes(classes, items)
     problems.sort(key=lambda problem: natural(problem.where))
-    if write:
-        write_dataset(
-            plan.out, CATALOG["folder"], "video", records, classes,
-            dict.fromkeys(records, path_from(plan.out, plan.source)),
-            annotations=plan.marks.files, seed=plan.seed, background=plan.background,
-        )  # fmt: skip
-        rows = [(p.where, p.video, p.kind, p.detail, "yes" if p.used else "no") for p in problems]
-        if rows:
-            write_csv(plan.out / "problems.csv", ("row", "video", "kind", "detail", "used"), rows)
+    if workers and not plan.cut:
+        media_of = dict.fromkeys(records, path_from(plan.out, plan.source))
+        write_dataset(plan.out, CATALOG["folder"], "video", records, classes, media_of, **facts)
+    if workers:
+        told = [(p.where, p.video, p.kind, p.detail, "yes" if p.used else "no") for p in problems]
+        if told:
+            write_csv(plan.out / "problems.csv", ("row", "video", "kind", "detail", "used"), told)
         else:
             remove(plan.out / "problems.csv")
     counts = Counter((classes[item.label], item.split) for item in items)
     recordings = {split: len({record.path for record in own}) for split, own in records.items()}
-    return PreparedIntervals(plan.out, classes, counts, recordings, seconds, problems, notes, write)
+    return PreparedIntervals(
+        plan.out, plan.store, classes, counts, recordings, seconds, problems, notes, bool(workers), disk
+    )
+
+
+def _as_media(plan: IntervalPlan, kept: _Kept, split_of: dict[str, str], annotations: Annotations) -> MediaPlan:
+    """The intervals as videos to convert, each named after its recording, its start and its end."""
+    assert plan.cut
+    found = []
+    for path, span, label, _ in sorted(kept.rows):
+        item = Item(split_of[path], (path,), annotations.classes.index(label), Path(path).parent.as_posix())
+        found.append(MatchedVideo(item, Path(path), span=span))
+    annotations = replace(annotations, items=[video.item for video in found])
+    return MediaPlan(
+        "folder", plan.source, plan.out, plan.store, plan.cut, plan.size, annotations, found, [], limits=plan.limits
+    )

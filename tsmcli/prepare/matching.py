@@ -13,6 +13,7 @@ from tsmcli.catalog import CATALOG
 from tsmcli.config import LIMITS, DataConfig, Store
 from tsmcli.data.archive import ARCHIVES
 from tsmcli.data.decode import FrameFolder, FrameReader
+from tsmcli.data.intervals import Span
 from tsmcli.data.listfile import unlistable
 from tsmcli.data.media import PICTURE_SUFFIXES, FrameSet, Media, candidates, name_key, scan, suffix_of
 from tsmcli.data.pyav_reader import PyAVReader
@@ -23,7 +24,7 @@ from tsmcli.prepare.extract import Job, Size, Target
 from tsmcli.prepare.findings import Listed, find_by_name, find_sides
 from tsmcli.prepare.own import thin_classes
 
-_KINDS: dict[str, tuple[Target, Store]] = {
+KINDS: dict[str, tuple[Target, Store]] = {
     "frames": ("frames", "frames"), "zip": ("zip", "zip"), "seekable": ("seekable", "video"),
     "video": ("seekable", "video"),
 }  # fmt: skip
@@ -32,15 +33,22 @@ _KINDS: dict[str, tuple[Target, Store]] = {
 
 @dataclass(frozen=True)
 class MatchedVideo:
-    """An annotated video and where it lies: a video file or a folder of frames, relative to the source."""
+    """An annotated video and where it lies: a video file or a folder of frames, relative to the source.
+
+    Attributes:
+        span: the interval of a video file that is annotated; None: all of it.
+    """
 
     item: Item
     path: Path
     frames: FrameSet | None = None
+    span: Span | None = None
 
     @property
     def name(self) -> str:
-        """What it is called on disk, without a suffix."""
+        """What it is called on disk, without a suffix; an interval `monday.mp4@12.5-14`, once it is cut out."""
+        if self.span:
+            return f"{self.path.name}@{self.span}"
         return self.path.name if self.frames else self.path.stem
 
 
@@ -88,7 +96,7 @@ def plan_media(
         raise DataError(f"no folder {source}")
     size = size or Size()
     name = "folder" if dataset == "csv" else dataset
-    media = scan(source, _made_here(name, out))
+    media = scan(source, made_here(name, out))
     with label_folder(annotations) as where:
         labels = read_annotations(
             dataset, media, where, val_share=val_share, group=group, seed=seed, several=limits.multi_label
@@ -113,7 +121,7 @@ def plan_media(
     store = store or ("video" if as_videos else "frames")
     if store == "video" and not as_videos:
         raise DataError(f"{source}: holds folders of frames, not videos", hint="--store frames")
-    kind, read_as = _KINDS[store]
+    kind, read_as = KINDS[store]
     target = kind if store in ("zip", "seekable") or size != Size() or (store == "frames" and as_videos) else None
     if target and not as_videos:
         hint = "--store frames uses the frames as they are"
@@ -180,7 +188,7 @@ def _readable_frames(source: Path, found: Path | FrameSet) -> int:
         return 0
 
 
-def _made_here(dataset: str, out: Path) -> frozenset[Path]:
+def made_here(dataset: str, out: Path) -> frozenset[Path]:
     """Folders below `out` that an earlier conversion filled: they are no source."""
     facts = CATALOG[dataset]
     return frozenset(
@@ -208,5 +216,5 @@ def make_jobs(plan: MediaPlan) -> list[Job]:
         if target in jobs and jobs[target].source != source:
             raise DataError(f"{jobs[target].source} and {source} would both become {target}", hint="rename one")
         naming = facts.frame_template, facts.start_index
-        jobs[target] = Job(source, target, plan.target, plan.size, *naming, plan.limits)
+        jobs[target] = Job(source, target, plan.target, plan.size, *naming, plan.limits, span=found.span)
     return list(jobs.values())

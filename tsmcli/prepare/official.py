@@ -23,7 +23,15 @@ from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError, UsageError
 from tsmcli.files import remove, write_text
 from tsmcli.prepare.annotations import BY_HAND, write_csv
-from tsmcli.prepare.extract import Extracted, Job, VideosCounted, remove_parts, run_jobs, stored_frames
+from tsmcli.prepare.extract import (
+    Extracted,
+    Job,
+    VideosCounted,
+    remove_parts,
+    run_jobs,
+    stored_frames,
+    wanted_frames,
+)
 from tsmcli.prepare.matching import MatchedVideo, MediaPlan, make_jobs, stored_path
 
 
@@ -163,7 +171,7 @@ def _stored(job: Job, failed: dict[str, str] | None) -> Extracted:
 
 def _finish(plan: MediaPlan, results: Sequence[Extracted]) -> PreparedDataset:
     """Write the lists and what could not be used."""
-    failures = [(str(r.job.source), r.error) for r in results if r.error] + plan.unusable
+    failures = [(r.job.name, r.error) for r in results if r.error] + plan.unusable
     missing = [(item.split, item.names[0]) for item in plan.missing]
     tables = {"failures.csv": [("video", "reason"), *failures], "missing.csv": [("split", "video"), *missing]}
     for name, (header, *rows) in tables.items():
@@ -203,7 +211,7 @@ def _write_lists(plan: MediaPlan, done: dict[Path, Extracted]) -> dict[str, int]
         plan.out, facts, plan.store, records, plan.annotations.classes,
         {s: facts.media(plan.target, s) if plan.target else path_from(plan.out, plan.source) for s in records},
         frame_template=naming[0], start_index=naming[1], size=str(plan.size), conversion=plan.target,
-        annotations=[path.name for path in plan.annotations.files], **plan.annotations.facts,
+        **{"annotations": [path.name for path in plan.annotations.files], **plan.annotations.facts},
         versions={"tsm": __version__, "av": av.__version__, "opencv": cv2.__version__},
     )  # fmt: skip
 
@@ -239,11 +247,11 @@ def differences(plan: MediaPlan, counts: dict[str, int]) -> list[str]:
 
 def estimate_bytes(plan: MediaPlan) -> int:
     """About how much disk a conversion will take, from converting the first frames of three videos in memory."""
-    sizes = []
-    videos = [*dict.fromkeys(found.path for found in plan.found)]
-    for video in videos[:: max(1, len(videos) // 3)][:3]:
-        with contextlib.suppress(DataError, StopIteration, cv2.error), PyAVReader(plan.source / video) as reader:
+    sizes, jobs = [], make_jobs(plan)
+    for job in jobs[:: max(1, len(jobs) // 3)][:3]:
+        with contextlib.suppress(DataError, StopIteration, cv2.error), PyAVReader(job.source) as reader:
             frame = next(reader.all_bgr())
             frame = cv2.resize(frame, plan.size.of(frame.shape[1], frame.shape[0]))
-            sizes.append(len(cv2.imencode(".jpg", frame)[1]) * reader.num_frames)
-    return int(sum(sizes) / len(sizes) * len(videos)) if sizes else 0
+            count = len(range(reader.num_frames)[wanted_frames(job, reader)])
+            sizes.append(len(cv2.imencode(".jpg", frame)[1]) * count)
+    return int(sum(sizes) / len(sizes) * len(jobs)) if sizes else 0

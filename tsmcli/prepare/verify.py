@@ -187,7 +187,7 @@ def _check_video(task: _Task, begin: Begin) -> VideoChecked:
                 size = frames[-1].shape[1], frames[-1].shape[0]
             held = reader.num_frames
             whole = reader.whole if isinstance(reader, Excerpt) else reader
-            rate = float(whole.frame_rate) if isinstance(whole, PyAVReader) else 0.0
+            rate = float(whole.timeline.rate) if isinstance(whole, PyAVReader) else 0.0
             if isinstance(reader, FrameFolder):
                 held = count_frames(reader.path, reader.template)
     except (DataError, OSError, ValueError, cv2.error) as error:

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from tsmcli.catalog import CATALOG
 from tsmcli.config import Section
+from tsmcli.data.intervals import CUT
 from tsmcli.data.listfile import VideoRecord, read_text, write_list
 from tsmcli.data.location import Places, find_classes, find_list, find_split
 from tsmcli.engine.processes import World
@@ -230,7 +231,7 @@ def fold_lists(several: Several, preset: Preset, places: Places) -> dict[str, li
 
     The videos of both lists of the dataset are pooled, and each is in the validation of one fold. Classes are
     spread evenly, as far as groups allow (scikit-learn's StratifiedGroupKFold, with `train.seed`). Without
-    `--group` the intervals of a recording are a group.
+    `--group` the intervals of a recording, cut out or not, are a group.
 
     Raises:
         UsageError: there are more folds than groups.
@@ -264,8 +265,8 @@ def draw_folds(videos: list[VideoRecord], several: Several, seed: int) -> list[s
     paths, what, groups = [Path(video.path) for video in videos], "videos", None
     if several.group:
         groups, what = groups_of(paths, several.group), f"groups by --group {several.group}"
-    elif any(video.span for video in videos):
-        groups, what = [str(path) for path in paths], "recordings"
+    elif any(video.span or CUT.search(video.path) for video in videos):
+        groups, what = [CUT.sub("", str(path)) for path in paths], "recordings"
     if (held := len({*groups}) if groups else len(videos)) < folds:
         raise UsageError(f"--folds {folds} of {held} {what}", hint="fewer folds, or more groups")
     kind = StratifiedGroupKFold if groups else StratifiedKFold

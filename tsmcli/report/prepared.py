@@ -87,11 +87,13 @@ def print_intervals(done: PreparedIntervals, as_json: bool) -> None:
     if as_json:
         classes = {name: {"train": train, "val": val, "seconds": sec} for name, train, val, sec in rows}
         found = [{"kind": kind, "used": used, "count": count} for (used, kind), count in kinds.items()]
-        facts = {"dataset": "folder", "folder": done.out, "recordings": done.recordings, "classes": classes}
-        print_json({**facts, "problems": found, "notes": done.notes})
+        facts = {"dataset": "folder", "folder": done.out, "store": done.store, "recordings": done.recordings}
+        facts |= {"estimated_bytes": done.disk_bytes} if done.disk_bytes is not None else {}
+        print_json({**facts, "classes": classes, "problems": found, "notes": done.notes})
         return
     train, val = done.recordings["train"], done.recordings["val"]
     place = f"lists in {done.out}" if done.written else "dry run: nothing was written"
+    place += f"; {done.disk_bytes / 1e9:.3f} GB of disk, estimated" if done.disk_bytes else ""
     print_table(("class", "train", "val", "seconds"), rows, f"intervals of {train} + {val} recordings, {place}")
     for (used, kind), count in sorted(kinds.items()):
         way = "used all the same" if used else "left out"
@@ -100,5 +102,6 @@ def print_intervals(done: PreparedIntervals, as_json: bool) -> None:
         print_line(f"note: {line}")
     if done.written:
         own = "" if done.out == Path("data/folder") else f" --data {done.out}"
+        own += f" --set data.store={done.store}" * (done.store != "video")
         own += "" if val else " --set train.validation=false"
         print_line(f"next:  tsm train --preset mbv2-folder{own}")
