@@ -74,8 +74,8 @@ def test_engines_stand_beside_one_another(tmp_path: Path) -> None:
         ("torch", "float32"),
         ("openvino", "float32"),
         ("onnxruntime", "float32"),
-        ("onnxruntime", "int8"),
         ("openvino", "int8"),
+        ("onnxruntime", "int8"),
     ]
     assert found[0]["ratio"] == 1.0
     assert all(m["ratio"] > 0 and m["memory"] is None and m["shift_cost"] is None for m in found)
@@ -325,7 +325,7 @@ REFUSALS: dict[str, tuple[list[str], int, str]] = {
     "plot": (["--plot", "x.bmp"], 2, "plots are written as"),
     "fp16": (["--precision", "fp16", "--device", "cpu"], 5, "fp16 needs a GPU"),
     "number format": (["--precision", "fp8"], 2, "no number format 'fp8'"),
-    "engine": (["--engine", "openvino", "--precision", "int8"], 5, "openvino does not compute in int8 here"),
+    "engine": (["--engine", "onnxruntime", "--precision", "bf16"], 5, "onnxruntime does not compute in bf16 here"),
     "training elsewhere": (["--engine", "all", "--train"], 2, "are of --engine torch alone"),
     "twice": (["demo"], 2, "two presets have the same name"),
     "device": (["--device", "cuda:7"], 5, "torch sees"),

@@ -213,7 +213,7 @@ class PyAVReader:
         Once the last wanted packet is in, the decoder is drained: what it holds back comes out without decoding
         the packets that would push it out.
         """
-        key = self._keys[np.searchsorted(self._keys, min(times), "right") - 1]
+        key = self._keys[max(int(np.searchsorted(self._keys, min(times), "right")) - 1, 0)]
         self._container.seek(int(key), stream=self._stream, backward=True)
         skippable = self._codec.name in SKIPPABLE_CODECS
         to_send, left, last = set(times), set(times), max(times)
