@@ -30,8 +30,10 @@ def columns_of(header: Sequence[str], label: str | None = None) -> dict[str, str
 
 def read_plain(rows: Rows, source: str, ask: Ask) -> Marks:
     """Times are in seconds, `mm:ss`, `hh:mm:ss.mmm`, or frames, as `f300`. A row without times names a video."""
-    marks, columns = Marks(), columns_of([*rows[0][1]], ask.label)
-    assert columns
+    marks, header = Marks(), [*rows[0][1]]
+    columns = columns_of(header, ask.label)
+    if columns is None:
+        raise DataError(f"{source}: no column {ask.label} to take labels from", f"its columns: {', '.join(header)}")
     for where, row in rows:
         video, start, end, label = (row[columns[what]] for what in ("video", "start", "end", "label"))
         marks.videos.setdefault(video, where)
