@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,11 +184,17 @@ def test_live_events_are_those_of_the_whole(seed: int, count: int, smooth: float
     assert np.allclose([[*e[1:3], e.score] for e in said], [[*e[1:3], e.score] for e in whole])
 
 
-def test_a_quiet_stream_keeps_little() -> None:
-    live, pace = LiveEvents("v", replace(PLAIN, gap_sec=(2.0,) * 3), NAMES), Pace(1.0)
-    for second in range(500):
-        live.push(np.array([0.1, 0.8, 0.1] if second % 50 < 3 else [0.9, 0.05, 0.05]), pace.span(second, 1.0))
+def test_a_stream_keeps_little_and_goes_on_quickly() -> None:
+    """A class that is seen all the time must not make it slower and slower."""
+    live, pace = LiveEvents("v", replace(PLAIN, gap_sec=(2.0,) * 3), NAMES, several=True), Pace(1.0)
+    said, start = list[Interval](), time.monotonic()
+    for second in range(5000):
+        said += live.push(np.array([0.1, 0.8, 0.6 if second % 50 < 3 else 0.1]), pace.span(second, 1.0))
         assert len(live._rows) < 12
+    assert time.monotonic() - start < 2
+    assert [(e.start_sec, e.end_sec) for e in said] == [(float(at), at + 3.0) for at in range(0, 5000, 50)]
+    (steady,) = live.finish(5000)
+    assert (steady.label, steady.start_sec, steady.end_sec) == ("jump", 0, 5000)
 
 
 def test_rules_are_fitted() -> None:

@@ -74,9 +74,9 @@ def test_every_sample_means_the_truth(name: str) -> None:
     assert in_frames(marks, 0.005 if "epic" in name else 0.0005) == wanted
     seconds = {(Path(v).stem, label, round(t, 6)) for v, s, e, label, _ in EVENTS for t in (s, e)}
     for mark in marks.marks:
-        for time in (mark.start, mark.end) if not mark.frames else ():
+        for sec in (mark.start, mark.end) if not mark.frames else ():
             near = [t for video, label, t in seconds if (video, label) == (Path(mark.video).stem, mark.label)]
-            assert min(abs(time - t) for t in near) < 0.01
+            assert min(abs(sec - t) for t in near) < 0.01
     assert len(marks.marks) == len(wanted)
     assert all(mark.where.startswith(str(CASES / name)) for mark in marks.marks)
     assert marks.marks[0].where.endswith(FIRST_LINE.get(name, ""))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Literal, NamedTuple
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def tiou_map(
         raise ValueError("no true interval")
     official = np.linspace(0.5, 0.95, 10) if rule == "activitynet" else np.arange(1, 6) * 0.1
     limits = official.tolist() if thresholds is None else list(thresholds)
-    true, found = _by_label(truth), _by_label(events)
+    true, found = grouped(truth, "label"), grouped(events, "label")
     ap = {}
     for label in sorted(true):
         if rule == "activitynet":
@@ -83,20 +84,19 @@ def match(
     order = np.argsort([event.score for event in events], kind="stable")[::-1].astype(np.int64)
     hits = np.zeros((len(thresholds), len(events)), np.bool_)
     ends, free = {}, {}
-    for video, group in _by_video(truth).items():
+    for video, group in grouped(truth, "video").items():
         ends[video], free[video] = _ends(group), np.ones((len(thresholds), len(group)), np.bool_)
     for number in order.tolist():
         event = events[number]
         if event.video not in ends:
             continue
-        overlap = tiou(ends[event.video], event)
+        overlap, unused = tiou(ends[event.video], event), free[event.video]
+        best_first = overlap.argsort()[::-1]
+        near = best_first[overlap[best_first] >= min(thresholds)].tolist()
         for row, limit in enumerate(thresholds):
-            for best in overlap.argsort()[::-1].tolist():
-                if overlap[best] < limit:
-                    break
-                if free[event.video][row, best]:
-                    free[event.video][row, best], hits[row, number] = False, True
-                    break
+            best = next((one for one in near if unused[row, one]), None)
+            if best is not None and overlap[best] >= limit:
+                unused[row, best], hits[row, number] = False, True
     return order, hits
 
 
@@ -108,13 +108,13 @@ def f1_score(truth: Sequence[Interval], events: Sequence[Interval], threshold: f
 
 def false_alarms(truth: Sequence[Interval], events: Sequence[Interval]) -> list[Interval]:
     """The events that overlap no true interval of their class at all."""
-    true = {key: _ends(list(group)) for key, group in _by_key(truth)}
+    true = {key: _ends(group) for key, group in grouped(truth, "video", "label").items()}
     return [e for e in events if (e.video, e.label) not in true or not tiou(true[e.video, e.label], e).any()]
 
 
 def delays(truth: Sequence[Interval], events: Sequence[Interval]) -> list[float | None]:
     """Seconds from the start of each true interval to the first event of its class in it; None: there is none."""
-    found = {key: _ends(list(group)) for key, group in _by_key(events)}
+    found = {key: _ends(group) for key, group in grouped(events, "video", "label").items()}
     result: list[float | None] = []
     for true in truth:
         ends = found.get((true.video, true.label), np.empty((0, 2)))
@@ -147,9 +147,9 @@ def _eleven_points(
     In each video each true interval, in file order, takes the free event that overlaps it most. Events left over
     are wrong, unless they overlap an ambiguous interval.
     """
-    true, unsure = _by_video(truth), _by_video(ambiguous)
+    true, unsure = grouped(truth, "video"), grouped(ambiguous, "video")
     judged: list[tuple[float, bool]] = []
-    for video, group in _by_video(events).items():
+    for video, group in grouped(events, "video").items():
         group = sorted(group, key=lambda event: -event.score)
         ends, right = _ends(group), np.zeros(len(group), np.bool_)
         for one in true.get(video, []):
@@ -169,15 +169,7 @@ def _ends(group: Sequence[Interval]) -> Floats:
     return np.array([(i.start_sec, i.end_sec) for i in group], np.float64).reshape(-1, 2)
 
 
-def _by_label(intervals: Iterable[Interval]) -> dict[str, list[Interval]]:
-    ordered = sorted(intervals, key=lambda i: i.label)
-    return {label: list(group) for label, group in groupby(ordered, lambda i: i.label)}
-
-
-def _by_video(intervals: Iterable[Interval]) -> dict[str, list[Interval]]:
-    ordered = sorted(intervals, key=lambda i: i.video)
-    return {video: list(group) for video, group in groupby(ordered, lambda i: i.video)}
-
-
-def _by_key(intervals: Iterable[Interval]) -> Iterable[tuple[tuple[str, str], Iterable[Interval]]]:
-    return groupby(sorted(intervals, key=lambda i: (i.video, i.label)), lambda i: (i.video, i.label))
+def grouped(intervals: Iterable[Interval], *fields: str) -> dict[Any, list[Interval]]:
+    """The intervals of each value of a field, or of several, as a tuple; sorted by them, each in its old order."""
+    key = attrgetter(*fields)
+    return {value: list(group) for value, group in groupby(sorted(intervals, key=key), key)}

@@ -12,7 +12,7 @@ from tsmcli.prepare.marks.mark import Ask, Marks, whole
 
 
 class _Task(NamedTuple):
-    """A video: the end of what was annotated, if known, and how many frames lie between pictures, and before them."""
+    """A video, the end of what was annotated (0: not known), frames from picture to picture, and its first one."""
 
     video: str
     end: int

@@ -60,7 +60,7 @@ def _labels(attribute: Mapping[str, Any], value: str) -> list[str]:
 
 
 def read_via_csv(lines: Sequence[tuple[int, str]], source: str, ask: Ask) -> Marks:
-    """Either export, its lines numbered: with numbers of attributes, described in a comment, or with their names."""
+    """Either export, its lines numbered: with numbers of attributes, which a comment describes, or names."""
     comments = dict(re.findall(r"^# (\w+) = (.*\S)", "\n".join(line for _, line in lines), re.MULTILINE))
     header = [name.strip() for name in comments["CSV_HEADER"].split(",")]
     described = json.loads(comments.get("ATTRIBUTE", "null")) or {
