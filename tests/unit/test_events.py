@@ -126,7 +126,7 @@ def test_eval_of_events_loads_no_torch(tmp_path: Path) -> None:
 
 
 NAMES = ["background", "jump", "wave"]
-PLAIN = replace(default_rules(1.0, NAMES, None), stride_sec=1.0, smooth_sec=0.0)
+PLAIN = replace(default_rules(1.0, NAMES), stride_sec=1.0, smooth_sec=0.0)
 
 
 def scores(rows: list[list[float]]) -> WindowScores:

@@ -58,17 +58,10 @@ class WindowScores(NamedTuple):
     duration_sec: float
 
 
-def default_rules(window_sec: float, names: Sequence[str], background: Sequence[str] | None) -> EventRules:
-    """Rules that nobody fitted: seen from a probability of 0.5 on, no gaps, of any length.
-
-    Args:
-        background: None: the class that is called `background`, if there is one.
-    """
-    none = [name for name in names if name.lower() == "background"] if background is None else background
-    every = (0.0,) * len(names)
-    return EventRules(
-        window_sec, window_sec / 4, window_sec / 2, 1.0, tuple(none), (0.5,) * len(names), every, every
-    )
+def default_rules(window_sec: float, names: Sequence[str]) -> EventRules:
+    """Rules that nobody fitted: seen from a probability of 0.5 on, no gaps, of any length, but for `background`."""
+    none, every = tuple(name for name in names if name.lower() == "background"), (0.0,) * len(names)
+    return EventRules(window_sec, window_sec / 4, window_sec / 2, 1.0, none, (0.5,) * len(names), every, every)
 
 
 def find_events(

@@ -90,7 +90,7 @@ def match(
         event = events[number]
         if event.video not in ends:
             continue
-        overlap, unused = tiou(ends[event.video], event), free[event.video]
+        overlap, unused = tiou(ends[event.video], *event[1:3]), free[event.video]
         best_first = overlap.argsort()[::-1]
         near = best_first[overlap[best_first] >= min(thresholds)].tolist()
         for row, limit in enumerate(thresholds):
@@ -109,7 +109,7 @@ def f1_score(truth: Sequence[Interval], events: Sequence[Interval], threshold: f
 def false_alarms(truth: Sequence[Interval], events: Sequence[Interval]) -> list[Interval]:
     """The events that overlap no true interval of their class at all."""
     true = {key: _ends(group) for key, group in grouped(truth, "video", "label").items()}
-    return [e for e in events if (e.video, e.label) not in true or not tiou(true[e.video, e.label], e).any()]
+    return [e for e in events if (e.video, e.label) not in true or not tiou(true[e.video, e.label], *e[1:3]).any()]
 
 
 def delays(truth: Sequence[Interval], events: Sequence[Interval]) -> list[float | None]:
@@ -118,15 +118,15 @@ def delays(truth: Sequence[Interval], events: Sequence[Interval]) -> list[float 
     result: list[float | None] = []
     for true in truth:
         ends = found.get((true.video, true.label), np.empty((0, 2)))
-        starts = ends[tiou(ends, true) > 0, 0]
+        starts = ends[tiou(ends, *true[1:3]) > 0, 0]
         result.append(max(0.0, float(starts.min()) - true.start_sec) if len(starts) else None)
     return result
 
 
-def tiou(ends: Floats, of: Interval) -> Floats:
-    """Intersection over union of intervals [n, 2] with another one: [n]."""
-    common = (np.minimum(ends[:, 1], of.end_sec) - np.maximum(ends[:, 0], of.start_sec)).clip(0)
-    union = (ends[:, 1] - ends[:, 0]) + (of.end_sec - of.start_sec) - common
+def tiou(ends: Floats, start: float | Floats, end: float | Floats) -> Floats:
+    """Intersection over union of intervals [n, 2] with another one, or each with its own of n others: [n]."""
+    common = (np.minimum(ends[:, 1], end) - np.maximum(ends[:, 0], start)).clip(0)
+    union = (ends[:, 1] - ends[:, 0]) + (end - start) - common
     return np.asarray(common / np.where(union > 0, union, 1))
 
 
@@ -153,12 +153,13 @@ def _eleven_points(
         group = sorted(group, key=lambda event: -event.score)
         ends, right = _ends(group), np.zeros(len(group), np.bool_)
         for one in true.get(video, []):
-            overlap = np.where(right, 0.0, tiou(ends, one))
+            overlap = np.where(right, 0.0, tiou(ends, *one[1:3]))
             best = int(overlap.argmax())
             right[best] |= overlap[best] > limit
         doubt = _ends(unsure.get(video, []))
-        kept = [hit or not tiou(doubt, e).any() for e, hit in zip(group, right.tolist(), strict=True)]
-        judged += [(e.score, hit) for e, hit, k in zip(group, right.tolist(), kept, strict=True) if k]
+        for event, hit in zip(group, right.tolist(), strict=True):
+            if hit or not tiou(doubt, *event[1:3]).any():
+                judged.append((event.score, hit))
     hits = np.array([hit for _, hit in sorted(judged, key=lambda one: -one[0])], np.bool_)
     right = np.cumsum(hits)
     precision, recall = right / np.arange(1, len(hits) + 1), right / len(truth)
