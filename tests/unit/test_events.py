@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -109,6 +110,8 @@ def test_eval_says_what_is_wrong(tmp_path: Path) -> None:
         tsm("eval", events_file(tmp_path, videos=3), "--metrics", "tiou_map", "--list", tmp_path / "t.csv").code
         == 3
     )
+    endless = events_file(tmp_path, videos=[{"video": "a.mp4", "duration_sec": math.inf, "events": []}])
+    assert "inf is no time" in tsm("eval", endless, "--metrics", "tiou_map", "--list", tmp_path / "t.csv").err
     assert tsm("test", "none.pt", "--metrics", "tiou_map").code == 2
 
 
@@ -213,9 +216,16 @@ def test_rules_are_fitted() -> None:
     sure = {"v": scores([[0.01, 0.98, 0.01]] * 10)}
     truth = [Interval("v", 0, 6, "jump")]  # right in 6 of 10
     temperature, nll = fit_temperature(sure, truth, NAMES, PLAIN)
-    assert nll is not None
+    assert nll
     assert nll[1] < nll[0]
     assert calibrate(sure["v"].probabilities, temperature)[0, 1] == pytest.approx(0.6, abs=0.01)
+
+
+def test_many_intervals_are_fitted_quickly() -> None:
+    seen, start = {"v": scores([[0.1, 0.9, 0.0], [0.9, 0.1, 0.0]] * 5000)}, time.monotonic()
+    truth = [Interval("v", at, at + 1, "jump") for at in range(0, 10_000, 2)]
+    assert fit_rules(seen, truth, NAMES, PLAIN) == PLAIN
+    assert time.monotonic() - start < 3
 
 
 def test_rules_in_a_checkpoint(tmp_path: Path) -> None:

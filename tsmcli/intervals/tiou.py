@@ -47,7 +47,7 @@ def tiou_map(
     """Mean average precision of events. Classes are those of the truth; events of others are not counted.
 
     Args:
-        truth: none of them empty. For THUMOS14 those labelled `Ambiguous` are no class.
+        truth: none of them empty. Those labelled `Ambiguous` are no class; for THUMOS14 they excuse events.
         events: in any order; of equal scores the later one comes first (ActivityNet) or the earlier (THUMOS14).
         thresholds: of the tIoU; None: 0.5 to 0.95 (ActivityNet), 0.1 to 0.5 (THUMOS14).
 
@@ -56,20 +56,18 @@ def tiou_map(
     """
     if any(t.end_sec <= t.start_sec for t in truth):
         raise ValueError("an empty true interval")
-    ambiguous = [t for t in truth if rule == "thumos14" and t.label == AMBIGUOUS]
-    if len(ambiguous) == len(truth):
+    true, found, ap = grouped(truth, "label"), grouped(events, "label"), {}
+    ambiguous = true.pop(AMBIGUOUS, [])
+    if not true:
         raise ValueError("no true interval")
     official = np.linspace(0.5, 0.95, 10) if rule == "activitynet" else np.arange(1, 6) * 0.1
     limits = official.tolist() if thresholds is None else list(thresholds)
-    true, found = grouped(truth, "label"), grouped(events, "label")
-    ap = {}
-    for label in sorted(true):
+    for label, own in true.items():
         if rule == "activitynet":
-            order, hits = match(true[label], found.get(label, []), limits)
-            ap[label] = [_area(row, len(true[label])) for row in hits[:, order]]
-        elif label != AMBIGUOUS:
-            mine = found.get(label, [])
-            ap[label] = [_eleven_points(true[label], mine, ambiguous, limit) for limit in limits]
+            order, hits = match(own, found.get(label, []), limits)
+            ap[label] = [_area(row, len(own)) for row in hits[:, order]]
+        else:
+            ap[label] = [_eleven_points(own, found.get(label, []), ambiguous, limit) for limit in limits]
     return TiouScores(limits, ap, np.mean(list(ap.values()), axis=0).tolist())
 
 

@@ -12,7 +12,7 @@ from tsmcli.data.intervals import FORM, read_rows
 from tsmcli.data.listfile import read_text
 from tsmcli.errors import DataError, UsageError
 from tsmcli.intervals.read import Events, read_events, same_names
-from tsmcli.intervals.tiou import AMBIGUOUS, Interval, TiouScores, delays, f1_score, false_alarms, tiou_map
+from tsmcli.intervals.tiou import AMBIGUOUS, Interval, TiouScores, delays, f1_score, false_alarms, grouped, tiou_map
 
 TIOU = {"tiou_map": "activitynet", "tiou_map=thumos14": "thumos14"}
 """Our names of the metrics, and whose rules they follow."""
@@ -126,7 +126,7 @@ def within(truth: Sequence[Interval], durations: Mapping[str, float]) -> list[In
     ended = []
     for one in truth:
         end = durations.get(one.video, math.inf) if math.isinf(one.end_sec) else one.end_sec
-        if math.isinf(end) and (one.video in durations or not durations):
+        if math.isinf(end) and not durations:
             raise DataError(f"{one.video}: an interval without an end, and its length is not known")
         if end <= one.start_sec:
             raise DataError(f"{one.video}: an interval begins at {one.start_sec:g} s, after the end of the video")
@@ -142,19 +142,17 @@ def score_events(
     certain = [one for one in truth if one.label != AMBIGUOUS]
     if not certain:
         raise DataError(f"{list_name}: no true interval of a class that is no background")
-    found, videos = events.events, _videos(events)
-    labels = sorted({one.label for one in certain})
-    scores = {TIOU[metric]: tiou_map(truth, found, TIOU[metric]) for metric in metrics}  # type: ignore[arg-type]
-    classes = [
-        _of_class(label, certain, found, next((s.ap[label] for s in scores.values()), [])) for label in labels
-    ]
-    late = delays(certain, found)
-    known = [sec for sec in late if sec is not None]
+    videos, true, found = _videos(events), grouped(certain, "label"), grouped(events.events, "label")
+    scores = {TIOU[metric]: tiou_map(truth, events.events, TIOU[metric]) for metric in metrics}  # type: ignore[arg-type]
+    ap = next(iter(scores.values())).ap
+    classes = [_of_class(label, some, found.get(label, []), ap[label]) for label, some in true.items()]
+    late = [sec for sec in delays(certain, events.events) if sec is not None]
+    unknown = sum(len(some) for label, some in found.items() if label not in true)
     missing = {one.video for one in listed} - videos if events.durations is not None else set(events.failed)
     return EventScores(
         scores, source, len(videos), len(certain), sum(c.f1 for c in classes) / len(classes),
-        sum(events.durations.values()) / 3600 if events.durations else None, len(false_alarms(certain, found)),
-        len(known), median(known) if known else None, sum(e.label not in labels for e in found), classes,
+        sum(events.durations.values()) / 3600 if events.durations else None,
+        sum(c.false_alarms for c in classes) + unknown, len(late), median(late) if late else None, unknown, classes,
         sorted(missing),
     )  # fmt: skip
 
@@ -163,11 +161,8 @@ def _videos(events: Events) -> set[str]:
     return set(events.durations) if events.durations is not None else {event.video for event in events.events}
 
 
-def _of_class(
-    label: str, truth: Sequence[Interval], events: Sequence[Interval], ap: Sequence[float]
-) -> ClassEvents:
-    true, found = ([one for one in some if one.label == label] for some in (truth, events))
+def _of_class(label: str, true: Sequence[Interval], found: Sequence[Interval], ap: Sequence[float]) -> ClassEvents:
     late = [sec for sec in delays(true, found) if sec is not None]
-    alarms, mean = len(false_alarms(true, found)), sum(ap) / len(ap) if ap else float("nan")
-    delay = median(late) if late else None
-    return ClassEvents(label, len(true), len(found), mean, f1_score(true, found), alarms, len(late), delay)
+    alarms, delay = len(false_alarms(true, found)), median(late) if late else None
+    mean, f1 = sum(ap) / len(ap), f1_score(true, found)
+    return ClassEvents(label, len(true), len(found), mean, f1, alarms, len(late), delay)
