@@ -36,7 +36,7 @@ from tsmcli.presets import load_preset
 from tsmcli.recipes.eval_events import read_truth, within
 from tsmcli.recipes.fit_events import fit_rules, fit_temperature
 
-TRUTH = "path,start,end,label\na.mp4,0:01,4,wave\na.mp4,00:00:10.5,12,1\nb.mp4,0,5,background\nsub/a.mp4,1,2,wave\n"
+TRUTH = "path,start,end,label\na.mp4,0:01,4,Wave\na.mp4,00:00:10.5,12,1\nb.mp4,0,5,background\nsub/a.mp4,1,2,wave\n"
 
 
 def events_file(folder: Path, **more: object) -> Path:

@@ -27,7 +27,7 @@ from tsmcli.prepare.marks.write import Film, write
 
 CASES = Path(__file__).parents[1] / "cases" / "intervals"
 RATES = {"cam1": Fraction(25), "cam2": Fraction(30000, 1001)}
-SUFFIXES = {"json": ".json", "csv": ".csv", "srt": ".srt", "vtt": ".vtt", "labelstudio": ".json", "cvat": ".xml",
+SUFFIXES = {"activitynet": ".json", "csv": ".csv", "srt": ".srt", "vtt": ".vtt", "labelstudio": ".json", "cvat": ".xml",
             "elan": ".eaf"}  # fmt: skip
 FILMS = {"cam1.mp4": Film(25, 2000, 320, 240), "cam2.mp4": Film(30000 / 1001, 900, 320, 240)}
 SAMPLES = sorted(path.name for path in CASES.iterdir() if path.name not in ("out", "epic100_video_info.csv"))
@@ -340,7 +340,7 @@ def accepted(path: Path) -> None:
     path.write_text(json.dumps(tasks))
 
 
-@pytest.mark.parametrize("kind", ["json", "csv", "labelstudio", "cvat", "elan"])
+@pytest.mark.parametrize("kind", ["activitynet", "csv", "labelstudio", "cvat", "elan"])
 def test_what_is_written_is_read_again(kind: str, tmp_path: Path) -> None:
     odd = [
         ("cam1.mp4", 79.0, 80.0, "jump", 0.9),

@@ -83,7 +83,8 @@ def find_events(
         column = smoothed[:, label]
         runs = joined(runs_of(column >= rules.thresholds[label]), edges, rules.gap_sec[label])
         sums = np.concatenate([[0.0], np.cumsum(column)])
-        for first, end in runs[lengths(runs, edges) >= rules.min_sec[label] - TICK_SEC].tolist():
+        seconds = edges[runs[:, 1]] - edges[runs[:, 0]]
+        for first, end in runs[seconds >= rules.min_sec[label] - TICK_SEC].tolist():
             score = float((sums[end] - sums[first]) / (end - first))
             found.append(Interval(video, float(edges[first]), float(edges[end]), name, score))
     return sorted(found, key=lambda event: (event.start_sec, event.label))
@@ -126,8 +127,3 @@ def joined(runs: NDArray[np.int64], edges: Floats, gap_sec: float) -> NDArray[np
     apart = edges[runs[1:, 0]] - edges[runs[:-1, 1]] > gap_sec + TICK_SEC
     both = np.stack([np.concatenate([[True], apart]), np.concatenate([apart, [True]])])
     return np.stack([runs[both[0], 0], runs[both[1], 1]], axis=1) if len(runs) else runs
-
-
-def lengths(runs: NDArray[np.int64], edges: Floats) -> Floats:
-    """Seconds of each run."""
-    return np.asarray(edges[runs[:, 1]] - edges[runs[:, 0]])

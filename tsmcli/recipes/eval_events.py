@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from tsmcli.data.intervals import FORM, read_rows
-from tsmcli.data.listfile import read_text
+from tsmcli.data.intervals import FORM, class_index, class_key, read_rows
+from tsmcli.data.listfile import read_text, whole_number
 from tsmcli.errors import DataError, UsageError
 from tsmcli.intervals.read import Events, read_events, same_names
 from tsmcli.intervals.tiou import AMBIGUOUS, Interval, TiouScores, delays, f1_score, false_alarms, grouped, tiou_map
@@ -92,7 +92,7 @@ def read_truth(path: Path, class_names: Sequence[str] = ()) -> list[Interval]:
     """True intervals from a list of intervals, in seconds; an end that is not said is infinite.
 
     Args:
-        class_names: a label that is none of them may be the number of one.
+        class_names: labels may be numbers of them, or differ in case, as in lists for training.
 
     Raises:
         DataError: the file or one of its rows is wrong; the first few are named.
@@ -100,7 +100,7 @@ def read_truth(path: Path, class_names: Sequence[str] = ()) -> list[Interval]:
     rows = read_rows(read_text(path, "a list of intervals"))
     if not rows:
         raise DataError(f"{path}: no list of intervals", hint=f"its first line is: {FORM}")
-    problems, found = list[str](), list[Interval]()
+    index, problems, found = class_index(class_names), list[str](), list[Interval]()
     for row in rows:
         labels = [label for label in map(str.strip, row.label.split(";")) if label]
         unclear = "its times are frames; here they are in seconds" if row.span and row.span.frames else ""
@@ -109,8 +109,10 @@ def read_truth(path: Path, class_names: Sequence[str] = ()) -> list[Interval]:
             continue
         start, end = row.span[:2] if row.span else (0.0, math.inf)
         for label in labels:
-            numbered = label not in class_names and label.isdecimal() and int(label) < len(class_names)
-            found.append(Interval(row.path, start, end, class_names[int(label)] if numbered else label))
+            number = index.get(label, index.get(class_key(label), whole_number(label)))
+            if number is not None and number < len(class_names):
+                label = class_names[number]
+            found.append(Interval(row.path, start, end, label))
     if problems:
         more = [f"... and {len(problems) - 5} more rows"] if len(problems) > 5 else []
         raise DataError("\n".join([*problems[:5], *more]), hint=f"a line is: {FORM}")

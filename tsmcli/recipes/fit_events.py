@@ -25,7 +25,6 @@ from tsmcli.intervals.find import (
     calibrate,
     find_events,
     joined,
-    lengths,
     prepare,
     runs_of,
 )
@@ -215,10 +214,10 @@ def _tries(column: Floats, edges: Floats, true: Floats, window_sec: float) -> It
     for threshold in _THRESHOLDS.tolist():
         runs = runs_of(column >= threshold)
         for i, gap in enumerate(_STEPS):
-            events = joined(runs, edges, gap * window_sec)
-            right = _right(edges[events], true)
+            events = edges[joined(runs, edges, gap * window_sec)]
+            right = _right(events, true)
             for j, least in enumerate(_STEPS):
-                kept = lengths(events, edges) >= least * window_sec - TICK_SEC
+                kept = events[:, 1] - events[:, 0] >= least * window_sec - TICK_SEC
                 f1 = 2 * int(kept[right].sum()) / (int(kept.sum()) + len(true))
                 yield _Try(threshold, gap * window_sec, least * window_sec, f1, i + j + 4 * abs(threshold - 0.5))
 

@@ -58,7 +58,7 @@ def write_events(path: Path, form: Form, found: FoundEvents) -> list[Path]:
         write_text(path, json.dumps(events_json(found), indent=2, default=os.fspath) + "\n")
         return [path]
     films = {video: found.films.get(video, Film()) for video in found.durations}
-    return write("json" if form == "activitynet" else form, found.events, path, films)
+    return write(form, found.events, path, films)
 
 
 def events_json(found: FoundEvents) -> dict[str, Any]:

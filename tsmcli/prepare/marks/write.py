@@ -47,7 +47,7 @@ def write(kind: str, events: Iterable[Interval], path: Path, films: Mapping[str,
     on, by the names of the videos.
 
     Args:
-        kind: json (of ActivityNet's form), csv, srt, vtt, labelstudio, cvat or elan.
+        kind: activitynet, csv, srt, vtt, labelstudio, cvat or elan.
         films: of the videos; CVAT and Label Studio count frames. Those without events get a file or an entry, too.
     """
     films = films or {}
@@ -60,8 +60,8 @@ def write(kind: str, events: Iterable[Interval], path: Path, films: Mapping[str,
         ]
         write_csv(path, ("path", "start", "end", "label", "score"), rows)
         return [path]
-    if kind in ("json", "labelstudio"):
-        tree = _results(by_video) if kind == "json" else _tasks(by_video, films)
+    if kind in ("activitynet", "labelstudio"):
+        tree = _results(by_video) if kind == "activitynet" else _tasks(by_video, films)
         write_text(path, json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
         return [path]
     make = {"srt": _srt, "vtt": _vtt, "cvat": _cvat, "elan": _elan}[kind]
