@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tsmcli.errors import DataError
@@ -72,17 +73,34 @@ def read_hacs_clips(rows: Rows, source: str, _ask: Ask) -> Marks:
 def read_boris(rows: Rows, source: str, _ask: Ask) -> Marks:
     """State events, aggregated (a row each) or as a START and a STOP, which are paired.
 
-    The time offset of an observation is in its times, and taken out. Where several files were played one after the
-    other, times run on over them: what does not start in the first one is left out and told.
+    Where several files were played one after the other, times run on over them: what does not start in the first
+    one is left out and told.
     """
-    marks = Marks()
-    odd, later = list[str](), list[str]()
-    started: dict[tuple[str, ...], list[tuple[float, str]]] = {}
+    marks, odd, later = Marks(), list[str](), list[str]()
+    for where, row, start, end in _states(rows, odd):
+        video, first = _played(row)
+        rate = row.get("fps (frame/s)") or row.get("fps") or ""
+        if re.fullmatch(r"[0-9]+\.?[0-9]*", rate) and float(rate):
+            marks.rates[video] = float(exact_rate(float(rate)))
+        if video == first:
+            marks.add(video, start, end, row["behavior"], where)
+        else:
+            later.append(where)
+    for lines, what in ((odd, "have no time or no other end"), (later, "start in a later file of a player")):
+        if lines:
+            marks.notes.append(f"{source}: left out: {len(lines)} events that {what}; the first: {lines[0]}")
+    return marks
+
+
+def _states(rows: Rows, odd: list[str]) -> Iterator[tuple[str, dict[str, str], float, float]]:
+    """Where each state begins, the row that ends it, and both times, less the offset; rows that make none: `odd`."""
+    columns = {"STATE": ("start (s)", "stop (s)"), "START": ("time",), "STOP": ("time",)}
+    started: dict[tuple[str, ...], deque[tuple[str, float]]] = defaultdict(deque)
     for where, row in rows:
         kind = row["behavior type"].upper()
-        if kind not in ("STATE", "START", "STOP"):
+        if kind not in columns:
             continue  # a point in time
-        times = [row[name] for name in (("start (s)", "stop (s)") if kind == "STATE" else ("time",))]
+        times = [row[name] for name in columns[kind]]
         if "NA" in times or "" in times:
             odd.append(where)
             continue
@@ -90,27 +108,16 @@ def read_boris(rows: Rows, source: str, _ask: Ask) -> Marks:
         seconds = [round(number(t, where) - number(offset, where), 6) for t in times]
         event = tuple(row.get(name, "") for name in ("observation id", "subject", "behavior", "modifiers"))
         event += tuple(value for name, value in row.items() if name.startswith("modifier #"))
-        if kind == "START":
-            started.setdefault(event, []).append((seconds[0], where))
-            continue
-        begun = (seconds[0], where) if kind == "STATE" else next(iter(started.get(event, ())), None)
-        if kind == "STOP" and begun:
-            started[event].pop(0)
-        video, first = _played(row)
-        rate = row.get("fps (frame/s)") or row.get("fps") or ""
-        if re.fullmatch(r"[0-9]+\.?[0-9]*", rate) and float(rate):
-            marks.rates[video] = float(exact_rate(float(rate)))
-        if begun is None:
-            odd.append(where)
-        elif video != first:
-            later.append(begun[1])
+        if kind == "STATE":
+            yield where, row, seconds[0], seconds[1]
+        elif kind == "START":
+            started[event].append((where, seconds[0]))
+        elif started[event]:
+            begun, start = started[event].popleft()
+            yield begun, row, start, seconds[0]
         else:
-            marks.add(video, begun[0], seconds[-1], row["behavior"], begun[1])
-    odd += [where for rest in started.values() for _, where in rest]
-    for lines, what in ((odd, "have no time or no other end"), (later, "start in a later file of a player")):
-        if lines:
-            marks.notes.append(f"{source}: left out: {len(lines)} events that {what}; the first: {lines[0]}")
-    return marks
+            odd.append(where)
+    odd += [where for rest in started.values() for where, _ in rest]
 
 
 def _played(row: Mapping[str, str]) -> tuple[str, str]:
