@@ -12,7 +12,13 @@ from tsmcli.prepare.marks.mark import Ask, Marks, whole
 
 
 class _Task(NamedTuple):
-    """A video, the end of what was annotated (0: not known), frames from picture to picture, and its first one."""
+    """A video.
+
+    Attributes:
+        end: of what was annotated; 0: not known.
+        step: frames from one shown picture to the next.
+        offset: frames that the file counts before those of this video.
+    """
 
     video: str
     end: int

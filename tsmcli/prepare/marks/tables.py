@@ -93,7 +93,7 @@ def read_boris(rows: Rows, source: str, _ask: Ask) -> Marks:
 
 
 def _states(rows: Rows, odd: list[str]) -> Iterator[tuple[str, dict[str, str], float, float]]:
-    """Where each state begins, the row that ends it, and both times, less the offset; rows that make none: `odd`."""
+    """Where a state begins, the row that ends it, and both times, less the offset; what is left goes to `odd`."""
     columns = {"STATE": ("start (s)", "stop (s)"), "START": ("time",), "STOP": ("time",)}
     started: dict[tuple[str, ...], deque[tuple[str, float]]] = defaultdict(deque)
     for where, row in rows:
