@@ -18,7 +18,7 @@ from tsmcli.prepare.marks.cvat import read_cvat
 from tsmcli.prepare.marks.elan import read_elan
 from tsmcli.prepare.marks.labelstudio import read_label_studio
 from tsmcli.prepare.marks.mark import Ask, Marks, Reader, read_xml
-from tsmcli.prepare.marks.tables import columns_of, read_boris, read_epic, read_hacs_clips, read_plain
+from tsmcli.prepare.marks.tables import columns_of, read_boris, read_hacs_clips, read_plain
 from tsmcli.prepare.marks.via import read_via, read_via_csv
 
 _SUFFIXES = (".xml", ".json", ".csv", ".tsv", ".txt", ".eaf")
@@ -32,7 +32,7 @@ _HINT = (
 _TASK = ("id", "annotation_id")
 """A key of each record of Label Studio's JSON-MIN."""
 _TABLES: tuple[tuple[str, tuple[str, ...], Reader | None], ...] = (
-    ("EPIC-KITCHENS", ("narration_id", "video_id", "start_timestamp", "stop_timestamp"), read_epic),
+    ("EPIC-KITCHENS", ("narration_id", "video_id", "start_timestamp", "stop_timestamp"), read_plain),
     ("", ("video_id", "duration", "fps", "resolution"), None),  # rates of EPIC-KITCHENS, which times do not need
     ("HACS clips", ("classname", "youtube_id", "subset", "start", "end", "label"), read_hacs_clips),
     ("BORIS", ("behavior", "behavior type", "start (s)", "stop (s)"), read_boris),
@@ -141,7 +141,7 @@ def _known_text(file: Path, ask: Ask) -> _Known | None:
             if {*columns} <= {*header}:
                 return _Known(kind, read_csv(file, columns) if reader else None, reader)
         if plain := columns_of(header, ask.label) or columns_of(header):
-            return _Known("tables", read_csv(file, [*plain.values()]), read_plain)
+            return _Known("tables", read_csv(file, plain), read_plain)
     if texts.THUMOS_NAME.fullmatch(file.name) and (found := texts.matches(texts.THUMOS, lines, str(file))):
         return _Known("THUMOS14", found, texts.read_thumos)
     labels = [(number, line) for number, line in lines if not line.startswith("\\")]  # those are of frequencies

@@ -1,4 +1,4 @@
-"""Tables: EPIC-KITCHENS, the clips of HACS, BORIS, and plain ones of video, start, end and label."""
+"""Tables: plain ones of video, start, end and label, such as EPIC-KITCHENS, the clips of HACS, and BORIS."""
 
 from __future__ import annotations
 
@@ -15,45 +15,43 @@ Rows = Sequence[tuple[str, dict[str, str]]]
 
 COLUMNS = {
     "video": ("video", "path", "file", "filename", "video_id"),
-    "start": ("start", "start_sec", "start_time", "begin"),
-    "end": ("end", "stop", "end_sec", "stop_sec", "end_time", "stop_time"),
-    "label": ("label", "class", "behavior", "behaviour", "action"),
+    "start": ("start", "start_sec", "start_time", "begin", "start_timestamp"),
+    "end": ("end", "stop", "end_sec", "stop_sec", "end_time", "stop_time", "stop_timestamp"),
+    "label": ("label", "class", "behavior", "behaviour", "action", "verb"),
 }
-"""What people call the columns of their own tables."""
+"""What people, and EPIC-KITCHENS, call the columns of their tables."""
 
 
-def columns_of(header: Sequence[str], label: str | None = None) -> dict[str, str] | None:
-    """The columns of a plain table by their meaning; None where one is lacking."""
-    ways = COLUMNS | {"label": (label.lower(),)} if label else COLUMNS
-    found = {what: next((name for name in names if name in header), "") for what, names in ways.items()}
-    return found if all(found.values()) else None
+def columns_of(header: Sequence[str], label: str | None = None) -> list[str] | None:
+    """The columns of video, start, end and label of a plain table; None where one is lacking.
+
+    Args:
+        label: the column of labels, or several, divided by blanks, that make the label together.
+    """
+    found = [next((name for name in names if name in header), "") for names in COLUMNS.values()]
+    if label:
+        found[3:] = [label.lower()] if label.lower() in header else label.lower().split()
+    return found if all(name and name in header for name in found) else None
 
 
 def read_plain(rows: Rows, source: str, ask: Ask) -> Marks:
-    """Times are in seconds, `mm:ss`, `hh:mm:ss.mmm`, or frames, as `f300`. A row without times names a video."""
+    """Times are in seconds, `mm:ss`, `hh:mm:ss.mmm`, or frames, as `f300`. A row without times names a video.
+
+    Of EPIC-KITCHENS the times count: its frames are of pictures that were extracted at other rates.
+    """
     marks, header = Marks(), [*rows[0][1]]
     columns = columns_of(header, ask.label)
     if columns is None:
-        raise DataError(f"{source}: no column {ask.label} to take labels from", f"its columns: {', '.join(header)}")
+        wrong = f"{source}: no column {ask.label or 'label'} to take labels from"
+        raise DataError(wrong, f"--label NAME, or 'NAME NAME'; its columns are {', '.join(header)}")
     for where, row in rows:
-        video, start, end, label = (row[columns[what]] for what in ("video", "start", "end", "label"))
+        video, start, end, *labels = (row[name] for name in columns)
         marks.videos.setdefault(video, where)
-        if start or end or label:
+        if start or end or any(labels):
             (first, in_frames), (last, same) = time_of(start, where), time_of(end, where)
             if in_frames != same:
                 raise DataError(f"{where}: one time is a frame number, the other is not")
-            marks.add(video, first, last, label, where, frames=in_frames)
-    return marks
-
-
-def read_epic(rows: Rows, source: str, ask: Ask) -> Marks:
-    """Times, not frames: those are of pictures that were extracted at other rates. The label is the verb."""
-    marks, wanted = Marks(), (ask.label or "verb").lower().split()
-    if absent := [name for name in wanted if name not in rows[0][1]]:
-        raise DataError(f"{source}: no column {absent[0]} to take labels from", "--label verb, noun, 'verb noun'")
-    for where, row in rows:
-        start, end = (time_of(row[key], where)[0] for key in ("start_timestamp", "stop_timestamp"))
-        marks.add(row["video_id"], start, end, " ".join(row[name] for name in wanted), where)
+            marks.add(video, first, last, " ".join(labels), where, frames=in_frames)
     return marks
 
 
