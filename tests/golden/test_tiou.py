@@ -85,7 +85,7 @@ def test_many_intervals_of_one_video_take_no_time() -> None:
     events = [wave(10 * at + 1, 10 * at + 5.5, score=at % 7) for at in range(2000)]
     start = time.monotonic()
     assert tiou_map(truth, events).mean == [1.0] * 5 + [0.0] * 5
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 2
 
 
 def test_alarms_and_delays() -> None:
