@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +36,7 @@ from tsmcli.presets import load_preset
 from tsmcli.recipes.eval_events import read_truth, within
 from tsmcli.recipes.fit_events import fit_rules, fit_temperature
 
-TRUTH = "path,start,end,label\na.mp4,0:01,4,wave\na.mp4,00:00:10.5,12,1\nb.mp4,0,5,background\nsub/a.mp4,1,2,wave\n"
+TRUTH = "path,start,end,label\na.mp4,0:01,4,Wave\na.mp4,00:00:10.5,12,1\nb.mp4,0,5,background\nsub/a.mp4,1,2,wave\n"
 
 
 def events_file(folder: Path, **more: object) -> Path:
@@ -108,6 +110,8 @@ def test_eval_says_what_is_wrong(tmp_path: Path) -> None:
         tsm("eval", events_file(tmp_path, videos=3), "--metrics", "tiou_map", "--list", tmp_path / "t.csv").code
         == 3
     )
+    endless = events_file(tmp_path, videos=[{"video": "a.mp4", "duration_sec": math.inf, "events": []}])
+    assert "inf is no time" in tsm("eval", endless, "--metrics", "tiou_map", "--list", tmp_path / "t.csv").err
     assert tsm("test", "none.pt", "--metrics", "tiou_map").code == 2
 
 
@@ -125,7 +129,7 @@ def test_eval_of_events_loads_no_torch(tmp_path: Path) -> None:
 
 
 NAMES = ["background", "jump", "wave"]
-PLAIN = replace(default_rules(1.0, NAMES, None), stride_sec=1.0, smooth_sec=0.0)
+PLAIN = replace(default_rules(1.0, NAMES), stride_sec=1.0, smooth_sec=0.0)
 
 
 def scores(rows: list[list[float]]) -> WindowScores:
@@ -183,11 +187,17 @@ def test_live_events_are_those_of_the_whole(seed: int, count: int, smooth: float
     assert np.allclose([[*e[1:3], e.score] for e in said], [[*e[1:3], e.score] for e in whole])
 
 
-def test_a_quiet_stream_keeps_little() -> None:
-    live, pace = LiveEvents("v", replace(PLAIN, gap_sec=(2.0,) * 3), NAMES), Pace(1.0)
-    for second in range(500):
-        live.push(np.array([0.1, 0.8, 0.1] if second % 50 < 3 else [0.9, 0.05, 0.05]), pace.span(second, 1.0))
+def test_a_stream_keeps_little_and_goes_on_quickly() -> None:
+    """A class that is seen all the time must not make it slower and slower."""
+    live, pace = LiveEvents("v", replace(PLAIN, gap_sec=(2.0,) * 3), NAMES, several=True), Pace(1.0)
+    said, start = list[Interval](), time.monotonic()
+    for second in range(5000):
+        said += live.push(np.array([0.1, 0.8, 0.6 if second % 50 < 3 else 0.1]), pace.span(second, 1.0))
         assert len(live._rows) < 12
+    assert time.monotonic() - start < 2
+    assert [(e.start_sec, e.end_sec) for e in said] == [(float(at), at + 3.0) for at in range(0, 5000, 50)]
+    (steady,) = live.finish(5000)
+    assert (steady.label, steady.start_sec, steady.end_sec) == ("jump", 0, 5000)
 
 
 def test_rules_are_fitted() -> None:
@@ -206,9 +216,16 @@ def test_rules_are_fitted() -> None:
     sure = {"v": scores([[0.01, 0.98, 0.01]] * 10)}
     truth = [Interval("v", 0, 6, "jump")]  # right in 6 of 10
     temperature, nll = fit_temperature(sure, truth, NAMES, PLAIN)
-    assert nll is not None
+    assert nll
     assert nll[1] < nll[0]
     assert calibrate(sure["v"].probabilities, temperature)[0, 1] == pytest.approx(0.6, abs=0.01)
+
+
+def test_many_intervals_are_fitted_quickly() -> None:
+    seen, start = {"v": scores([[0.1, 0.9, 0.0], [0.9, 0.1, 0.0]] * 5000)}, time.monotonic()
+    truth = [Interval("v", at, at + 1, "jump") for at in range(0, 10_000, 2)]
+    assert fit_rules(seen, truth, NAMES, PLAIN) == PLAIN
+    assert time.monotonic() - start < 3
 
 
 def test_rules_in_a_checkpoint(tmp_path: Path) -> None:

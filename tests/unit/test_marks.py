@@ -6,6 +6,8 @@ import csv
 import json
 import random
 import re
+import time
+from collections import Counter
 from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
@@ -18,17 +20,18 @@ import numpy as np
 import pytest
 
 from tsmcli.errors import DataError, TsmError
-from tsmcli.prepare.marks.mark import Ask, Mark, Marks, exact_rate
+from tsmcli.prepare.marks.mark import Ask, Marks, exact_rate
 from tsmcli.prepare.marks.names import find_video
 from tsmcli.prepare.marks.read import read_marks
 from tsmcli.prepare.marks.write import Film, write
 
 CASES = Path(__file__).parents[1] / "cases" / "intervals"
 RATES = {"cam1": Fraction(25), "cam2": Fraction(30000, 1001)}
-SUFFIXES = {"json": ".json", "csv": ".csv", "srt": ".srt", "vtt": ".vtt", "labelstudio": ".json", "cvat": ".xml",
+SUFFIXES = {"activitynet": ".json", "csv": ".csv", "srt": ".srt", "vtt": ".vtt", "labelstudio": ".json", "cvat": ".xml",
             "elan": ".eaf"}  # fmt: skip
 FILMS = {"cam1.mp4": Film(25, 2000, 320, 240), "cam2.mp4": Film(30000 / 1001, 900, 320, 240)}
 SAMPLES = sorted(path.name for path in CASES.iterdir() if path.name not in ("out", "epic100_video_info.csv"))
+FIRST_LINE = {"hacs_clips.csv": ":2", "via3.csv": ":6"}
 TRUTH = [*csv.DictReader((CASES / "truth.csv").read_text().splitlines())]
 EVENTS = [(row["video"], float(row["start_sec"]), float(row["end_sec"]), row["label"], 0.5) for row in TRUTH]
 
@@ -71,10 +74,12 @@ def test_every_sample_means_the_truth(name: str) -> None:
     assert in_frames(marks, 0.005 if "epic" in name else 0.0005) == wanted
     seconds = {(Path(v).stem, label, round(t, 6)) for v, s, e, label, _ in EVENTS for t in (s, e)}
     for mark in marks.marks:
-        for time in (mark.start, mark.end) if not mark.frames else ():
+        for sec in (mark.start, mark.end) if not mark.frames else ():
             near = [t for video, label, t in seconds if (video, label) == (Path(mark.video).stem, mark.label)]
-            assert min(abs(time - t) for t in near) < 0.01
+            assert min(abs(sec - t) for t in near) < 0.01
     assert len(marks.marks) == len(wanted)
+    assert all(mark.where.startswith(str(CASES / name)) for mark in marks.marks)
+    assert marks.marks[0].where.endswith(FIRST_LINE.get(name, ""))
 
 
 def test_a_folder_holds_files_of_different_tools() -> None:
@@ -159,6 +164,8 @@ def test_cvat_runs_steps_jobs_and_projects(tmp_path: Path) -> None:
                    track("x", (52, 0), (60, 1), task='task_id="7"'), track("x", (80, 0), task='task_id="7"'))  # fmt: skip
     found = [(m.video, m.start, m.end) for m in read_text_as(tmp_path, "p.xml", project).marks]
     assert found == [("4.mp4", 3, 5), ("7.mp4", 2, 10), ("7.mp4", 30, 40)]
+    nothing = cvat("", track("z", (4, 0), (9, 1), (12, 0), (13, 0)))
+    assert spans(read_text_as(tmp_path, "n.xml", nothing)) == [(4, 9, "z"), (12, 14, "z")]
     stepped = task.replace("<source>", "<frame_filter>step=5</frame_filter><source>")
     images = "".join(f'<image id="{i}"><tag label="x"/></image>' for i in (10, 15, 20, 35))
     assert spans(read_text_as(tmp_path, "s.xml", cvat(stepped, images))) == [(10, 25, "x"), (35, 40, "x")]
@@ -184,9 +191,13 @@ def test_label_studio_rates_people_and_predictions(tmp_path: Path) -> None:
     assert spans(read(task(result(31, 31, "x"), fps="30"), rate=10)) == [(1, round(31 / 30, 9), "x")]
     assert spans(read(task(result(26, 50, "x"), frameRate=0.04))) == [(1, 2, "x")]
     both = read(task(result(1, 24, "old", updated_at="2024"), result(1, 24, "new", updated_at="2025"),
-                     result(1, 24, "off", was_cancelled=True, updated_at="2026")))  # fmt: skip
+                     result(1, 24, "undated"), result(1, 24, "off", was_cancelled=True, updated_at="2026")))  # fmt: skip
     assert [label for *_, label in spans(both)] == ["new"]
-    assert "more than once" in both.notes[-1]
+    assert "1 tasks were annotated more than once" in both.notes[-1]
+    record = {"id": 1, "video": "a.mp4", "annotation_id": 5, "tricks": [{"start": 1, "end": 2, "labels": ["x"]}]}
+    minimal = read(record, {**record, "tricks": []}, {**record, "annotation_id": 3})
+    assert spans(minimal) == [(1, 2, "x")]
+    assert "1 tasks were annotated more than once" in minimal.notes[-1]
     video = plain.marks[0].video
     assert find_video(video, {"a b": [Path("a b.mp4")]}) == [Path("a b.mp4")]
 
@@ -231,8 +242,10 @@ def test_elan_slots_tiers_and_origin(tmp_path: Path) -> None:
 
 
 def test_audacity_points_commas_and_frequencies(tmp_path: Path) -> None:
-    text = "\ufeff1,5\t2,25\ta b\r\n\\\t100\t200\r\n3\t3\tpoint\r\n4.0\r\n"
-    assert spans(read_text_as(tmp_path, "film.txt", text)) == [(1.5, 2.25, "a b"), (3, 3, "point"), (4, 4, "")]
+    text = "\ufeff1,5\t2,25\ta\u2028b\r\n\\\t100\t200\r\n3\t3\tpoint\r\n4.0\r\n"
+    found = read_text_as(tmp_path, "film.txt", text)
+    assert spans(found) == [(1.5, 2.25, "a b"), (3, 3, "point"), (4, 4, "")]
+    assert [m.where.rpartition(":")[2] for m in found.marks] == ["1", "3", "4"]
 
 
 def test_boris_offsets_points_and_second_files(tmp_path: Path) -> None:
@@ -262,6 +275,10 @@ def test_plain_tables_and_labels_of_choice(tmp_path: Path) -> None:
     assert [*found.videos] == ["a b.mp4", "a.mp4", "c.mp4"]
     assert found.marks[1].where.endswith("t.csv:3")
     assert [m.label for m in read_text_as(tmp_path, "t.csv", text, label="Who").marks] == ["ann", "ben"]
+    with pytest.raises(DataError, match="no column mood to take labels from"):
+        read_text_as(tmp_path, "t.csv", text, label="mood")
+    unusual = "file,begin,end,mood\na.mp4,1,2,sad\n"
+    assert spans(read_text_as(tmp_path, "u.csv", unusual, label="Mood")) == [(1, 2, "sad")]
     epic = (CASES / "epic100.csv").read_text()
     lone = '{"database": {"a": {"annotations": [{"segment": ["1", 2.5], "label": " x\\ud800\\n y "}]}}}'
     assert spans(read_text_as(tmp_path, "s.json", lone)) == [(1, 2.5, "x? y")]
@@ -307,7 +324,7 @@ def test_rates_are_meant_exactly() -> None:
 
 def test_subtitles_are_as_expected_to_the_byte(tmp_path: Path) -> None:
     for kind in ("srt", "vtt"):
-        files = write(kind, EVENTS, tmp_path / f"out.{kind}")
+        files = write(kind, reversed(EVENTS), tmp_path / f"out.{kind}")
         assert [path.name for path in files] == [f"out.cam1.{kind}", f"out.cam2.{kind}"]
         for cam, path in zip(("cam1", "cam2"), files, strict=True):
             assert path.read_bytes() == (CASES / "out" / f"{cam}.{kind}").read_bytes()
@@ -315,15 +332,7 @@ def test_subtitles_are_as_expected_to_the_byte(tmp_path: Path) -> None:
     assert path.read_text() == "WEBVTT\n\n01:00:00.000 --> 01:00:00.001\na --&gt; b &amp; &lt;c&gt;\n"
 
 
-def accepted(path: Path) -> None:
-    """What Label Studio makes of predictions that somebody accepts."""
-    tasks = json.loads(path.read_text())
-    for task in tasks:
-        task["annotations"] = task.pop("predictions")
-    path.write_text(json.dumps(tasks))
-
-
-@pytest.mark.parametrize("kind", ["json", "csv", "labelstudio", "cvat", "elan"])
+@pytest.mark.parametrize("kind", ["activitynet", "csv", "labelstudio", "cvat", "elan"])
 def test_what_is_written_is_read_again(kind: str, tmp_path: Path) -> None:
     odd = [
         ("cam1.mp4", 79.0, 80.0, "jump", 0.9),
@@ -332,24 +341,15 @@ def test_what_is_written_is_read_again(kind: str, tmp_path: Path) -> None:
     ]
     films = {**FILMS, "sub folder/none 1.mp4": Film(25, 100)}
     files = write(kind, [*EVENTS, *odd], tmp_path / f"events{SUFFIXES[kind]}", films)
-    if kind == "labelstudio":
-        accepted(files[0])
+    if kind == "labelstudio":  # what it makes of predictions that somebody accepts
+        files[0].write_text(files[0].read_text().replace('"predictions"', '"annotations"'))
     found = read_marks(tmp_path)
     frames = {("cam1", 1975, 2000, "jump"), ("cam1", 1980, 1990, "jump"), ("cam1", 0, 1, 'a <b> & "c", é')}
     assert in_frames(found) == truth() | frames
     assert len(found.marks) == len(EVENTS) + 3
     if kind != "csv":  # a table has no row for a video without events
-        assert sorted(Path(video).name.replace("%20", " ") for video in found.videos) == [
-            "cam1.mp4",
-            "cam2.mp4",
-            "none 1.mp4",
-        ]
-    assert files == write(
-        kind,
-        reversed([*EVENTS, *odd]),
-        files[0] if len(files) == 1 else tmp_path / f"events{SUFFIXES[kind]}",
-        films,
-    )
+        names = sorted(Path(video).name.replace("%20", " ") for video in found.videos)
+        assert names == ["cam1.mp4", "cam2.mp4", "none 1.mp4"]
 
 
 def test_elan_tiers_hold_nothing_that_overlaps(tmp_path: Path) -> None:
@@ -367,11 +367,12 @@ def test_elan_tiers_hold_nothing_that_overlaps(tmp_path: Path) -> None:
     assert [m.label for m in read_marks(path).marks if m.end == 9] == ["y"]
 
 
-def test_marks_say_where_they_stand() -> None:
-    marks = {name: read_marks(CASES / name).marks[0] for name in SAMPLES if (CASES / name).is_file()}
-    assert all(isinstance(mark, Mark) and str(CASES / name) in mark.where for name, mark in marks.items())
-    assert marks["hacs_clips.csv"].where.endswith("hacs_clips.csv:2")
-    assert marks["via3.csv"].where.endswith("via3.csv:6")
+def test_many_files_are_joined_quickly() -> None:
+    marks, start = Marks(), time.monotonic()
+    for number in range(20_000):
+        marks.join(Marks(videos={f"{number}.mp4": "", "a.mp4": f"{number}"}, files=Counter(ELAN=1)))
+    assert time.monotonic() - start < 1
+    assert (len(marks.videos), marks.videos["a.mp4"], marks.files) == (20_001, "0", {"ELAN": 20_000})
 
 
 def test_frames_of_an_event_are_those_that_begin_in_it() -> None:

@@ -58,17 +58,10 @@ class WindowScores(NamedTuple):
     duration_sec: float
 
 
-def default_rules(window_sec: float, names: Sequence[str], background: Sequence[str] | None) -> EventRules:
-    """Rules that nobody fitted: seen from a probability of 0.5 on, no gaps, of any length.
-
-    Args:
-        background: None: the class that is called `background`, if there is one.
-    """
-    none = [name for name in names if name.lower() == "background"] if background is None else background
-    every = (0.0,) * len(names)
-    return EventRules(
-        window_sec, window_sec / 4, window_sec / 2, 1.0, tuple(none), (0.5,) * len(names), every, every
-    )
+def default_rules(window_sec: float, names: Sequence[str]) -> EventRules:
+    """Rules that nobody fitted: seen from a probability of 0.5 on, no gaps, of any length, but for `background`."""
+    none, every = tuple(name for name in names if name.lower() == "background"), (0.0,) * len(names)
+    return EventRules(window_sec, window_sec / 4, window_sec / 2, 1.0, none, (0.5,) * len(names), every, every)
 
 
 def find_events(
@@ -90,7 +83,8 @@ def find_events(
         column = smoothed[:, label]
         runs = joined(runs_of(column >= rules.thresholds[label]), edges, rules.gap_sec[label])
         sums = np.concatenate([[0.0], np.cumsum(column)])
-        for first, end in runs[lengths(runs, edges) >= rules.min_sec[label] - TICK_SEC].tolist():
+        seconds = edges[runs[:, 1]] - edges[runs[:, 0]]
+        for first, end in runs[seconds >= rules.min_sec[label] - TICK_SEC].tolist():
             score = float((sums[end] - sums[first]) / (end - first))
             found.append(Interval(video, float(edges[first]), float(edges[end]), name, score))
     return sorted(found, key=lambda event: (event.start_sec, event.label))
@@ -133,8 +127,3 @@ def joined(runs: NDArray[np.int64], edges: Floats, gap_sec: float) -> NDArray[np
     apart = edges[runs[1:, 0]] - edges[runs[:-1, 1]] > gap_sec + TICK_SEC
     both = np.stack([np.concatenate([[True], apart]), np.concatenate([apart, [True]])])
     return np.stack([runs[both[0], 0], runs[both[1], 1]], axis=1) if len(runs) else runs
-
-
-def lengths(runs: NDArray[np.int64], edges: Floats) -> Floats:
-    """Seconds of each run."""
-    return np.asarray(edges[runs[:, 1]] - edges[runs[:, 0]])

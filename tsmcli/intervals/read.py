@@ -44,16 +44,11 @@ def read_events(path: Path) -> Events:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         if "results" in tree:
-            rows = [
-                (video, *e["segment"], e["label"], e["score"]) for video, es in tree["results"].items() for e in es
-            ]
-            return Events([_checked(*row) for row in rows])
-        events = [
-            _checked(video["video"], e["start_sec"], e["end_sec"], e["name"], e["score"])
-            for video in tree["videos"]
-            for e in video["events"]
-        ]
-        durations = {video["video"]: float(video["duration_sec"]) for video in tree["videos"]}
+            found = [(video, e) for video, events in tree["results"].items() for e in events]
+            return Events([_checked(video, e["segment"], e["label"], e["score"]) for video, e in found])
+        found = [(video["video"], e) for video in tree["videos"] for e in video["events"]]
+        events = [_checked(video, (e["start_sec"], e["end_sec"]), e["name"], e["score"]) for video, e in found]
+        durations = {video["video"]: _finite(video["duration_sec"]) for video in tree["videos"]}
         failed = [one["video"] for one in tree.get("failed", [])]
         return Events(events, durations, tuple(tree["background"]), list(tree["class_names"]), failed)
     except OSError as error:
@@ -62,11 +57,18 @@ def read_events(path: Path) -> Events:
         raise DataError(f"{path}: no file of events: {type(error).__name__}: {error}", _HINT) from None
 
 
-def _checked(video: Any, start: Any, end: Any, label: Any, score: Any) -> Interval:
-    event = Interval(str(video), float(start), float(end), str(label), float(score))
-    if not all(map(math.isfinite, (event.start_sec, event.end_sec, event.score))) or end < start:
-        raise ValueError(f"{event.video}: no interval, or no score: {start} to {end}, {score}")
+def _checked(video: Any, segment: Any, label: Any, score: Any) -> Interval:
+    start, end = map(_finite, segment)
+    event = Interval(str(video), start, end, str(label), _finite(score))
+    if end < start:
+        raise ValueError(f"{video}: no interval: {start} to {end}")
     return event
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"{value} is no time, or no score")
+    return number
 
 
 def same_names(truth: Iterable[Interval], videos: Iterable[str]) -> list[Interval]:

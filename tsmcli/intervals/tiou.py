@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Literal, NamedTuple
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ def tiou_map(
     """Mean average precision of events. Classes are those of the truth; events of others are not counted.
 
     Args:
-        truth: none of them empty. For THUMOS14 those labelled `Ambiguous` are no class.
+        truth: none of them empty. Those labelled `Ambiguous` are no class; for THUMOS14 they excuse events.
         events: in any order; of equal scores the later one comes first (ActivityNet) or the earlier (THUMOS14).
         thresholds: of the tIoU; None: 0.5 to 0.95 (ActivityNet), 0.1 to 0.5 (THUMOS14).
 
@@ -55,20 +56,18 @@ def tiou_map(
     """
     if any(t.end_sec <= t.start_sec for t in truth):
         raise ValueError("an empty true interval")
-    ambiguous = [t for t in truth if rule == "thumos14" and t.label == AMBIGUOUS]
-    if len(ambiguous) == len(truth):
+    true, found, ap = grouped(truth, "label"), grouped(events, "label"), {}
+    ambiguous = true.pop(AMBIGUOUS, [])
+    if not true:
         raise ValueError("no true interval")
     official = np.linspace(0.5, 0.95, 10) if rule == "activitynet" else np.arange(1, 6) * 0.1
     limits = official.tolist() if thresholds is None else list(thresholds)
-    true, found = _by_label(truth), _by_label(events)
-    ap = {}
-    for label in sorted(true):
+    for label, own in true.items():
         if rule == "activitynet":
-            order, hits = match(true[label], found.get(label, []), limits)
-            ap[label] = [_area(row, len(true[label])) for row in hits[:, order]]
-        elif label != AMBIGUOUS:
-            mine = found.get(label, [])
-            ap[label] = [_eleven_points(true[label], mine, ambiguous, limit) for limit in limits]
+            order, hits = match(own, found.get(label, []), limits)
+            ap[label] = [_area(row, len(own)) for row in hits[:, order]]
+        else:
+            ap[label] = [_eleven_points(own, found.get(label, []), ambiguous, limit) for limit in limits]
     return TiouScores(limits, ap, np.mean(list(ap.values()), axis=0).tolist())
 
 
@@ -83,50 +82,49 @@ def match(
     order = np.argsort([event.score for event in events], kind="stable")[::-1].astype(np.int64)
     hits = np.zeros((len(thresholds), len(events)), np.bool_)
     ends, free = {}, {}
-    for video, group in _by_video(truth).items():
+    for video, group in grouped(truth, "video").items():
         ends[video], free[video] = _ends(group), np.ones((len(thresholds), len(group)), np.bool_)
     for number in order.tolist():
         event = events[number]
         if event.video not in ends:
             continue
-        overlap = tiou(ends[event.video], event)
+        overlap, unused = tiou(ends[event.video], *event[1:3]), free[event.video]
+        best_first = overlap.argsort()[::-1]
+        near = best_first[overlap[best_first] >= min(thresholds)].tolist()
         for row, limit in enumerate(thresholds):
-            for best in overlap.argsort()[::-1].tolist():
-                if overlap[best] < limit:
-                    break
-                if free[event.video][row, best]:
-                    free[event.video][row, best], hits[row, number] = False, True
-                    break
+            best = next((one for one in near if unused[row, one]), None)
+            if best is not None and overlap[best] >= limit:
+                unused[row, best], hits[row, number] = False, True
     return order, hits
 
 
-def f1_score(truth: Sequence[Interval], events: Sequence[Interval], threshold: float = 0.5) -> float:
-    """F1 of events of one class under `match`; 0 if there is neither an event nor a true interval."""
-    hits = match(truth, events, [threshold])[1].sum()
+def f1_score(truth: Sequence[Interval], events: Sequence[Interval]) -> float:
+    """F1 of events of one class under `match` at 0.5; 0 if there is neither an event nor a true interval."""
+    hits = match(truth, events, [0.5])[1].sum()
     return float(2 * hits / max(len(truth) + len(events), 1))
 
 
 def false_alarms(truth: Sequence[Interval], events: Sequence[Interval]) -> list[Interval]:
     """The events that overlap no true interval of their class at all."""
-    true = {key: _ends(list(group)) for key, group in _by_key(truth)}
-    return [e for e in events if (e.video, e.label) not in true or not tiou(true[e.video, e.label], e).any()]
+    true = {key: _ends(group) for key, group in grouped(truth, "video", "label").items()}
+    return [e for e in events if (e.video, e.label) not in true or not tiou(true[e.video, e.label], *e[1:3]).any()]
 
 
 def delays(truth: Sequence[Interval], events: Sequence[Interval]) -> list[float | None]:
     """Seconds from the start of each true interval to the first event of its class in it; None: there is none."""
-    found = {key: _ends(list(group)) for key, group in _by_key(events)}
+    found = {key: _ends(group) for key, group in grouped(events, "video", "label").items()}
     result: list[float | None] = []
     for true in truth:
         ends = found.get((true.video, true.label), np.empty((0, 2)))
-        starts = ends[tiou(ends, true) > 0, 0]
+        starts = ends[tiou(ends, *true[1:3]) > 0, 0]
         result.append(max(0.0, float(starts.min()) - true.start_sec) if len(starts) else None)
     return result
 
 
-def tiou(ends: Floats, of: Interval) -> Floats:
-    """Intersection over union of intervals [n, 2] with another one: [n]."""
-    common = (np.minimum(ends[:, 1], of.end_sec) - np.maximum(ends[:, 0], of.start_sec)).clip(0)
-    union = (ends[:, 1] - ends[:, 0]) + (of.end_sec - of.start_sec) - common
+def tiou(ends: Floats, start: float | Floats, end: float | Floats) -> Floats:
+    """Intersection over union of intervals [n, 2] with another one, or each with its own of n others: [n]."""
+    common = (np.minimum(ends[:, 1], end) - np.maximum(ends[:, 0], start)).clip(0)
+    union = (ends[:, 1] - ends[:, 0]) + (end - start) - common
     return np.asarray(common / np.where(union > 0, union, 1))
 
 
@@ -147,18 +145,19 @@ def _eleven_points(
     In each video each true interval, in file order, takes the free event that overlaps it most. Events left over
     are wrong, unless they overlap an ambiguous interval.
     """
-    true, unsure = _by_video(truth), _by_video(ambiguous)
+    true, unsure = grouped(truth, "video"), grouped(ambiguous, "video")
     judged: list[tuple[float, bool]] = []
-    for video, group in _by_video(events).items():
+    for video, group in grouped(events, "video").items():
         group = sorted(group, key=lambda event: -event.score)
         ends, right = _ends(group), np.zeros(len(group), np.bool_)
         for one in true.get(video, []):
-            overlap = np.where(right, 0.0, tiou(ends, one))
+            overlap = np.where(right, 0.0, tiou(ends, *one[1:3]))
             best = int(overlap.argmax())
             right[best] |= overlap[best] > limit
         doubt = _ends(unsure.get(video, []))
-        kept = [hit or not tiou(doubt, e).any() for e, hit in zip(group, right.tolist(), strict=True)]
-        judged += [(e.score, hit) for e, hit, k in zip(group, right.tolist(), kept, strict=True) if k]
+        for event, hit in zip(group, right.tolist(), strict=True):
+            if hit or not tiou(doubt, *event[1:3]).any():
+                judged.append((event.score, hit))
     hits = np.array([hit for _, hit in sorted(judged, key=lambda one: -one[0])], np.bool_)
     right = np.cumsum(hits)
     precision, recall = right / np.arange(1, len(hits) + 1), right / len(truth)
@@ -169,15 +168,7 @@ def _ends(group: Sequence[Interval]) -> Floats:
     return np.array([(i.start_sec, i.end_sec) for i in group], np.float64).reshape(-1, 2)
 
 
-def _by_label(intervals: Iterable[Interval]) -> dict[str, list[Interval]]:
-    ordered = sorted(intervals, key=lambda i: i.label)
-    return {label: list(group) for label, group in groupby(ordered, lambda i: i.label)}
-
-
-def _by_video(intervals: Iterable[Interval]) -> dict[str, list[Interval]]:
-    ordered = sorted(intervals, key=lambda i: i.video)
-    return {video: list(group) for video, group in groupby(ordered, lambda i: i.video)}
-
-
-def _by_key(intervals: Iterable[Interval]) -> Iterable[tuple[tuple[str, str], Iterable[Interval]]]:
-    return groupby(sorted(intervals, key=lambda i: (i.video, i.label)), lambda i: (i.video, i.label))
+def grouped(intervals: Iterable[Interval], *fields: str) -> dict[Any, list[Interval]]:
+    """The intervals of each value of a field, or of several, as a tuple; sorted by them, each in its old order."""
+    key = attrgetter(*fields)
+    return {value: list(group) for value, group in groupby(sorted(intervals, key=key), key)}

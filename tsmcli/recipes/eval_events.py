@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from tsmcli.data.intervals import FORM, read_rows
-from tsmcli.data.listfile import read_text
+from tsmcli.data.intervals import FORM, class_index, class_key, read_rows
+from tsmcli.data.listfile import read_text, whole_number
 from tsmcli.errors import DataError, UsageError
 from tsmcli.intervals.read import Events, read_events, same_names
-from tsmcli.intervals.tiou import AMBIGUOUS, Interval, TiouScores, delays, f1_score, false_alarms, tiou_map
+from tsmcli.intervals.tiou import AMBIGUOUS, Interval, TiouScores, delays, f1_score, false_alarms, grouped, tiou_map
 
 TIOU = {"tiou_map": "activitynet", "tiou_map=thumos14": "thumos14"}
 """Our names of the metrics, and whose rules they follow."""
@@ -101,7 +101,7 @@ def read_truth(path: Path, class_names: Sequence[str] = ()) -> list[Interval]:
     """True intervals from a list of intervals, in seconds; an end that is not said is infinite.
 
     Args:
-        class_names: a label that is none of them may be the number of one.
+        class_names: labels may be numbers of them, or differ in case, as in lists for training.
 
     Raises:
         DataError: the file or one of its rows is wrong; the first few are named.
@@ -109,7 +109,7 @@ def read_truth(path: Path, class_names: Sequence[str] = ()) -> list[Interval]:
     rows = read_rows(read_text(path, "a list of intervals"))
     if not rows:
         raise DataError(f"{path}: no list of intervals", hint=f"its first line is: {FORM}")
-    problems, found = list[str](), list[Interval]()
+    index, problems, found = class_index(class_names), list[str](), list[Interval]()
     for row in rows:
         labels = [label for label in map(str.strip, row.label.split(";")) if label]
         unclear = "its times are frames; here they are in seconds" if row.span and row.span.frames else ""
@@ -118,8 +118,10 @@ def read_truth(path: Path, class_names: Sequence[str] = ()) -> list[Interval]:
             continue
         start, end = row.span[:2] if row.span else (0.0, math.inf)
         for label in labels:
-            numbered = label not in class_names and label.isdecimal() and int(label) < len(class_names)
-            found.append(Interval(row.path, start, end, class_names[int(label)] if numbered else label))
+            number = index.get(label, index.get(class_key(label), whole_number(label)))
+            if number is not None and number < len(class_names):
+                label = class_names[number]
+            found.append(Interval(row.path, start, end, label))
     if problems:
         more = [f"... and {len(problems) - 5} more rows"] if len(problems) > 5 else []
         raise DataError("\n".join([*problems[:5], *more]), hint=f"a line is: {FORM}")
@@ -135,7 +137,7 @@ def within(truth: Sequence[Interval], durations: Mapping[str, float]) -> list[In
     ended = []
     for one in truth:
         end = durations.get(one.video, math.inf) if math.isinf(one.end_sec) else one.end_sec
-        if math.isinf(end) and (one.video in durations or not durations):
+        if math.isinf(end) and not durations:
             raise DataError(f"{one.video}: an interval without an end, and its length is not known")
         if end <= one.start_sec:
             raise DataError(f"{one.video}: an interval begins at {one.start_sec:g} s, after the end of the video")
@@ -151,19 +153,17 @@ def score_events(
     certain = [one for one in truth if one.label != AMBIGUOUS]
     if not certain:
         raise DataError(f"{list_name}: no true interval of a class that is no background")
-    found, videos = events.events, _videos(events)
-    labels = sorted({one.label for one in certain})
-    scores = {TIOU[metric]: tiou_map(truth, found, TIOU[metric]) for metric in metrics}  # type: ignore[arg-type]
-    classes = [
-        _of_class(label, certain, found, next((s.ap[label] for s in scores.values()), [])) for label in labels
-    ]
-    late = delays(certain, found)
-    known = [sec for sec in late if sec is not None]
+    videos, true, found = _videos(events), grouped(certain, "label"), grouped(events.events, "label")
+    scores = {TIOU[metric]: tiou_map(truth, events.events, TIOU[metric]) for metric in metrics}  # type: ignore[arg-type]
+    ap = next(iter(scores.values())).ap
+    classes = [_of_class(label, some, found.get(label, []), ap[label]) for label, some in true.items()]
+    late = [sec for sec in delays(certain, events.events) if sec is not None]
+    unknown = sum(len(some) for label, some in found.items() if label not in true)
     missing = {one.video for one in listed} - videos if events.durations is not None else set(events.failed)
     return EventScores(
         scores, source, len(videos), len(certain), sum(c.f1 for c in classes) / len(classes),
-        sum(events.durations.values()) / 3600 if events.durations else None, len(false_alarms(certain, found)),
-        len(known), median(known) if known else None, sum(e.label not in labels for e in found), classes,
+        sum(events.durations.values()) / 3600 if events.durations else None,
+        sum(c.false_alarms for c in classes) + unknown, len(late), median(late) if late else None, unknown, classes,
         sorted(missing),
     )  # fmt: skip
 
@@ -172,11 +172,8 @@ def _videos(events: Events) -> set[str]:
     return set(events.durations) if events.durations is not None else {event.video for event in events.events}
 
 
-def _of_class(
-    label: str, truth: Sequence[Interval], events: Sequence[Interval], ap: Sequence[float]
-) -> ClassEvents:
-    true, found = ([one for one in some if one.label == label] for some in (truth, events))
+def _of_class(label: str, true: Sequence[Interval], found: Sequence[Interval], ap: Sequence[float]) -> ClassEvents:
     late = [sec for sec in delays(true, found) if sec is not None]
-    alarms, mean = len(false_alarms(true, found)), sum(ap) / len(ap) if ap else float("nan")
-    delay = median(late) if late else None
-    return ClassEvents(label, len(true), len(found), mean, f1_score(true, found), alarms, len(late), delay)
+    alarms, delay = len(false_alarms(true, found)), median(late) if late else None
+    mean, f1 = sum(ap) / len(ap), f1_score(true, found)
+    return ClassEvents(label, len(true), len(found), mean, f1, alarms, len(late), delay)

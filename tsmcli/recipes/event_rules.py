@@ -41,17 +41,16 @@ class Wanted:
         window = self.window_sec or (DENSE_WINDOW / _USUAL_FPS if dense else _USUAL_SEC)
         rules = opened.own.events if opened.own else None
         if rules is None or (self.window_sec and self.window_sec != rules.window_sec):
-            fitted, rules = rules, default_rules(window, names, None)
+            fitted, rules = rules, default_rules(window, names)
             rules = replace(rules, background=fitted.background) if fitted else rules
             if streamable(opened):
                 rules = replace(rules, stride_sec=window / config.model.num_segments, streamed=True)
         if self.stride_sec and self.stride_sec != rules.stride_sec:
             rules = replace(rules, stride_sec=self.stride_sec, streamed=False)
-        given = {"smooth_sec": self.smooth_sec, "background": self.background}
-        each = {"thresholds": self.threshold, "gap_sec": self.gap_sec, "min_sec": self.min_sec}
-        every = {key: (value,) * len(names) for key, value in each.items() if value is not None}
-        changed: dict[str, Any] = {key: value for key, value in given.items() if value is not None} | every
-        return replace(rules, **changed)
+        asked: dict[str, Any] = {"smooth_sec": self.smooth_sec, "background": self.background}
+        for key, value in (("thresholds", self.threshold), ("gap_sec", self.gap_sec), ("min_sec", self.min_sec)):
+            asked[key] = None if value is None else (value,) * len(names)
+        return replace(rules, **{key: value for key, value in asked.items() if value is not None})
 
 
 def streamable(opened: Opened) -> bool:

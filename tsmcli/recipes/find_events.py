@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +94,7 @@ def find_in_videos(
         opened, split, views, rules, device_name=device_name, engine=engine, world=world, fps=wanted.fps, to=to
     )
     names, durations = opened.class_names, {video: one.duration_sec for video, one in scored.scores.items()}
-    lists = [find_events(video, one, rules, names, several=several) for video, one in scored.scores.items()]
-    events = list(chain.from_iterable(lists))
+    events = [e for v, s in scored.scores.items() for e in find_events(v, s, rules, names, several=several)]
     found = FoundEvents(opened.path, opened.name, views.name, names, rules, durations, events, scored.bad)
     if world.is_main:
         if films:
@@ -135,7 +133,7 @@ def score_recordings(
                 yield Stage(f"{len(partial.kept)} windows were scored before; going on from there")
         mine = eval_shard(len(split.records), rank=world.rank, world_size=world.size)
         if rules.streamed:
-            parts = yield from stream_all(step, opened, split, mine, rules, fps or config.data.fps, partial)
+            parts = yield from _stream_all(step, opened, split, mine, rules, fps or config.data.fps, partial)
         else:
             parts = yield from windows_of_all(network, config, views, split, mine, sliding, partial)
         parts = {number: video for part in world.gather(parts) for number, video in part.items()}
@@ -145,7 +143,7 @@ def score_recordings(
     return ScoredWindows(scores, [video for video in ordered if isinstance(video, BadVideo)], partial)
 
 
-def stream_all(
+def _stream_all(
     step: Step, opened: Opened, split: Split, mine: Sequence[int], rules: EventRules, fps: float,
     partial: PartialScores | None,
 ) -> Generator[Scoring | VideoScored | BadVideo, None, Found]:  # fmt: skip

@@ -19,17 +19,17 @@ from tsmcli.engine.inference import Choice
 from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import DataError, WeightsError
 from tsmcli.intervals.find import (
+    TICK_SEC,
     EventRules,
     WindowScores,
     calibrate,
     find_events,
     joined,
-    lengths,
     prepare,
     runs_of,
 )
 from tsmcli.intervals.read import Events, same_names
-from tsmcli.intervals.tiou import Floats, Interval, tiou
+from tsmcli.intervals.tiou import Floats, Interval, grouped, tiou
 from tsmcli.recipes.eval_events import TIOU, EventScores, read_truth, score_events, within
 from tsmcli.recipes.event_rules import Wanted
 from tsmcli.recipes.events import Scoring, Stage
@@ -125,8 +125,9 @@ def fit_temperature(
     """
     from scipy.optimize import minimize_scalar
 
-    parts = [(one.probabilities, _shown(video, one, truth, names, rules, several)) for video, one in scores.items()]
-    probabilities, shown = (np.concatenate(some) for some in zip(*parts, strict=True))
+    true = grouped(truth, "video")
+    parts = [_shown(one, true.get(video, []), names, rules, several) for video, one in scores.items()]
+    probabilities, shown = np.concatenate([one.probabilities for one in scores.values()]), np.concatenate(parts)
     counted = shown.any(axis=1) | several
     if not counted.any():
         return 1.0, None
@@ -143,20 +144,15 @@ def fit_temperature(
 
 
 def _shown(
-    video: str,
-    scores: WindowScores,
-    truth: Sequence[Interval],
-    names: Sequence[str],
-    rules: EventRules,
-    several: bool,
+    scores: WindowScores, truth: Sequence[Interval], names: Sequence[str], rules: EventRules, several: bool
 ) -> NDArray[np.bool_]:
     """What the middle of each window shows: bool [n, K]; of several classes at once the one that begins last."""
     middles, shown = scores.spans.mean(axis=1), np.zeros(scores.probabilities.shape, np.bool_)
-    for one in sorted((one for one in truth if one.video == video), key=lambda one: one.start_sec):
-        inside = (one.start_sec <= middles) & (middles < one.end_sec)
+    for one in sorted(truth, key=lambda one: one.start_sec):
+        first, after = np.searchsorted(middles, one[1:3])
         if not several:
-            shown[inside] = False
-        shown[inside, names.index(one.label)] = True
+            shown[first:after] = False
+        shown[first:after, names.index(one.label)] = True
     if len(rules.background) == 1 and not several:
         shown[~shown.any(axis=1), names.index(rules.background[0])] = True
     return shown
@@ -171,13 +167,12 @@ def fit_rules(
     All combinations of a few values are tried. Of equally good ones those nearer to the usual ones are taken: 0.5,
     no gap, any length. A class without a true interval keeps those.
     """
-    line = _one_line(scores, rules, several)
+    line, true = _one_line(scores, rules, several), grouped(truth, "label")
     thresholds, gaps, shortest = [list(some) for some in (rules.thresholds, rules.gap_sec, rules.min_sec)]
     for label, name in enumerate(names):
-        true = [(line.starts[one.video], one) for one in truth if one.label == name]
-        if name in rules.background or not true:
+        if name in rules.background or name not in true:
             continue
-        ends = np.array([(at + one.start_sec, at + one.end_sec) for at, one in true])
+        ends = np.array([np.add(one[1:3], line.starts[one.video]) for one in true[name]])
         tries = _tries(line.smoothed[:, label], line.edges, ends, rules.window_sec)
         best = max(tries, key=lambda one: (round(one.f1, 9), -one.far))
         thresholds[label], gaps[label], shortest[label] = best.threshold, best.gap_sec, best.min_sec
@@ -219,16 +214,17 @@ def _tries(column: Floats, edges: Floats, true: Floats, window_sec: float) -> It
     for threshold in _THRESHOLDS.tolist():
         runs = runs_of(column >= threshold)
         for i, gap in enumerate(_STEPS):
-            events = joined(runs, edges, gap * window_sec)
-            long, fits = lengths(events, edges), _fits(edges[events], true)
+            events = edges[joined(runs, edges, gap * window_sec)]
+            right = _right(events, true)
             for j, least in enumerate(_STEPS):
-                kept = long >= least * window_sec - 1e-6
-                right = min(int(fits[kept].any(axis=1).sum()), int(fits[kept].any(axis=0).sum()))
-                f1 = 2 * right / (int(kept.sum()) + len(true))
+                kept = events[:, 1] - events[:, 0] >= least * window_sec - TICK_SEC
+                f1 = 2 * int(kept[right].sum()) / (int(kept.sum()) + len(true))
                 yield _Try(threshold, gap * window_sec, least * window_sec, f1, i + j + 4 * abs(threshold - 0.5))
 
 
-def _fits(events: Floats, true: Floats) -> NDArray[np.bool_]:
-    """Which events, that do not overlap each other, have a tIoU of 0.5 with which true intervals: [n, m]."""
-    columns = [tiou(events, Interval("", start, end, "")) >= _TIOU for start, end in true.tolist()]
-    return np.stack(columns, axis=1)
+def _right(events: Floats, true: Floats) -> NDArray[np.int64]:
+    """The events that have a tIoU of 0.5 with a true interval: they lie in the middle of it. Events lie apart."""
+    if not len(events):
+        return np.empty(0, np.int64)
+    at = np.searchsorted(events[:, 0], true.mean(axis=1), side="right").clip(1) - 1
+    return np.unique(at[tiou(events[at], *true.T) >= _TIOU])

@@ -17,16 +17,16 @@ from tsmcli.report.event_scores import event_scores_json, print_event_scores
 from tsmcli.report.predictions import reason
 from tsmcli.report.tables import percent, print_csv, print_json, print_line, print_table
 
-_COLUMNS = ("path", "start", "end", "label", "score")
-"""Of CSV files: with the first four it is a list of intervals."""
-
 
 def print_events(found: FoundEvents, *, style: Literal["table", "json", "csv"]) -> None:
     """The events of all videos."""
     if style == "json":
         print_json(events_json(found))
     elif style == "csv":
-        print_csv(_COLUMNS, _rows(found))
+        values = [
+            (e.video, f"{e.start_sec:.3f}", f"{e.end_sec:.3f}", e.label, f"{e.score:.6f}") for e in found.events
+        ]
+        print_csv(("path", "start", "end", "label", "score"), values)  # with the first four a list of intervals
     else:
         rows = [
             (e.video, f"{e.start_sec:.2f}", f"{e.end_sec:.2f}", e.label, percent(e.score)) for e in found.events
@@ -58,7 +58,7 @@ def write_events(path: Path, form: Form, found: FoundEvents) -> list[Path]:
         write_text(path, json.dumps(events_json(found), indent=2, default=os.fspath) + "\n")
         return [path]
     films = {video: found.films.get(video, Film()) for video in found.durations}
-    return write("json" if form == "activitynet" else form, found.events, path, films)
+    return write(form, found.events, path, films)
 
 
 def events_json(found: FoundEvents) -> dict[str, Any]:
@@ -78,10 +78,6 @@ def events_json(found: FoundEvents) -> dict[str, Any]:
         ],
         "failed": [{"video": video.path, "reason": reason(video)} for video in found.bad],
     }  # fmt: skip
-
-
-def _rows(found: FoundEvents) -> list[tuple[str, ...]]:
-    return [(e.video, f"{e.start_sec:.3f}", f"{e.end_sec:.3f}", e.label, f"{e.score:.6f}") for e in found.events]
 
 
 def print_fitted(found: FittedEvents, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from tsmcli.errors import DataError
-from tsmcli.prepare.marks.mark import Ask, Marks, is_video, whole
+from tsmcli.prepare.marks.mark import Ask, Marks, is_video, number, whole
 
 _UNITS = "milliseconds"
 
@@ -22,19 +22,19 @@ def read_elan(root: Element, source: str, ask: Ask) -> Marks:
     Raises:
         DataError: times are not in milliseconds, or there is no such tier.
     """
-    header = root.find("HEADER")
-    units = header.get("TIME_UNITS", _UNITS) if header is not None else _UNITS
+    header = next(root.iter("HEADER"), Element("HEADER"))
+    units = header.get("TIME_UNITS", _UNITS)
     if units != _UNITS:
         raise DataError(f"{source}: its times are in {units}", hint="save it with times in milliseconds")
     video, origin = _video(header, source)
     marks, slots = Marks(videos={video: source}), _slots(root, source)
     every = {str(a.get("ANNOTATION_ID")): a for pair in root.iter("ANNOTATION") for a in pair}
-    names = [tier.get("TIER_ID") for tier in root.iter("TIER")]
-    if ask.label and ask.label != "tier" and ask.label not in names:
-        raise DataError(f"{source}: no tier {ask.label!r}; there are {', '.join(map(str, names))}")
-    for tier in root.iter("TIER"):
-        if tier.get("TIER_ID") != ask.label if ask.label in names else tier.get("PARENT_REF"):
-            continue
+    tiers = list(root.iter("TIER"))
+    named = [tier for tier in tiers if tier.get("TIER_ID", "") == ask.label]
+    if ask.label and ask.label != "tier" and not named:
+        names = ", ".join(tier.get("TIER_ID", "") for tier in tiers)
+        raise DataError(f"{source}: no tier {ask.label!r}; there are {names}")
+    for tier in named or [tier for tier in tiers if not tier.get("PARENT_REF")]:
         for annotation in (a for pair in tier.iter("ANNOTATION") for a in pair):
             where = f"{source}: annotation {annotation.get('ANNOTATION_ID')}"
             timed, steps = annotation, 0
@@ -57,12 +57,11 @@ def _slots(root: Element, source: str) -> dict[str, float]:
     return {str(slot.get("TIME_SLOT_ID")): ms for slot, ms in zip(slots, times, strict=True)}
 
 
-def _video(header: Element | None, source: str) -> tuple[str, int]:
+def _video(header: Element, source: str) -> tuple[str, float]:
     """The video, or the name of the file itself, and what is to be added to its times, in ms."""
-    for media in header.iter("MEDIA_DESCRIPTOR") if header is not None else ():
+    for media in header.iter("MEDIA_DESCRIPTOR"):
         urls = [media.get(key) or "" for key in ("RELATIVE_MEDIA_URL", "MEDIA_URL", "EXTRACTED_FROM")]
         is_film = media.get("MIME_TYPE", "").startswith("video")
         if url := next((u for u in urls if is_video(u) or (is_film and u)), ""):
-            origin = media.get("TIME_ORIGIN") or "0"
-            return url, -whole(origin[1:], source) if origin[0] == "-" else whole(origin, source)
+            return url, number(media.get("TIME_ORIGIN") or 0, source)
     return Path(source).stem, 0

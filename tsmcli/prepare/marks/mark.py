@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -70,7 +71,7 @@ class Marks:
     videos: dict[str, str] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    files: dict[str, int] = field(default_factory=dict)
+    files: Counter[str] = field(default_factory=Counter)
 
     def add(self, video: str, start: float, end: float, label: Any, where: str, *, frames: bool = False) -> None:
         """Add an interval and its video."""
@@ -80,11 +81,11 @@ class Marks:
     def join(self, other: Marks) -> None:
         """Add what another file holds."""
         self.marks += other.marks
-        self.videos = {**other.videos, **self.videos}
+        for video, where in other.videos.items():
+            self.videos.setdefault(video, where)
         self.rates |= other.rates
         self.notes += other.notes
-        for kind, count in other.files.items():
-            self.files[kind] = self.files.get(kind, 0) + count
+        self.files += other.files
 
 
 def clean_label(label: Any) -> str:
@@ -157,24 +158,12 @@ def read_xml(data: bytes, source: str) -> ElementTree.Element:
     parser = ElementTree.XMLParser(target=_Tree())
     try:
         parser.feed(data)
-        root = parser.close()
+        root: ElementTree.Element = parser.close()
     except DataError as error:
         raise DataError(f"{source}: {error}", error.hint) from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DataError(f"{source}: damaged XML: {error}") from None
-    assert isinstance(root, ElementTree.Element)
     return root
-
-
-def runs(frames: Iterable[int], step: int) -> list[tuple[int, int]]:
-    """First frame and end of each run of frames that are at most `step` apart."""
-    found: list[tuple[int, int]] = []
-    for frame in sorted(set(frames)):
-        if found and frame <= found[-1][1]:
-            found[-1] = found[-1][0], frame + step
-        else:
-            found.append((frame, frame + step))
-    return found
 
 
 Reader = Callable[[Any, str, Ask], Marks]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
@@ -20,11 +21,10 @@ def find_video(name: str, videos: Mapping[str, list[Path]]) -> list[Path]:
         videos: stem (as `name_key` makes it) -> files, as `scan` finds them.
     """
     for way in _ways(name):
-        parts = [name_key(part) for part in re.split(r"[/\\]", way) if part not in ("", ".", "..")]
+        parts = [name_key(part) for part in way if part not in ("", ".", "..")]
         if not parts:
             continue
-        stem = parts[-1][: -len(suffix)] if (suffix := suffix_of(parts[-1])) else parts[-1]
-        for key in dict.fromkeys((parts[-1], stem)):
+        for key in (parts[-1], parts[-1].removesuffix(suffix_of(parts[-1]))):
             found = videos.get(key, [])
             same = [path for path in found if name_key(path.name) == parts[-1]] or found
             if same:
@@ -33,18 +33,18 @@ def find_video(name: str, videos: Mapping[str, list[Path]]) -> list[Path]:
     return []
 
 
-def _ways(name: str) -> list[str]:
-    """What the name may be on disk, the plainest first."""
+def _ways(name: str) -> Iterator[list[str]]:
+    """What the name may be on disk, in parts, the plainest first."""
     path, _, query = name.partition("?")
     inside = parse_qs(query).get("d", [])  # local storage of Label Studio: /data/local-files/?d=folder/cam1.mp4
-    plain = [name, unquote(name), *inside, *((path, unquote(path)) if query else ())]
-    folders = [re.match(r"(.*[/\\])?(.*)", way, re.DOTALL) for way in plain]
-    split = [(match[1] or "", match[2]) for match in folders if match]
-    uploads = [folder + _UPLOAD.sub("", last) for folder, last in split if _UPLOAD.match(last)]
-    return list(dict.fromkeys([*plain, *uploads, *(f"{folder}v_{last}" for folder, last in split)]))
+    words = dict.fromkeys([name, unquote(name), *inside, path, unquote(path)])
+    plain = [re.split(r"[/\\]", word) for word in words]
+    yield from plain
+    yield from ([*folders, _UPLOAD.sub("", last)] for *folders, last in plain)
+    yield from ([*folders, f"v_{last}"] for *folders, last in plain)
 
 
 def _shared(path: list[str], named: list[str]) -> int:
     """How many folders above the file are the same."""
-    folders = zip(reversed(path[:-1]), reversed(named[:-1]), strict=False)
-    return next((i for i, (a, b) in enumerate(folders) if a != b), min(len(path), len(named)) - 1)
+    folders = zip(path[-2::-1], named[-2::-1], strict=False)
+    return len([*takewhile(lambda pair: pair[0] == pair[1], folders)])

@@ -9,23 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tsmcli.data.listfile import read_json, read_text
+from tsmcli.data.listfile import read_json, read_lines
 from tsmcli.data.media import walk
 from tsmcli.errors import DataError, UsageError
 from tsmcli.prepare.annotations import read_csv
+from tsmcli.prepare.marks import texts
 from tsmcli.prepare.marks.cvat import read_cvat
 from tsmcli.prepare.marks.elan import read_elan
 from tsmcli.prepare.marks.labelstudio import read_label_studio
 from tsmcli.prepare.marks.mark import Ask, Marks, Reader, read_xml
-from tsmcli.prepare.marks.tables import columns_of, read_boris, read_epic, read_hacs_clips, read_plain
-from tsmcli.prepare.marks.texts import (
-    AUDACITY,
-    THUMOS,
-    THUMOS_NAME,
-    read_activitynet,
-    read_audacity,
-    read_thumos,
-)
+from tsmcli.prepare.marks.tables import columns_of, read_boris, read_hacs_clips, read_plain
 from tsmcli.prepare.marks.via import read_via, read_via_csv
 
 _SUFFIXES = (".xml", ".json", ".csv", ".tsv", ".txt", ".eaf")
@@ -36,8 +29,10 @@ _HINT = (
     "known are CVAT, Label Studio, VIA 3, ELAN, Audacity, ActivityNet, HACS, THUMOS14, EPIC-KITCHENS, BORIS, and "
     "tables with the columns video,start,end,label"
 )
+_TASK = ("id", "annotation_id")
+"""A key of each record of Label Studio's JSON-MIN."""
 _TABLES: tuple[tuple[str, tuple[str, ...], Reader | None], ...] = (
-    ("EPIC-KITCHENS", ("narration_id", "video_id", "start_timestamp", "stop_timestamp"), read_epic),
+    ("EPIC-KITCHENS", ("narration_id", "video_id", "start_timestamp", "stop_timestamp"), read_plain),
     ("", ("video_id", "duration", "fps", "resolution"), None),  # rates of EPIC-KITCHENS, which times do not need
     ("HACS clips", ("classname", "youtube_id", "subset", "start", "end", "label"), read_hacs_clips),
     ("BORIS", ("behavior", "behavior type", "start (s)", "stop (s)"), read_boris),
@@ -66,15 +61,13 @@ def read_marks(path: Path, ask: Ask | None = None, skip: Path | None = None) -> 
     """
     if not path.exists():
         raise UsageError(f"no file or folder {path}", hint="--annotations says where the annotations are")
-    marks, strange = Marks(), list[str]()
+    ask, marks, strange = ask or Ask(), Marks(), list[str]()
     for file in _files(path, skip):
-        known = _recognise(file)
-        if known is None and file == path:
-            raise DataError(f"{file}: {_UNKNOWN}", _HINT)
+        known = _recognise(file, ask)
         if known is None:
             strange.append(str(file))
         elif known.reader:
-            marks.join(_read(known, file, ask or Ask()))
+            marks.join(_read(known, file, ask))
     if not marks.files:
         raise DataError(f"{path}: {_UNKNOWN}", _HINT)
     if strange:
@@ -100,7 +93,7 @@ def _read(known: _Known, file: Path, ask: Ask) -> Marks:
     return marks
 
 
-def _recognise(file: Path) -> _Known | None:
+def _recognise(file: Path, ask: Ask) -> _Known | None:
     """What a file is: by the root of its XML, the keys of its JSON, the header of its table, or its lines."""
     if file.stat().st_size > _LARGEST:
         raise DataError(f"{file}: larger than {_LARGEST >> 20} MiB, which no annotation tool writes")
@@ -111,7 +104,7 @@ def _recognise(file: Path) -> _Known | None:
         return _known_xml(data, file)
     if start.startswith((b"{", b"[")):
         return _known_json(read_json(file, dict) if start.startswith(b"{") else read_json(file, list))
-    return _known_text(read_text(file, "annotations"), file)
+    return _known_text(file, ask)
 
 
 def _known_xml(data: bytes, file: Path) -> _Known | None:
@@ -125,32 +118,33 @@ def _known_xml(data: bytes, file: Path) -> _Known | None:
 
 def _known_json(tree: Mapping[str, Any] | list[Any]) -> _Known | None:
     if isinstance(tree, list):
-        tasks = [task for task in tree if isinstance(task, dict)]
-        whole = all(isinstance(t.get("data"), dict) or "annotation_id" in t or "id" in t for t in tasks)
-        return _Known("Label Studio", tree, read_label_studio) if len(tasks) == len(tree) > 0 and whole else None
+        return _Known("Label Studio", tree, read_label_studio) if tree and all(map(_is_task, tree)) else None
     if {"project", "attribute", "file", "metadata", "view"} <= tree.keys():
         return _Known("VIA", tree, read_via)
     if isinstance(tree.get("database", tree.get("results")), dict):
-        return _Known("ActivityNet", tree, read_activitynet)
+        return _Known("ActivityNet", tree, texts.read_activitynet)
     return None
 
 
-def _known_text(text: str, file: Path) -> _Known | None:
-    if re.search(r"^# CSV_HEADER = metadata_id,", text, re.MULTILINE):
-        return _Known("VIA", text, read_via_csv)
-    lines = [line for line in text.splitlines() if line.strip()]
-    heading = next((line for line in lines if not re.fullmatch(r"sep=.", line.strip())), "")
+def _is_task(tree: Any) -> bool:
+    return isinstance(tree, dict) and (isinstance(tree.get("data"), dict) or not tree.keys().isdisjoint(_TASK))
+
+
+def _known_text(file: Path, ask: Ask) -> _Known | None:
+    lines = read_lines(file, "annotations")
+    if any(line.startswith("# CSV_HEADER = metadata_id,") for _, line in lines):
+        return _Known("VIA", lines, read_via_csv)
+    heading = next((line for _, line in lines if not re.fullmatch(r"sep=.", line.strip())), "")
     for mark in "\t;,":
         header = [field.strip().strip('"').lower() for field in heading.split(mark)]
         for kind, columns, reader in _TABLES:
             if {*columns} <= {*header}:
                 return _Known(kind, read_csv(file, columns) if reader else None, reader)
-        if columns_of(header):
-            needed = [*(columns_of(header) or {}).values()]
-            return _Known("tables", read_csv(file, needed), read_plain)
-    if THUMOS_NAME.fullmatch(file.name) and lines and all(map(THUMOS.fullmatch, lines)):
-        return _Known("THUMOS14", text, read_thumos)
-    real = [line for line in lines if not line.startswith("\\")]
-    if real and all(map(AUDACITY.fullmatch, real)):
-        return _Known("Audacity", text, read_audacity)
+        if plain := columns_of(header, ask.label) or columns_of(header):
+            return _Known("tables", read_csv(file, plain), read_plain)
+    if texts.THUMOS_NAME.fullmatch(file.name) and (found := texts.matches(texts.THUMOS, lines, str(file))):
+        return _Known("THUMOS14", found, texts.read_thumos)
+    labels = [(number, line) for number, line in lines if not line.startswith("\\")]  # those are of frequencies
+    if found := texts.matches(texts.AUDACITY, labels, str(file)):
+        return _Known("Audacity", found, texts.read_audacity)
     return None

@@ -1,9 +1,10 @@
-"""Tables: EPIC-KITCHENS, the clips of HACS, BORIS, and plain ones of video, start, end and label."""
+"""Tables: plain ones of video, start, end and label, such as EPIC-KITCHENS, the clips of HACS, and BORIS."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tsmcli.errors import DataError
@@ -14,43 +15,43 @@ Rows = Sequence[tuple[str, dict[str, str]]]
 
 COLUMNS = {
     "video": ("video", "path", "file", "filename", "video_id"),
-    "start": ("start", "start_sec", "start_time", "begin"),
-    "end": ("end", "stop", "end_sec", "stop_sec", "end_time", "stop_time"),
-    "label": ("label", "class", "behavior", "behaviour", "action"),
+    "start": ("start", "start_sec", "start_time", "begin", "start_timestamp"),
+    "end": ("end", "stop", "end_sec", "stop_sec", "end_time", "stop_time", "stop_timestamp"),
+    "label": ("label", "class", "behavior", "behaviour", "action", "verb"),
 }
-"""What people call the columns of their own tables."""
+"""What people, and EPIC-KITCHENS, call the columns of their tables."""
 
 
-def columns_of(header: Sequence[str], label: str | None = None) -> dict[str, str] | None:
-    """The columns of a plain table by their meaning; None where one is lacking."""
-    ways = COLUMNS | {"label": (label.lower(),)} if label else COLUMNS
-    found = {what: next((name for name in names if name in header), "") for what, names in ways.items()}
-    return found if all(found.values()) else None
+def columns_of(header: Sequence[str], label: str | None = None) -> list[str] | None:
+    """The columns of video, start, end and label of a plain table; None where one is lacking.
+
+    Args:
+        label: the column of labels, or several, divided by blanks, that make the label together.
+    """
+    found = [next((name for name in names if name in header), "") for names in COLUMNS.values()]
+    if label:
+        found[3:] = [label.lower()] if label.lower() in header else label.lower().split()
+    return found if all(name and name in header for name in found) else None
 
 
 def read_plain(rows: Rows, source: str, ask: Ask) -> Marks:
-    """Times are in seconds, `mm:ss`, `hh:mm:ss.mmm`, or frames, as `f300`. A row without times names a video."""
-    marks, columns = Marks(), columns_of([*rows[0][1]], ask.label)
-    assert columns
+    """Times are in seconds, `mm:ss`, `hh:mm:ss.mmm`, or frames, as `f300`. A row without times names a video.
+
+    Of EPIC-KITCHENS the times count: its frames are of pictures that were extracted at other rates.
+    """
+    marks, header = Marks(), [*rows[0][1]]
+    columns = columns_of(header, ask.label)
+    if columns is None:
+        wrong = f"{source}: no column {ask.label or 'label'} to take labels from"
+        raise DataError(wrong, f"--label NAME, or 'NAME NAME'; its columns are {', '.join(header)}")
     for where, row in rows:
-        video, start, end, label = (row[columns[what]] for what in ("video", "start", "end", "label"))
+        video, start, end, *labels = (row[name] for name in columns)
         marks.videos.setdefault(video, where)
-        if start or end or label:
+        if start or end or any(labels):
             (first, in_frames), (last, same) = time_of(start, where), time_of(end, where)
             if in_frames != same:
                 raise DataError(f"{where}: one time is a frame number, the other is not")
-            marks.add(video, first, last, label, where, frames=in_frames)
-    return marks
-
-
-def read_epic(rows: Rows, source: str, ask: Ask) -> Marks:
-    """Times, not frames: those are of pictures that were extracted at other rates. The label is the verb."""
-    marks, wanted = Marks(), (ask.label or "verb").lower().split()
-    if absent := [name for name in wanted if name not in rows[0][1]]:
-        raise DataError(f"{source}: no column {absent[0]} to take labels from", "--label verb, noun, 'verb noun'")
-    for where, row in rows:
-        start, end = (time_of(row[key], where)[0] for key in ("start_timestamp", "stop_timestamp"))
-        marks.add(row["video_id"], start, end, " ".join(row[name] for name in wanted), where)
+            marks.add(video, first, last, " ".join(labels), where, frames=in_frames)
     return marks
 
 
@@ -70,17 +71,34 @@ def read_hacs_clips(rows: Rows, source: str, _ask: Ask) -> Marks:
 def read_boris(rows: Rows, source: str, _ask: Ask) -> Marks:
     """State events, aggregated (a row each) or as a START and a STOP, which are paired.
 
-    The time offset of an observation is in its times, and taken out. Where several files were played one after the
-    other, times run on over them: what does not start in the first one is left out and told.
+    Where several files were played one after the other, times run on over them: what does not start in the first
+    one is left out and told.
     """
-    marks = Marks()
-    odd, later = list[str](), list[str]()
-    started: dict[tuple[str, ...], list[tuple[float, str]]] = {}
+    marks, odd, later = Marks(), list[str](), list[str]()
+    for where, row, start, end in _states(rows, odd):
+        video, first = _played(row)
+        rate = row.get("fps (frame/s)") or row.get("fps") or ""
+        if re.fullmatch(r"[0-9]+\.?[0-9]*", rate) and float(rate):
+            marks.rates[video] = float(exact_rate(float(rate)))
+        if video == first:
+            marks.add(video, start, end, row["behavior"], where)
+        else:
+            later.append(where)
+    for lines, what in ((odd, "have no time or no other end"), (later, "start in a later file of a player")):
+        if lines:
+            marks.notes.append(f"{source}: left out: {len(lines)} events that {what}; the first: {lines[0]}")
+    return marks
+
+
+def _states(rows: Rows, odd: list[str]) -> Iterator[tuple[str, dict[str, str], float, float]]:
+    """Where a state begins, the row that ends it, and both times, less the offset; what is left goes to `odd`."""
+    columns = {"STATE": ("start (s)", "stop (s)"), "START": ("time",), "STOP": ("time",)}
+    started: dict[tuple[str, ...], deque[tuple[str, float]]] = defaultdict(deque)
     for where, row in rows:
         kind = row["behavior type"].upper()
-        if kind not in ("STATE", "START", "STOP"):
+        if kind not in columns:
             continue  # a point in time
-        times = [row[name] for name in (("start (s)", "stop (s)") if kind == "STATE" else ("time",))]
+        times = [row[name] for name in columns[kind]]
         if "NA" in times or "" in times:
             odd.append(where)
             continue
@@ -88,27 +106,16 @@ def read_boris(rows: Rows, source: str, _ask: Ask) -> Marks:
         seconds = [round(number(t, where) - number(offset, where), 6) for t in times]
         event = tuple(row.get(name, "") for name in ("observation id", "subject", "behavior", "modifiers"))
         event += tuple(value for name, value in row.items() if name.startswith("modifier #"))
-        if kind == "START":
-            started.setdefault(event, []).append((seconds[0], where))
-            continue
-        begun = (seconds[0], where) if kind == "STATE" else next(iter(started.get(event, ())), None)
-        if kind == "STOP" and begun:
-            started[event].pop(0)
-        video, first = _played(row)
-        rate = row.get("fps (frame/s)") or row.get("fps") or ""
-        if re.fullmatch(r"[0-9]+\.?[0-9]*", rate) and float(rate):
-            marks.rates[video] = float(exact_rate(float(rate)))
-        if begun is None:
-            odd.append(where)
-        elif video != first:
-            later.append(begun[1])
+        if kind == "STATE":
+            yield where, row, seconds[0], seconds[1]
+        elif kind == "START":
+            started[event].append((where, seconds[0]))
+        elif started[event]:
+            begun, start = started[event].popleft()
+            yield begun, row, start, seconds[0]
         else:
-            marks.add(video, begun[0], seconds[-1], row["behavior"], begun[1])
-    odd += [where for rest in started.values() for _, where in rest]
-    for lines, what in ((odd, "have no time or no other end"), (later, "start in a later file of a player")):
-        if lines:
-            marks.notes.append(f"{source}: left out: {len(lines)} events that {what}; the first: {lines[0]}")
-    return marks
+            odd.append(where)
+    odd += [where for rest in started.values() for where, _ in rest]
 
 
 def _played(row: Mapping[str, str]) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,32 @@ AUDACITY = re.compile(rf"\s*({_NUMBER})(?:\t({_NUMBER}))?(?:\t(.*))?")
 THUMOS = re.compile(rf"\s*(\S+)\s+({_NUMBER})\s+({_NUMBER})\s*")
 THUMOS_NAME = re.compile(r"(.+)_(?:val|test)\.txt")
 
+Matches = Sequence[tuple[str, re.Match[str]]]
+"""The lines of a file, each with its `file:line`, as a pattern matches them."""
 
-def read_audacity(text: str, source: str, _ask: Ask) -> Marks:
-    """Labels of one file, which is named as its video. Lines of frequencies are skipped; points have no length."""
+
+def matches(pattern: re.Pattern[str], lines: Sequence[tuple[int, str]], source: str) -> Matches:
+    """How a pattern matches numbered lines; nothing where it does not match all."""
+    found = [(f"{source}:{number}", match) for number, line in lines if (match := pattern.fullmatch(line))]
+    return found if len(found) == len(lines) else []
+
+
+def read_audacity(lines: Matches, source: str, _ask: Ask) -> Marks:
+    """Labels of one file, which is named as its video; points have no length."""
     video = Path(source).stem
     marks = Marks(videos={video: source})
-    for line_number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.startswith("\\"):
-            where = f"{source}:{line_number}"
-            match = AUDACITY.fullmatch(line)
-            assert match
-            start = number(match[1], where)
-            marks.add(video, start, number(match[2], where) if match[2] else start, match[3], where)
+    for where, line in lines:
+        start, end, label = line.groups()
+        marks.add(video, number(start, where), number(end or start, where), label, where)
     return marks
 
 
-def read_thumos(text: str, source: str, _ask: Ask) -> Marks:
+def read_thumos(lines: Matches, source: str, _ask: Ask) -> Marks:
     """The intervals of one class, which the file is named as; `Ambiguous` is none."""
-    marks, name = Marks(), THUMOS_NAME.fullmatch(Path(source).name)
-    assert name
-    for line_number, line in enumerate(text.splitlines(), 1):
-        if (match := THUMOS.fullmatch(line)) and name[1] != "Ambiguous":
-            where = f"{source}:{line_number}"
-            marks.add(match[1], number(match[2], where), number(match[3], where), name[1], where)
+    marks, label = Marks(), THUMOS_NAME.sub(r"\1", Path(source).name)
+    for where, line in lines if label != "Ambiguous" else ():
+        video, start, end = line.groups()
+        marks.add(video, number(start, where), number(end, where), label, where)
     return marks
 
 

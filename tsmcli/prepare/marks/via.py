@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tsmcli.errors import DataError
@@ -59,15 +59,15 @@ def _labels(attribute: Mapping[str, Any], value: str) -> list[str]:
     return [str(options.get(word, word)) for word in words]
 
 
-def read_via_csv(text: str, source: str, ask: Ask) -> Marks:
-    """Either export: with numbers of attributes and their description in a comment, or with their names."""
-    comments = dict(re.findall(r"^# (\w+) = (.*?)\s*$", text, re.MULTILINE))
+def read_via_csv(lines: Sequence[tuple[int, str]], source: str, ask: Ask) -> Marks:
+    """Either export, its lines numbered: with numbers of attributes, which a comment describes, or names."""
+    comments = dict(re.findall(r"^# (\w+) = (.*\S)", "\n".join(line for _, line in lines), re.MULTILINE))
     header = [name.strip() for name in comments["CSV_HEADER"].split(",")]
     described = json.loads(comments.get("ATTRIBUTE", "null")) or {
         key: {"aname": name} for key, name in json.loads(comments.get("ATTRIBUTES", "{}")).items()
     }
     marks = Marks()
-    numbered = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
+    numbered = [(n, line) for n, line in lines if not line.startswith("#")]
     reader = csv.reader(line for _, line in numbered)
     for fields in reader:
         where = f"{source}:{numbered[reader.line_num - 1][0]}"
@@ -76,11 +76,9 @@ def read_via_csv(text: str, source: str, ask: Ask) -> Marks:
             times = json.loads(row["temporal_coordinates"])
         else:
             times = [row["temporal_segment_start"], row["temporal_segment_end"]]
-        if json.loads(row.get("spatial_coordinates") or "[]"):
-            continue
         video, values = str(json.loads(row["file_list"])[0]), json.loads(row["metadata"])
         marks.videos.setdefault(video, where)
-        if len(times) != 2 or "" in times:
+        if len(times) != 2 or "" in times or json.loads(row.get("spatial_coordinates") or "[]"):
             continue
         attributes = described or {name: {"aname": name} for name in values}
         chosen = _choose(attributes, where, ask) if attributes else ""
