@@ -100,7 +100,7 @@ def measure(backbone: str, split: Split, rounds: int) -> dict[str, dict[str, flo
                 found | {"ratio": wall / rows["torch"][len(rows[name])]["both"] if name != "torch" else 1.0}
             )
     return {
-        f"{backbone}, {engines[name].choice}": {key: statistics.median(row[key] for row in some) for key in some[0]}
+        f"{backbone}, {name}: {engines[name].choice}": {key: statistics.median(row[key] for row in some) for key in some[0]}
         for name, some in rows.items()
     }
 
