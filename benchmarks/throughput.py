@@ -8,9 +8,10 @@ One clip of 8 frames at 224 px of each of `--videos` videos (the files again and
   network   the same views, from memory, alone
   both      as these commands do it
 
-each with eager PyTorch, one video after the other, which is the baseline, and with `--engine auto`. Printed are
-medians of seconds; `overlap`: the slower of reading and network over both, which two resources of their own would
-bring to 1; `busy`: CPU time of both over what the cores had; `ratio`: both, of the baseline's, within a round.
+each with PyTorch and all its threads for one clip after the other, which is the baseline, and with `--engine torch`
+and `auto`. Printed are medians of seconds; `overlap`: the slower of reading and network over both, which two
+resources of their own would bring to 1; `busy`: CPU time of both over what the cores had; `ratio`: both, of the
+baseline's, within a round.
 The last line is JSON.
 """
 
@@ -24,6 +25,7 @@ import resource
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ def measure(backbone: str, split: Split, rounds: int) -> dict[str, dict[str, flo
         name: result_of(open_engine(opened(), Choice(name), CPU, config.test, len(numbers)))
         for name in ("torch", "auto")
     }
+    engines = {"one at a time": replace(engines["torch"], at_once=1), **engines}
     with Loader(dataset) as loader:
         batches = list(loader.videos(numbers))
     assert not any(batch.bad for batch in batches), batches[0].bad
@@ -96,11 +99,12 @@ def measure(backbone: str, split: Split, rounds: int) -> dict[str, dict[str, flo
             wall, cpu = seconds(lambda: both(engine))  # noqa: B023
             found = {"reading": reading, "network": network, "both": wall}
             found |= {"overlap": max(reading, network) / wall, "busy": cpu / wall / torch.get_num_threads()}
-            rows[name].append(
-                found | {"ratio": wall / rows["torch"][len(rows[name])]["both"] if name != "torch" else 1.0}
-            )
+            base = rows["one at a time"][len(rows[name])]["both"] if name != "one at a time" else wall
+            rows[name].append(found | {"ratio": wall / base})
     return {
-        f"{backbone}, {name}: {engines[name].choice}": {key: statistics.median(row[key] for row in some) for key in some[0]}
+        f"{backbone}, {name}: {engines[name].choice}": {
+            key: statistics.median(row[key] for row in some) for key in some[0]
+        }
         for name, some in rows.items()
     }
 

@@ -17,9 +17,12 @@ import pytest
 import torch
 from support import tsm
 
+from tsmcli.core.exportable import example_input
+from tsmcli.core.tsm import build_model
 from tsmcli.engine import exported_file, inference, packages
 from tsmcli.errors import EnvironmentProblem
 from tsmcli.files import cache_home, sha256
+from tsmcli.presets import load_preset
 from tsmcli.recipes import conversion, doctor, engines
 from tsmcli.results import load_results
 
@@ -295,3 +298,18 @@ def test_views_come_in_order_and_errors_come_out() -> None:
     assert [(tag, views.tolist()) for tag, views in found] == [(n, [[n, n]] * 3) for n in range(7)]
     with pytest.raises(EnvironmentProblem, match="seven"):
         list(inference.score_in_order(two, iter(items)))
+
+
+def test_clips_at_the_same_time_get_the_scores_of_one_after_the_other() -> None:
+    model = build_model(load_preset("demo"), 5, seed=0).eval()
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        engine = inference.torch_engine(model, torch.device("cpu"), many=True)
+        clips = [(n, example_input([2, 8], 56, pixels=True, seed=n).movedim(-1, 2)) for n in range(5)]
+        found = dict(inference.score_in_order(engine, iter(clips)))
+        assert (engine.at_once, torch.get_num_threads()) == (4, 4)
+    finally:
+        torch.set_num_threads(threads)
+    for number, views in clips:
+        torch.testing.assert_close(found[number], engine.run(views), rtol=1e-5, atol=1e-6)

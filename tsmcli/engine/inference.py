@@ -19,6 +19,10 @@ from tsmcli.errors import EnvironmentProblem, is_out_of_memory
 
 EngineName = Literal["auto", "torch", "torch-compile", "openvino", "onnxruntime"]
 Numbers = Literal["fp32", "bf16", "fp16", "int8"]
+_AT_ONCE = 8
+"""Calls of PyTorch at a time on a CPU. The threads of one call wait for each other, and for cores that read videos;
+those of several calls do not. But of many, Python runs one at a time."""
+
 Tag = TypeVar("Tag")
 Out = TypeVar("Out")
 
@@ -71,12 +75,13 @@ class Engine:
 
 
 def torch_engine(
-    model: TSM, device: torch.device, choice: Choice | None = None, *, features: bool = False
+    model: TSM, device: torch.device, choice: Choice | None = None, *, features: bool = False, many: bool = False
 ) -> Engine:
     """PyTorch with a network as it is; `for_inference` makes it fast.
 
     Args:
         features: give what the classifier gets, [V, T, C], instead of logits [V, K].
+        many: on a CPU, get many calls done soon, not each of them.
     """
     network, dtype = model.frame_features if features else model, next(model.parameters()).dtype
     choice, pin = choice or Choice("torch"), device.type == "cuda"
@@ -86,7 +91,8 @@ def torch_engine(
     def score(views: Tensor) -> Tensor:
         return view_logits(network, views, device, dtype, at_once=1 if device.type == "cpu" else 16)
 
-    return Engine(choice, score, pin=pin)
+    several = many and device.type == "cpu" and choice.engine == "torch"
+    return Engine(choice, score, min(torch.get_num_threads(), _AT_ONCE) if several else 1, pin)
 
 
 def compiled(network: Callable[..., Out], device: torch.device) -> Callable[..., Out]:
@@ -122,7 +128,9 @@ def score_in_order(engine: Engine, items: Iterable[tuple[Tag, Tensor]]) -> Itera
         for tag, views in items:
             yield tag, engine.run(views)
         return
-    pool = ThreadPoolExecutor(engine.at_once)
+    threads = torch.get_num_threads()
+    each = max(1, threads // engine.at_once)
+    pool = ThreadPoolExecutor(engine.at_once, initializer=torch.set_num_threads, initargs=(each,))
     waiting: deque[tuple[Tag, list[Future[Tensor]]]] = deque()
     try:
         for tag, views in items:
@@ -134,6 +142,7 @@ def score_in_order(engine: Engine, items: Iterable[tuple[Tag, Tensor]]) -> Itera
             yield first, torch.cat([part.result() for part in parts])
     finally:
         pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 @torch.inference_mode()

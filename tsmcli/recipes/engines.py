@@ -63,16 +63,17 @@ def open_engine(
         UsageError: the exported file is of other frames than the protocol's, or of a stream.
     """
     work = videos * views.views * (PAYS[1] if windows else 1)
+    many = work > 2 * torch.get_num_threads()
     run, choice = yield from _open(
         opened, wanted, device, "features" if features else "clips", views.crop_px,
-        work=work, many=work > 2 * torch.get_num_threads(), places=places,
+        work=work, many=many, places=places,
     )  # fmt: skip
     if run:
         file = opened.exported
         inside = {"pixels": file.pixels, "probabilities": file.probabilities} if file else {}
         return file_engine(run, choice, **inside)
     model = for_inference(opened.model, device, dtype=dtype_of(_in_torch(choice), device))
-    engine = torch_engine(model, device, choice, features=features)
+    engine = torch_engine(model, device, choice, features=features, many=many)
     if choice.engine == "torch-compile":
         clip = torch.zeros(1, model.num_segments, views.crop_px, views.crop_px, 3, dtype=torch.uint8)
         yield from _compile(opened, lambda: engine.run(clip.movedim(-1, 2)))

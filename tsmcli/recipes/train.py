@@ -220,7 +220,7 @@ def _validate(
     assert plan.val is not None
     config, world, model = plan.config, plan.world, learner.trained
     world.share(list(model.buffers()))
-    engine = torch_engine(model.eval(), plan.device)
+    engine = torch_engine(model.eval(), plan.device, many=True)
     results = yield from score_split(engine, plan.val, config, config.val, {}, world=world, signals=signals)
     scores, labels = results.scores, results.labels
     if results.multi_label:
