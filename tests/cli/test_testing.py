@@ -16,8 +16,8 @@ import pytest
 import torch
 from support import tsm
 
+from tsmcli.engine.events import VideoScored
 from tsmcli.engine.processes import ALONE, World
-from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import ConfigError
 from tsmcli.recipes.score import PartialScores
 

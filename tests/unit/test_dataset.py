@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from support import numbered_frames, write_frames
 
 from tsmcli.config import Config, Views
-from tsmcli.data.dataset import BadVideo, Loader, Sample, VideoDataset, collate
+from tsmcli.data.dataset import Loader, Sample, VideoDataset, collate
 from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.data.location import Split
+from tsmcli.data.messages import BadVideo
 from tsmcli.data.shards import TrainOrder, class_chances, eval_shard, train_order
 from tsmcli.presets import load_preset
 

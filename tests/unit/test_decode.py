@@ -20,12 +20,13 @@ import pytest
 from support import number_of, numbered_frames, real_data, write_frames, write_video
 
 from tsmcli.config import Config, DataConfig, Views
-from tsmcli.data.dataset import BadVideo, VideoDataset
+from tsmcli.data.dataset import VideoDataset
 from tsmcli.data.decode import DecordReader, FrameFolder, open_reader
 from tsmcli.data.frame_zip import FrameZip
 from tsmcli.data.intervals import Span
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
+from tsmcli.data.messages import BadVideo
 from tsmcli.data.packets import Packets
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.errors import DataError

@@ -8,7 +8,7 @@ import pytest
 from support import make_folder_dataset, tsm
 
 from tsmcli.config import TrainConfig
-from tsmcli.engine.loop import StepDone
+from tsmcli.engine.events import StepDone
 from tsmcli.recipes.divergence import Divergence
 
 

@@ -17,7 +17,8 @@ from tsmcli.catalog import CATALOG
 from tsmcli.config import Backbone, Config, ModelConfig, Recompute, TrainConfig
 from tsmcli.core.tsm import TSM, build_model, normalize
 from tsmcli.core.weights import export_state
-from tsmcli.data.dataset import BadVideo, Batch
+from tsmcli.data.dataset import Batch
+from tsmcli.data.messages import BadVideo
 from tsmcli.data.shards import TrainOrder
 from tsmcli.engine.checkpoint import (
     Checkpoint,
@@ -27,13 +28,14 @@ from tsmcli.engine.checkpoint import (
     save_checkpoint,
 )
 from tsmcli.engine.device import choose_device, keep_freed_memory
+from tsmcli.engine.events import StepDone, VideoScored, VideosSkipped
 from tsmcli.engine.inference import torch_engine, view_logits
 from tsmcli.engine.learner import Learner, make_learner, take_step
-from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
+from tsmcli.engine.loop import train_epoch
 from tsmcli.engine.memory import largest_batch, num_parameters, saved_bytes, step_bytes
 from tsmcli.engine.optim import lr_factor, make_optimizer, param_groups, scaled_lr, set_lr, set_training
 from tsmcli.engine.processes import ALONE
-from tsmcli.engine.scores import VideoScored, average_views, score_videos
+from tsmcli.engine.scores import average_views, score_videos
 from tsmcli.errors import ConfigError, DataError, EnvironmentProblem, WeightsError
 from tsmcli.presets import load_preset
 from tsmcli.recipes.network import load_checkpoint

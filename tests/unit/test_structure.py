@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support import make_folder_dataset
 
 import tsmcli
 
@@ -107,6 +108,35 @@ def test_eval_of_saved_scores_loads_no_torch() -> None:
         "assert result.exit_code == 0, result.output\nprint('torch' in sys.modules)"
     )
     assert run_python(code).strip() == "False"
+
+
+def test_preparing_and_checking_data_need_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_folder_dataset(tmp_path / "clips", videos=5)
+    (tmp_path / "marks.csv").write_text("video,start,end,label\n" + "".join(
+        f"{label}/{letter}_clip {i}.mp4,0,0.2,{label}\n"
+        for label in ("jump", "wave") for i, letter in enumerate("abcde")
+    ))  # fmt: skip
+    for words in (
+        ["prepare-data", "folder", "--source", "clips", "--out", "own", "--store", "zip"],
+        [
+            "prepare-data",
+            "intervals",
+            "--annotations",
+            "marks.csv",
+            "--source",
+            "clips",
+            "--out",
+            "cut",
+            "--store",
+            "zip",
+        ],
+        ["data", "check", "--data", "own", "--set", "data.dataset=folder", "--set", "data.store=zip"],
+        ["zoo", "ls"],
+    ):
+        code = "import sys\nsys.modules['torch'] = None\nfrom tsmcli.cli import main\nmain()"
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
 
 
 def test_public_names_are_lazy_and_there() -> None:

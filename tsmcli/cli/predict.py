@@ -14,7 +14,7 @@ from tsmcli.report.tables import print_note
 
 if TYPE_CHECKING:
     from tsmcli import presets
-    from tsmcli.data.dataset import BadVideo
+    from tsmcli.data.messages import BadVideo
     from tsmcli.recipes.event_rules import Wanted
 
 Style = Literal["table", "json", "csv"]
@@ -169,7 +169,7 @@ def _events(
 
 def check_read(bad: Sequence[BadVideo], count: int) -> None:
     """Raise DataError where videos could not be read."""
-    from tsmcli.report.predictions import reason
+    from tsmcli.report.progress import reason
 
     if bad:
         reasons = "\n".join(f"  {reason(video)}" for video in bad)

@@ -20,7 +20,7 @@ from tsmcli.data.container import unreadable
 from tsmcli.data.decode import open_reader
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
-from tsmcli.data.messages import SHARED, SHM_HINT
+from tsmcli.data.messages import SHARED, SHM_HINT, BadVideo
 from tsmcli.data.ptv_augment import augment_clip
 from tsmcli.data.rand_augment import draw_signs, rand_augment
 from tsmcli.data.spatial import eval_views, train_view
@@ -38,14 +38,6 @@ class Sample(NamedTuple):
     number: int
     views: NDArray[np.uint8]
     label: int | NDArray[np.bool_]
-
-
-class BadVideo(NamedTuple):
-    """A video that could not be read, and why. It is counted, never replaced by another."""
-
-    number: int
-    path: str
-    reason: str
 
 
 class Batch(NamedTuple):

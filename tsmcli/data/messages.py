@@ -1,4 +1,4 @@
-"""The messages of a worker process to its owner. Pixels go through shared memory."""
+"""What a worker process tells its owner. Pixels go through shared memory."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ from tsmcli.errors import EnvironmentProblem
 SHARED = Path("/dev/shm")
 """Memory that processes share, as files; a container may have little. Systems other than Linux use pipes."""
 SHM_HINT = "give it more (docker run --shm-size=2g), or use fewer processes: --set train.workers=1, or 0 for none"
+
+
+class BadVideo(NamedTuple):
+    """A video that could not be read, and why. It is counted, never replaced by another."""
+
+    number: int
+    path: str
+    reason: str
 
 
 class Told(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -14,45 +13,14 @@ from torch import Tensor
 from tsmcli.config import Config
 from tsmcli.core.tsm import normalize
 from tsmcli.data.blend import blend
-from tsmcli.data.dataset import BadVideo, Batch
+from tsmcli.data.dataset import Batch
+from tsmcli.data.messages import BadVideo
 from tsmcli.data.shards import TrainOrder
+from tsmcli.engine.events import StepDone, VideosSkipped
 from tsmcli.engine.learner import Learner, Step, take_step
 from tsmcli.engine.optim import lr_factor, ordinary_lr, set_lr, set_training
 from tsmcli.engine.processes import StopSignals, interrupted
 from tsmcli.errors import ConfigError, DataError
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """One optimiser step of all processes together.
-
-    Attributes:
-        epoch, step, steps: 0-based epoch; 1-based step of that many.
-        loss, top1: of the step's videos, in training mode; top1 is None where MixUp or CutMix blends labels, or a
-            video may have several.
-        lr: of the ordinary weights.
-        grad_norm: L2 norm of all gradients, before clipping.
-        videos: how many; unreadable ones do not count.
-        data_sec, step_sec: waiting for data; the whole step including that.
-    """
-
-    epoch: int
-    step: int
-    steps: int
-    loss: float
-    top1: float | None
-    lr: float
-    grad_norm: float
-    videos: int
-    data_sec: float
-    step_sec: float
-
-
-@dataclass(frozen=True)
-class VideosSkipped:
-    """Videos of a step that could not be read; training goes on without them."""
-
-    videos: tuple[BadVideo, ...]
 
 
 def train_epoch(

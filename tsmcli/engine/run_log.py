@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tsmcli.engine.loop import StepDone
+from tsmcli.engine.events import StepDone
 from tsmcli.engine.memory import peak_memory
 from tsmcli.files import append_text
 

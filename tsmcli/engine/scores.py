@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tsmcli.config import Config, Views
-from tsmcli.data.dataset import BadVideo, Batch
+from tsmcli.data.dataset import Batch
+from tsmcli.data.messages import BadVideo
+from tsmcli.engine.events import VideoScored
 from tsmcli.engine.inference import Engine, score_in_order
 from tsmcli.errors import WeightsError
 
@@ -22,14 +23,6 @@ Average = Literal["prob", "score", "sigmoid"]
 def averaging(config: Config, views: Views) -> Average:
     """How the views of a protocol are averaged."""
     return "sigmoid" if config.data.multi_label and views.average == "prob" else views.average
-
-
-@dataclass(frozen=True)
-class VideoScored:
-    """A video's scores [K], or its features, by its position in the list."""
-
-    number: int
-    scores: Tensor
 
 
 def score_videos(engine: Engine, batches: Iterable[Batch], average: Average) -> Iterator[VideoScored | BadVideo]:

@@ -7,7 +7,7 @@ from collections import deque
 from statistics import median
 
 from tsmcli.config import TrainConfig
-from tsmcli.engine.loop import StepDone
+from tsmcli.engine.events import StepDone
 
 _LOSSES = 5
 """Steps whose median loss counts: a single batch may be odd."""

@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tsmcli.config import Config, Views
-from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
+from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.listfile import labels_of
 from tsmcli.data.location import Places, Split, find_split
+from tsmcli.data.messages import BadVideo
 from tsmcli.data.shards import eval_shard
 from tsmcli.data.sliding import Sliding, read_windows
 from tsmcli.engine.device import choose_device
+from tsmcli.engine.events import VideoScored
 from tsmcli.engine.inference import Choice, Engine, score_in_order
 from tsmcli.engine.processes import ALONE, StopSignals, World, interrupted
-from tsmcli.engine.scores import Pooling, VideoScored, pool, pool_videos
+from tsmcli.engine.scores import Pooling, pool, pool_videos
 from tsmcli.errors import DataError, EnvironmentProblem, Interrupted, UsageError
 from tsmcli.presets import Preset
 from tsmcli.recipes.engines import open_engine

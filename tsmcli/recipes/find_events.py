@@ -12,17 +12,17 @@ import torch
 
 from tsmcli.config import Views
 from tsmcli.core.streaming import Step, Stream
-from tsmcli.data.dataset import BadVideo
 from tsmcli.data.decode import check_decoder, clock_of, open_reader
 from tsmcli.data.find_videos import find_videos
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
+from tsmcli.data.messages import BadVideo
 from tsmcli.data.shards import eval_shard
 from tsmcli.data.sliding import Sliding
 from tsmcli.engine.device import choose_device
+from tsmcli.engine.events import VideoScored
 from tsmcli.engine.inference import Choice
 from tsmcli.engine.processes import ALONE, World
-from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import DataError
 from tsmcli.intervals.find import EventRules, WindowScores, find_events
 from tsmcli.intervals.tiou import Interval

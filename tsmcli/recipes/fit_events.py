@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tsmcli.data.dataset import BadVideo
 from tsmcli.data.find_videos import find_videos
+from tsmcli.data.messages import BadVideo
 from tsmcli.engine.checkpoint import save_checkpoint
+from tsmcli.engine.events import VideoScored
 from tsmcli.engine.inference import Choice
-from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import DataError, WeightsError
 from tsmcli.intervals.find import (
     TICK_SEC,

@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tsmcli.engine.checkpoint import Checkpoint, Progress, copy_checkpoint, save_checkpoint
+from tsmcli.engine.events import StepDone, VideosSkipped
 from tsmcli.engine.learner import Learner
-from tsmcli.engine.loop import StepDone, VideosSkipped
 from tsmcli.engine.run_log import RunLog
 from tsmcli.recipes.events import Saved, Validated
 from tsmcli.recipes.train_plan import TrainPlan

@@ -14,17 +14,19 @@ from torch import Tensor
 
 from tsmcli.config import Config, Views
 from tsmcli.core.tsm import TSM
-from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
+from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.data.decode import check_decoder
 from tsmcli.data.find_videos import find_videos
 from tsmcli.data.listfile import VideoRecord
 from tsmcli.data.location import Split
+from tsmcli.data.messages import BadVideo
 from tsmcli.data.shards import eval_shard
 from tsmcli.data.sliding import Sliding, WindowViews, read_windows
 from tsmcli.engine.device import choose_device
+from tsmcli.engine.events import VideoScored
 from tsmcli.engine.inference import Choice, Engine, score_in_order, torch_engine
 from tsmcli.engine.processes import ALONE, World
-from tsmcli.engine.scores import VideoScored, average_views, averaging, score_videos
+from tsmcli.engine.scores import average_views, averaging, score_videos
 from tsmcli.errors import DataError
 from tsmcli.presets import Preset
 from tsmcli.recipes.engines import open_engine

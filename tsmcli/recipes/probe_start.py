@@ -11,9 +11,10 @@ from tsmcli.config import Config, Views
 from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.data.location import Split
 from tsmcli.engine.device import for_inference
+from tsmcli.engine.events import VideoScored
 from tsmcli.engine.inference import Engine, torch_engine
 from tsmcli.engine.processes import StopSignals
-from tsmcli.engine.scores import VideoScored, pool_videos
+from tsmcli.engine.scores import pool_videos
 from tsmcli.engine.weight_file import read_weights
 from tsmcli.errors import DataError, TsmError
 from tsmcli.recipes.events import Probed, Scoring, Warned

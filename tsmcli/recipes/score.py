@@ -17,13 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from tsmcli.config import Config, Views
-from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
+from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.data.listfile import labels_of
 from tsmcli.data.location import Split
+from tsmcli.data.messages import BadVideo
 from tsmcli.data.shards import eval_shard
+from tsmcli.engine.events import VideoScored
 from tsmcli.engine.inference import Engine
 from tsmcli.engine.processes import ALONE, StopSignals, World, interrupted
-from tsmcli.engine.scores import VideoScored, averaging, score_videos
+from tsmcli.engine.scores import averaging, score_videos
 from tsmcli.errors import DataError, TsmError
 from tsmcli.files import append_text, write_text
 from tsmcli.recipes.events import Scoring

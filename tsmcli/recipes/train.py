@@ -13,9 +13,10 @@ from tsmcli.core.weights import load_state
 from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.engine.checkpoint import Checkpoint, Progress, copy_checkpoint, load_weights
 from tsmcli.engine.device import seed_everything, set_determinism, use_channels_last
+from tsmcli.engine.events import StepDone, VideosSkipped
 from tsmcli.engine.inference import torch_engine
 from tsmcli.engine.learner import Learner, make_learner, take_step
-from tsmcli.engine.loop import StepDone, VideosSkipped, train_epoch
+from tsmcli.engine.loop import train_epoch
 from tsmcli.engine.processes import ALONE, StopSignals
 from tsmcli.engine.run_log import RunLog
 from tsmcli.errors import Interrupted, WeightsError

@@ -14,7 +14,7 @@ from tsmcli.prepare.marks.write import Film, write
 from tsmcli.recipes.find_events import FoundEvents
 from tsmcli.recipes.fit_events import FittedEvents
 from tsmcli.report.event_scores import event_scores_json, print_event_scores
-from tsmcli.report.predictions import reason
+from tsmcli.report.progress import reason
 from tsmcli.report.tables import percent, print_csv, print_json, print_line, print_table
 
 

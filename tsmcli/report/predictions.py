@@ -8,9 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tsmcli.data.dataset import BadVideo
 from tsmcli.recipes.predict import Predictions, Window
-from tsmcli.report.tables import on_one_line, percent, print_csv, print_json, print_table
+from tsmcli.report.tables import percent, print_csv, print_json, print_table
 
 
 def print_predictions(found: Predictions, top: int, *, style: Literal["table", "json", "csv"]) -> None:
@@ -74,11 +73,6 @@ def said(found: Predictions, window: Window) -> NDArray[np.bool_]:
     if found.thresholds is None:
         return np.zeros(len(found.class_names), np.bool_)
     return window.probabilities >= np.array(found.thresholds)
-
-
-def reason(video: BadVideo) -> str:
-    """Why a video could not be read, with its path."""
-    return on_one_line(video.reason if video.path in video.reason else f"{video.path}: {video.reason}")
 
 
 def _span(window: Window, digits: int) -> list[str]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from tsmcli.data.dataset import BadVideo
+from tsmcli.data.messages import BadVideo
+from tsmcli.engine.events import StepDone, VideoScored, VideosSkipped
 from tsmcli.engine.fetch import Fetched, Receiving, Waiting
-from tsmcli.engine.loop import StepDone, VideosSkipped
-from tsmcli.engine.scores import VideoScored
 from tsmcli.prepare.demo import ClipWritten
 from tsmcli.prepare.extract import Extracted, VideosCounted
 from tsmcli.prepare.verify import VideoChecked
@@ -28,10 +28,13 @@ from tsmcli.recipes.events import (
     result_of,
 )
 from tsmcli.recipes.zoo.download import Failed
-from tsmcli.report.predictions import reason
-from tsmcli.report.tables import printable
-from tsmcli.report.training import write_curves
+from tsmcli.report.tables import on_one_line, printable
 from tsmcli.report.transfers import Transfers
+
+
+def reason(video: BadVideo) -> str:
+    """Why a video could not be read, with its path."""
+    return on_one_line(video.reason if video.path in video.reason else f"{video.path}: {video.reason}")
 
 
 def follow(events: Generator[Event, None, Result], *, quiet: bool = False) -> Result:
@@ -113,8 +116,8 @@ class _Drawing:
             case Saved(path, best):
                 if best:
                     self.line(f"  best so far: {path}")
-                elif trouble := write_curves(path.parent):
-                    self.line(f"  {trouble}")
+                else:
+                    self._draw_curves(path.parent)
 
     def _step(self, event: StepDone) -> None:
         facts = (
@@ -126,6 +129,12 @@ class _Drawing:
         self._advance("training", facts)
         if not self.console.is_terminal and (event.step % self.log_every == 0 or event.step == event.steps):
             self.line(f"  step {event.step}/{event.steps} of {facts}")
+
+    def _draw_curves(self, run: Path) -> None:
+        from tsmcli.report.training import write_curves  # a training has loaded what this needs
+
+        if trouble := write_curves(run):
+            self.line(f"  {trouble}")
 
     def _file_done(self, trouble: str) -> None:
         self._advance("files")

@@ -15,10 +15,11 @@ from tsmcli.config import Config
 from tsmcli.core.exportable import Signature
 from tsmcli.data.dataset import Loader, VideoDataset
 from tsmcli.data.location import Split
+from tsmcli.engine.events import VideoScored
 from tsmcli.engine.exported_file import Runner, open_onnx
 from tsmcli.engine.inference import as_input
 from tsmcli.engine.quantiser import Feeds, Int8, write_int8
-from tsmcli.engine.scores import VideoScored, average_views, averaging
+from tsmcli.engine.scores import average_views, averaging
 from tsmcli.errors import DataError
 from tsmcli.metrics import interval, map_interval, mean_average_precision
 from tsmcli.recipes.compare import mcnemar

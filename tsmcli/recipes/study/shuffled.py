@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tsmcli.data.dataset import BadVideo, Loader, VideoDataset
+from tsmcli.data.dataset import Loader, VideoDataset
+from tsmcli.data.messages import BadVideo
+from tsmcli.engine.events import VideoScored
 from tsmcli.engine.inference import Choice, score_in_order
-from tsmcli.engine.scores import VideoScored, average_views
+from tsmcli.engine.scores import average_views
 from tsmcli.errors import DataError
 from tsmcli.metrics import confusion, mean_class, per_class, top_k
 from tsmcli.recipes.engines import open_engine

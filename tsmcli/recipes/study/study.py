@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsmcli.config import Config
-from tsmcli.data.dataset import BadVideo
 from tsmcli.data.location import Places
+from tsmcli.data.messages import BadVideo
 from tsmcli.engine.device import choose_device
+from tsmcli.engine.events import VideoScored
 from tsmcli.engine.inference import Choice
-from tsmcli.engine.scores import VideoScored
 from tsmcli.errors import DataError, WeightsError
 from tsmcli.files import sha256
 from tsmcli.metrics import confusion
