@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -260,6 +262,11 @@ def test_a_clean_dataset_and_flips_that_keep_labels(tmp_path: Path) -> None:
     assert (clean.code, clean.out) == (0, "nothing to complain about: 104 videos, 8 classes\n")
     (found,) = tsm(*command, "--set", "augment.flip_swaps_labels=false", "--json").json()
     assert (found["kind"], len(found["where"])) == ("left and right", 4)
+    limited = (  # as many files may be open as a thousand are for long lists
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\nfrom tsmcli.cli import main\nmain()"
+    )
+    again = [sys.executable, "-c", limited, *map(str, command)]
+    assert subprocess.run(again, capture_output=True, text=True, timeout=60, check=False).stdout == clean.out
 
 
 @pytest.mark.parametrize("store", ["frames", "zip"])

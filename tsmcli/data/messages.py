@@ -20,6 +20,11 @@ SHARED = Path("/dev/shm")
 SHM_HINT = "give it more (docker run --shm-size=2g), or use fewer processes: --set train.workers=1, or 0 for none"
 
 
+_SMALL = 2**16
+"""Bytes of arrays that go through the pipe, which holds so many. In shared memory an array keeps a file open as
+long as it lives, and a process may have a thousand of them."""
+
+
 class BadVideo(NamedTuple):
     """A video that could not be read, and why. It is counted, never replaced by another."""
 
@@ -46,10 +51,10 @@ def send(pipe: Connection, told: Told) -> None:
     buffers: list[pickle.PickleBuffer] = []
     words = pickle.dumps(told, protocol=5, buffer_callback=buffers.append if SHARED.is_dir() else None)
     arrays = [buffer.raw() for buffer in buffers]
-    head = pickle.dumps((words, [array.nbytes for array in arrays]))
-    if not any(array.nbytes for array in arrays):
-        pipe.send_bytes(head)
+    if sum(array.nbytes for array in arrays) <= _SMALL:
+        pipe.send_bytes(pickle.dumps((pickle.dumps(told, protocol=5), [])))
         return
+    head = pickle.dumps((words, [array.nbytes for array in arrays]))
     try:
         with tempfile.TemporaryFile(dir=SHARED, buffering=0) as memory:
             for array in arrays:
