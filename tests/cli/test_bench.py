@@ -189,6 +189,7 @@ def test_training(demo_data: Path) -> None:
     assert "a step of training with 2 videos" in shown
 
 
+@pytest.mark.slow
 def test_reading_a_list(demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = (demo_data / "demo_val_list_videos.txt").read_text().splitlines()
@@ -292,6 +293,7 @@ def test_running_out_of_memory_does_not_end_the_others() -> None:
     assert "out of memory" in tsm("bench", "demo", "--batch", "100000000,1", "--no-twin", *QUICK).out
 
 
+@pytest.mark.slow
 def test_trace_and_plot(tmp_path: Path) -> None:
     tsm("bench", "demo", "--batch", "1,2", "--no-twin", *QUICK, "--profile", tmp_path / "t.json", "--plot",
         tmp_path / "p.png")  # fmt: skip
