@@ -168,7 +168,8 @@ def _open(
                 os.utime(folder)
                 return open_kept(file)
             remove(folder)
-        yield Stage(f"converting {opened.name} for {' and '.join(engines)}, once")
+        what = f"calibrating {opened.name} on training videos" if int8 else f"converting {opened.name}"
+        yield Stage(f"{what} for {' and '.join(engines)}, once")
         calibration = places or Places() if int8 else None
         return open_kept(convert(opened, engines, kind, crop_px, folder, calibration, many=many))
     except (EnvironmentProblem, OSError, RuntimeError) as error:
