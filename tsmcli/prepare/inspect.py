@@ -126,14 +126,18 @@ def first_alike(thumbs: NDArray[np.uint8]) -> NDArray[np.int64]:
     Args:
         thumbs: [N, times, h, w].
     """
-    pictures = thumbs.reshape(*thumbs.shape[:2], -1).astype(np.float32)
-    pictures -= pictures.mean(axis=2, keepdims=True)
-    contrast = np.sqrt(np.square(pictures).mean(axis=(1, 2)))
-    pictures /= np.maximum(contrast, _FLAT)[:, None, None]
-    moving = pictures - pictures.mean(axis=1, keepdims=True)
-    limit = np.maximum(_ALIKE * np.sqrt(np.square(moving).mean(axis=(1, 2))), _NOISE)
-    limit[contrast < _FLAT] = 0  # nothing is like it
-    flat = pictures.reshape(len(pictures), -1)
+    flat = np.empty((len(thumbs), thumbs[0].size), np.float32)
+    limit = np.empty(len(thumbs), np.float32)
+    for start in range(0, len(thumbs), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        pictures = thumbs[block].reshape(*thumbs[block].shape[:2], -1).astype(np.float32)
+        pictures -= pictures.mean(axis=2, keepdims=True)
+        contrast = np.sqrt(np.square(pictures).mean(axis=(1, 2)))
+        pictures /= np.maximum(contrast, _FLAT)[:, None, None]
+        moving = pictures - pictures.mean(axis=1, keepdims=True)
+        limit[block] = np.maximum(_ALIKE * np.sqrt(np.square(moving).mean(axis=(1, 2))), _NOISE)
+        limit[block][contrast < _FLAT] = 0  # nothing is like it
+        flat[block] = pictures.reshape(len(pictures), -1)
     first = np.arange(len(flat))
     for start in range(0, len(flat), _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(flat)))
