@@ -474,7 +474,7 @@ def test_a_stop_while_a_network_is_converted_leaves_nothing_half_done(here: Path
     args = [*TEST, "--engine", "openvino"]
     for stop, code in (("2", 130), ("9", -9)):
         broken = nth("compare_clips", 1, f"os.kill(os.getpid(), {stop})")
-        ended = end(start(args, "tsmcli.recipes.engines", broken, **cache), mark)
+        ended = end(start(args, "tsmcli.recipes.conversion", broken, **cache), mark)
         assert (ended.code, ended.seconds < LIMIT_SEC) == (code, True), ended.err
         Path("fault").unlink()
     engines = here / "cache/tsm/engines"
