@@ -110,6 +110,12 @@ def test_eval_of_saved_scores_loads_no_torch() -> None:
     assert run_python(code).strip() == "False"
 
 
+def test_networks_load_no_torchvision() -> None:
+    """It takes as long to load as torch; MobileOne and two recipes use a part of it."""
+    code = "import sys, tsmcli.recipes.predict, tsmcli.recipes.train\nprint(sorted({'torchvision', 'scipy'} & {*sys.modules}))"
+    assert run_python(code).strip() == "[]"
+
+
 def test_preparing_and_checking_data_need_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_folder_dataset(tmp_path / "clips", videos=5)

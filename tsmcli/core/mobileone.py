@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.ops import SqueezeExcitation
 
 from tsmcli.config import ModelConfig, Recompute
 from tsmcli.core.recompute import run_stage
@@ -27,6 +26,13 @@ STAGES = ((192, 2, 0), (448, 8, 0), (896, 10, 5), (2048, 1, 1))
 def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int, groups: int) -> nn.Sequential:
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+
+
+def excitation(channels: int) -> nn.Module:
+    """Squeeze-and-excitation with a sixteenth of the channels between."""
+    from torchvision.ops import SqueezeExcitation  # takes a second, and only this network needs it
+
+    return SqueezeExcitation(channels, channels // 16)
 
 
 class PixelConv(nn.Conv2d):
@@ -69,7 +75,7 @@ class MobileOneBlock(nn.Module):
         if config.folded:
             conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups)
             self.branches = nn.ModuleDict({"folded": conv})
-        self.se = SqueezeExcitation(out_channels, out_channels // 16) if excite else nn.Identity()
+        self.se: nn.Module = excitation(out_channels) if excite else nn.Identity()
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
