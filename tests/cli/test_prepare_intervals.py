@@ -26,6 +26,7 @@ from tsmcli.data.listfile import VideoRecord, read_list
 from tsmcli.data.location import Places, find_classes, find_split
 from tsmcli.data.pyav_reader import PyAVReader
 from tsmcli.data.video_writer import VideoWriter
+from tsmcli.prepare import demo_long
 from tsmcli.prepare.background import draw_background, gaps_between
 from tsmcli.prepare.marks.write import Film, write
 from tsmcli.recipes.several import Several, draw_folds
@@ -397,3 +398,28 @@ def test_cutting_that_is_killed_goes_on_where_it_stopped(numbered: Path, tmp_pat
     )
     left = {path for path in cut if ".part-" in str(path)}  # its process lives on until init has buried it
     assert {path: cut[path] for path in cut.keys() - left} == whole
+
+
+def test_recordings_to_try_intervals_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo_long, "PARTS", {"train": (0, 3, 8), "fit": (1, 1, 3), "test": (1, 1, 3)})
+    assert "data/demo-long: 5 recordings" in tsm("prepare-data", "demo-long").out
+    again = tsm("prepare-data", "demo-long")
+    assert (again.code, "data/demo-long exists" in again.err) == (2, True)
+    assert tsm("prepare-data", "demo-long", "--out", "again").code == 0
+    made = Path("data/demo-long")
+    for path in made.rglob("*.*"):
+        assert path.read_bytes() == Path("again", path.relative_to(made)).read_bytes()
+    with (made / "train.csv").open() as file:
+        first, *_ = csv.DictReader(file)
+    start, end = (round(float(first[key]) * 12) for key in ("start", "end"))
+    with PyAVReader(made / "videos" / first["path"]) as reader:
+        frames = [frame.astype(int) for frame in reader.all_bgr()]
+    moved = [float(np.abs(a - b).mean()) for a, b in pairwise(frames)]
+    assert end - start == 24
+    assert max(moved[: start - 1]) < 0.2 < min(moved[start : end - 1])
+    marks = ("--annotations", made / "train.csv", "--source", made / "videos")
+    listed = tsm("prepare-data", "intervals", *marks, "--background", "still", "--out", "own", "--json").json()
+    assert sum(one["train"] + one["val"] for name, one in listed["classes"].items() if name != "still") == 24
+    assert listed["classes"]["still"]["train"] > 0
+    assert listed["problems"] == []

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from tsmcli.prepare.extract import Size
 
 _PROBLEMS = 20
-_OWN = {"csv": "folder", "intervals": "folder"}
+_OWN = {"csv": "folder", "intervals": "folder", "demo-long": "demo"}
 """Ways to prepare -> the dataset that they make."""
 
 
 def prepare_data(
     dataset: Annotated[
-        str, Argument(help="folder, csv, intervals, k400, sthv1, sthv2, jester, diving48, ucf101, hmdb51.")
+        str,
+        Argument(
+            help="folder, csv, intervals, k400, sthv1, sthv2, jester, diving48, ucf101, hmdb51, demo, demo-long."
+        ),
     ] = "demo",
     source: Annotated[
         Path | None, Option(help="Folder or archive of media and label files, or class folders.")
@@ -108,19 +111,22 @@ def prepare_data(
     rank, processes = rank_and_size()
     if dataset not in (known := [*CATALOG, *_OWN]):
         raise UsageError(f"no dataset named {dataset!r}", hint=f"choose from {', '.join(known)}")
-    out = out or Path("data") / CATALOG[_OWN.get(dataset, dataset)].folder
+    folder = dataset if dataset == "demo-long" else CATALOG[_OWN.get(dataset, dataset)].folder
+    out = out or Path("data") / folder
     limits = _limits(dataset, sets or ())
-    if rank and (check or dry_run or dataset in ("demo", "intervals")):
+    if rank and (check or dry_run or dataset in ("demo", "demo-long", "intervals")):
         return  # process 0 does that alone
     if check:
         _check(dataset, out, full, quarantine, report, one_per_core(workers), store, limits, as_json)
         return
     if full or quarantine or report:
         raise UsageError("--full, --quarantine and --report are for --check")
-    if dataset == "demo":
+    if dataset in ("demo", "demo-long"):
         if dry_run or store or size or short_side or height or source or annotations or group or shard:
-            raise UsageError("prepare-data demo takes --out and --seed only", hint="name the dataset you mean")
-        _demo(out, seed, as_json)
+            raise UsageError(f"prepare-data {dataset} takes --out and --seed only", "name the dataset you mean")
+        from tsmcli.cli.demo import make_clips, make_long
+
+        (make_clips if dataset == "demo" else make_long)(out, seed, as_json=as_json)
         return
     if source is None:
         raise _no_source(dataset)
@@ -279,21 +285,3 @@ def parse_pair(words: str, separator: str, example: str) -> tuple[int, int]:
     if not numbers[0] or not numbers[1]:
         raise UsageError(f"{words!r} is not of the form {example}")
     return numbers[0], numbers[1]
-
-
-def _demo(out: Path, seed: int, as_json: bool) -> None:
-    from tsmcli.prepare.demo import make_demo
-    from tsmcli.report.progress import follow
-
-    total = follow(make_demo(out, seed=seed))
-    if as_json:
-        print_json({"dataset": "demo", "folder": str(out), "videos": total})
-        return
-    print_line(f"{out}: {total} videos in 8 classes, with lists and class names")
-    print_line("\nnext:  tsm train --preset demo")
-    print_line("\nother datasets, from what you downloaded to DIR:")
-    print_line("  tsm prepare-data folder --source DIR     your own videos, in one folder per class")
-    print_line("  tsm prepare-data csv --source DIR --annotations table.csv")
-    for name, facts in CATALOG.items():
-        if facts.home:
-            print_line(f"  tsm prepare-data {name:8} --source DIR   {facts.title}, from {facts.home}")

@@ -27,6 +27,7 @@ from tsmcli.errors import DataError, UsageError
 from tsmcli.files import remove, replacing
 
 SIZE_PX = 64
+FPS = 12
 FRAMES = 24
 """Three per segment of 8: the middle frames of the segments are the same set forwards and backwards."""
 MOTIONS = ("right", "down", "grow", "clockwise")
@@ -145,7 +146,7 @@ def _paste(
     return picture
 
 
-def write_video(path: Path, frames: Sequence[Frame], fps: int = 12) -> None:
+def write_video(path: Path, frames: Sequence[Frame], fps: int = FPS) -> None:
     """Encode frames as H.264: each alone, one quantiser, one thread, so that the bytes are always the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"qp": "18", "g": "1", "bf": "0", "threads": "1", "preset": "veryfast"}
