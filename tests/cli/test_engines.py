@@ -133,7 +133,7 @@ def test_8_bits_of_a_checkpoint(here: Path) -> None:
     assert 1e-5 < np.abs(rough - plain).max() < 0.05
     meta = load_results(Path("out.npz")).meta["engine"]
     (folder,) = kept()
-    file = folder / {"onnxruntime": "model.onnx", "openvino": "model.xml"}[meta["name"]]
+    file = folder / {"onnxruntime": "model.onnx", "openvino": "model.bin"}[meta["name"]]
     assert (meta["precision"], meta["sha256"]) == ("int8", sha256(file))
     assert len(list(here.glob("runs/**/scores*-int8.npz"))) == 1
     clip, videos = here / "data/demo/videos/val/grow_000.mp4", here / "data/demo/demo_train_list_videos.txt"

@@ -134,7 +134,8 @@ def score_in_order(engine: Engine, items: Iterable[tuple[Tag, Tensor]]) -> Itera
     waiting: deque[tuple[Tag, list[Future[Tensor]]]] = deque()
     try:
         for tag, views in items:
-            waiting.append((tag, [pool.submit(engine.run, view) for view in views.split(1)]))
+            own = views.clone()  # out of the memory shared with workers, which was measured for those that are read
+            waiting.append((tag, [pool.submit(engine.run, view) for view in own.split(1)]))
             while len(waiting) > engine.at_once:
                 first, parts = waiting.popleft()
                 yield first, torch.cat([part.result() for part in parts])

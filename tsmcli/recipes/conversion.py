@@ -87,6 +87,7 @@ def convert(
     with FileLock(folder.parent / ".lock", timeout=_PATIENCE_SEC):
         if file := kept_file(folder):  # by a process that was faster
             return file
+        remove(folder)  # what somebody has taken files out of
         with replacing(folder) as draft:
             draft.mkdir()
             if calibration:

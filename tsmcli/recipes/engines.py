@@ -159,7 +159,8 @@ def _open(
     folder = folder_of(opened, engines, kind, crop_px, int8=int8)
 
     def open_kept(file: Path) -> tuple[Runner, Choice]:
-        kept = replace(choice, engine=engine_of(file), file=sha256(file) if int8 else "")
+        weights = file.with_suffix(".bin") if engine_of(file) == "openvino" else file
+        kept = replace(choice, engine=engine_of(file), file=sha256(weights) if int8 else "")
         return open_file(file, kept.engine, kept.precision, threads, many=many), kept
 
     try:
